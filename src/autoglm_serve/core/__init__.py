@@ -1,0 +1,1 @@
+"""Values that every package shares. No I/O, no clock, no randomness."""

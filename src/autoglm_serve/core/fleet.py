@@ -1,0 +1,65 @@
+"""The fleet: an immutable view of every model and replica, by which the gateway routes.
+
+The control plane makes a new view on every change and pushes it whole; nobody edits one.
+"""
+
+from dataclasses import dataclass
+
+from autoglm_serve.core.model import Capability, VisionGeometry
+from autoglm_serve.core.replica import ReplicaState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaView:
+    """One replica as the gateway sees it."""
+
+    id: str
+    slot: int
+    """Its column in the shared load table; stable for the life of the service."""
+    model: str
+    engine: str
+    state: ReplicaState
+    base_url: str
+    """http://host:port, where its HTTP server listens; empty while it has none."""
+    upstream_model: str | None = None
+    """The name it knows the model by, where that is not the served name."""
+
+    @property
+    def routable(self) -> bool:
+        return self.state is ReplicaState.READY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """One served model: its names and what a request may ask of it."""
+
+    names: tuple[str, ...]
+    capabilities: frozenset[Capability]
+    vision: VisionGeometry | None = None
+    max_model_len: int | None = None
+    on_demand: bool = False
+    created_s: int = 0
+    """Unix time at which the service began to serve it, for /v1/models."""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """Everything the gateway knows of what is behind it."""
+
+    version: int = 0
+    models: tuple[ModelView, ...] = ()
+    replicas: tuple[ReplicaView, ...] = ()
+
+    def model(self, name: str) -> ModelView | None:
+        return next((model for model in self.models if name in model.names), None)
+
+    def replicas_of(self, model: ModelView) -> tuple[ReplicaView, ...]:
+        return tuple(replica for replica in self.replicas if replica.model == model.name)
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        return tuple(name for model in self.models for name in model.names)

@@ -1,0 +1,57 @@
+"""What to run: the engine, its parallelism and limits, and the reasons; and the members of a deployment."""
+
+from dataclasses import dataclass, field
+
+from autoglm_serve.core.model import Capability, ModelFiles, VisionGeometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one model is run on this machine. Made by `plan`, turned into argv by an engine adapter."""
+
+    engine: str
+    replicas: int
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    gpu_groups: tuple[tuple[int, ...], ...] = ()
+    """The GPUs of each replica, by index; empty where the engine runs on the CPU."""
+    max_model_len: int | None = None
+    """Context in tokens, prompt and answer together; None leaves the model's own."""
+    max_num_seqs: int | None = None
+    """Sequences that one replica decodes at once."""
+    threads: int | None = None
+    """CPU threads of one replica (llama.cpp)."""
+    image_max_tokens: int | None = None
+    """A larger picture is scaled down to this many tokens; None leaves the model's own bound."""
+    engine_args: tuple[str, ...] = ()
+    """The person's own engine flags, passed through last."""
+    reasons: tuple[str, ...] = ()
+    """Why this and nothing else, in sentences a person reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One model of a deployment: what runs it and the names it answers to."""
+
+    names: tuple[str, ...]
+    """The served name first, then its aliases."""
+    files: ModelFiles
+    plan: Plan
+    capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
+    vision: VisionGeometry | None = None
+    upstreams: tuple[str, ...] = ()
+    """Base URLs, one a replica, where the engine is external."""
+    on_demand: bool = False
+    """Started by the first request that needs it, stopped after `idle_stop_s` without one."""
+    idle_stop_s: float = 300.0
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Every model that one service runs."""
+
+    members: tuple[Member, ...] = field(default=())

@@ -1,0 +1,72 @@
+"""A replica: one running engine process group, its state, and how it ended."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReplicaState(StrEnum):
+    """Where a replica is in its life. The legal moves are in `watch.lifecycle`."""
+
+    STARTING = "starting"  # the process runs, its health path does not answer yet
+    READY = "ready"  # requests may be sent
+    DRAINING = "draining"  # no new requests; those in flight finish
+    STOPPING = "stopping"  # told to exit
+    WAITING = "waiting"  # exited; will be started again after a back-off
+    FAILED = "failed"  # exited, and starting it again cannot help
+    STOPPED = "stopped"  # exited because we asked; or not yet asked for
+
+
+class ExitCause(StrEnum):
+    """Why an engine process ended."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    PORT_TAKEN = "port_taken"
+    MODEL_NOT_FOUND = "model_not_found"
+    MODEL_UNREADABLE = "model_unreadable"
+    ENGINE_MISSING = "engine_missing"
+    BAD_FLAG = "bad_flag"
+    DRIVER = "driver"
+    COLLECTIVES = "collectives"
+    KILLED = "killed"
+    STUCK = "stuck"
+    ASKED = "asked"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitFacts:
+    """What is known of an exit, before anybody interprets it."""
+
+    code: int | None
+    """Exit status; None where the process was not our child."""
+    signal: int | None
+    """The signal that ended it, if one did."""
+    was_ready: bool
+    """It had served before it ended."""
+    log_tail: tuple[str, ...]
+    """The last lines of its log, oldest first."""
+    oom_kills: int = 0
+    """How often the kernel's out-of-memory killer struck this machine while it ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """An exit, interpreted: the cause, the evidence, the remedy, and whether to try again."""
+
+    cause: ExitCause
+    summary: str
+    """One sentence for a person."""
+    remedy: str = ""
+    """What to do next; empty where nothing needs doing."""
+    retryable: bool = True
+    """False where the same start can only end the same way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a start has come, read from the engine's own log."""
+
+    stage: str
+    """A word a person understands: loading, compiling, capturing, ready …"""
+    fraction: float | None = None
+    """0 to 1 where the engine tells."""

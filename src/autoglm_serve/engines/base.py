@@ -1,0 +1,54 @@
+"""What the rest of the project may ask of an engine.
+
+An adapter turns a plan into a command line, reads the engine's log, and interprets its exits. It starts
+nothing and holds no state; `launch` runs the command and `watch` keeps it alive.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from autoglm_serve.core.plan import Member
+from autoglm_serve.core.replica import Diagnosis, ExitFacts, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A process to start: its argv, and what its environment has beyond ours."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """One kind of engine. Every method is a pure function of its arguments."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str:
+        """The name as its makers write it."""
+        ...
+
+    @property
+    def health_path(self) -> str:
+        """GET here answers 200 once the model is loaded."""
+        ...
+
+    @property
+    def start_timeout_s(self) -> float:
+        """A start that shows no progress for this long is given up."""
+        ...
+
+    def command(self, member: Member, index: int, port: int) -> Command:
+        """The process of replica `index` of `member`, listening on 127.0.0.1:`port` and nowhere else."""
+        ...
+
+    def progress(self, line: str) -> Progress | None:
+        """What one log line says of the start, if anything."""
+        ...
+
+    def diagnose(self, facts: ExitFacts) -> Diagnosis:
+        """Why it ended and what to do about it."""
+        ...
