@@ -1,0 +1,901 @@
+"""An OpenAI-compatible engine that really runs, answers predictably, and breaks on request.
+
+It is a process of its own (`python -m tests.fakes.faulty_engine`), needs nothing but the standard library,
+and speaks HTTP/1.1 by hand so that it can also speak it badly. Tests start it through
+`tests.fakes.engine_process`; the supervisor runs it through `tests.fakes.faulty_adapter`.
+
+What it answers
+    POST /v1/chat/completions, /v1/completions   "tok0 tok1 tok2 …", as a stream or as one object
+    POST /v1/embeddings, /v1/responses, /v1/messages, /v1/audio/transcriptions   a small fixed answer
+    GET  /v1/models, /health, /metrics
+    the inner paths of a real engine (/tokenize, /pause, /docs …)   200, so that a leak shows
+  An answer has `--chunks` pieces, one SSE event each; `max_tokens` below that cuts it ("length").
+  A last message of the assistant is continued, as llama.cpp and vLLM do: the joined text is the same
+  as if nothing had happened, and "<diverged>" where the prefix is not one of ours.
+
+What a request may choose, in its JSON body (`fault` also in the header `x-fault`)
+    chunks: int        pieces of the answer          delay_s: float         between two pieces
+    pieces: [str]      the pieces themselves         first_delay_s: float   before the first
+    answer: str        the text, cut into words      fault: "name[:arg]"    see below
+
+Faults: without an argument they strike before the first byte of the reply; with N after N pieces
+(for a reply that is no stream: N=0 after the head, otherwise in the middle of the body)
+    hang[:N]    silence, connection open             kill[:N]    SIGKILL to itself
+    reset[:N]   TCP reset                            exit[:N]    leaves with status 1
+    fin[:N]     closes as if all were well           freeze[:N]  SIGSTOP to itself: alive, answers nothing
+    error[:N]   vLLM's engine-death event + [DONE]   end[:N]     well-formed end, no finish_reason, no [DONE]
+    done[:N]    [DONE] without a finish_reason       half[:N]    half an event, then FIN
+    garbage[:N] an event that is no JSON, then on    huge_event:N  one event of N bytes, then on
+  and, for the whole reply
+    status:CODE[:RETRY_AFTER_S]   429, 500, 503 … with an OpenAI error envelope
+    huge_header:BYTES  bad_head   a head that no parser should take
+    drip:S       one byte every S seconds            split:N     writes of N bytes, cutting events anywhere
+    crlf         events end in CRLF                  pings       a ": ping" comment before each event
+    close        closes after the reply without having said so (a stale keep-alive connection)
+  `--fault F --fault-times N` or POST /_control {"fault": F, "times": N} strike requests that name none.
+
+What it tells
+    GET /_seen    {"requests": [{method, path, headers, body, body_bytes, body_sha256, outcome,
+                  pieces_sent, begun_s, ended_s}], "open": connections, "accepted": connections}
+                  outcome: null while it runs | complete | client_gone | fault
+                  ?begun=N or ?ended=N (&timeout_s=S) waits until that many requests have begun or ended
+    POST /_control {"health": …, "fault": …, "times": …, "clear": true}
+
+Flags for its own life: see `--help`. It prints `listening on http://127.0.0.1:PORT` once it does.
+"""
+
+import argparse
+import asyncio
+import ctypes
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+MAX_RECORDED_REQUESTS = 10_000
+MAX_RECORDED_BODY_BYTES = 64 * 1024
+ENGINE_DEATH = (
+    b'data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root '
+    b'cause.", "type": "InternalServerError", "param": null, "code": 500}}\n\n'
+)
+DONE = b"data: [DONE]\n\n"
+INNER_PATHS = frozenset(
+    "/tokenize /detokenize /pause /resume /invocations /update_weights /docs /openapi.json "  # noqa: SIM905
+    "/slots /props /collective_rpc /reset_prefix_cache /sleep /wake_up /server_info /load".split()
+)
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`name[:arg[:arg]]`; `at` is the number of pieces after which it strikes, None before the head."""
+
+    name: str
+    args: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Fault | None":
+        if not text:
+            return None
+        name, *args = text.split(":")
+        if name not in FAULTS:
+            raise ValueError(f"unknown fault {name!r}; known: {', '.join(sorted(FAULTS))}")
+        return cls(name, tuple(args))
+
+    @property
+    def at(self) -> int | None:
+        return int(self.args[0]) if self.args else None
+
+    @property
+    def strikes(self) -> bool:
+        """It happens at one moment of the reply (the others colour the whole of it)."""
+        return self.name in STRIKES
+
+
+@dataclass(slots=True, kw_only=True)
+class Settings:
+    """How the engine behaves where a request does not say otherwise."""
+
+    models: tuple[str, ...] = ("faulty",)
+    chunks: int = 16
+    delay_s: float = 0.0
+    first_delay_s: float = 0.0
+    max_model_len: int = 8192
+    health: str = "ok"
+    fault: Fault | None = None
+    fault_times: int | None = None
+    """How many requests the fault still strikes; None: all of them."""
+    lean: bool = False
+    """Answer without parsing or recording: for benchmarks."""
+
+    def take_fault(self) -> Fault | None:
+        if self.fault is None or self.fault_times == 0:
+            return None
+        if self.fault_times is not None:
+            self.fault_times -= 1
+        return self.fault
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {key: values[-1] for key, values in parse_qs(urlsplit(self.target).query).items()}
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+    def fields(self) -> dict[str, Any]:
+        """The body as a JSON object; empty where it is none."""
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+# --- what was seen --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """One request, from its last byte in to its outcome."""
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: str
+    body_bytes: int
+    body_sha256: str
+    begun_s: float
+    ended_s: float | None = None
+    outcome: str | None = None
+    pieces_sent: int = 0
+
+
+class Recorder:
+    """Keeps what came in, and wakes those who wait for more of it."""
+
+    def __init__(self) -> None:
+        self.requests: deque[Seen] = deque(maxlen=MAX_RECORDED_REQUESTS)
+        self.open = 0
+        self.accepted = 0
+        self._changed = asyncio.Event()
+
+    def begin(self, request: Request) -> Seen:
+        body = request.body
+        seen = Seen(
+            method=request.method,
+            path=request.target,
+            headers=request.headers,
+            body=body[:MAX_RECORDED_BODY_BYTES].decode("utf-8", "replace"),
+            body_bytes=len(body),
+            body_sha256=hashlib.sha256(body).hexdigest(),
+            begun_s=time.time(),
+        )
+        self.requests.append(seen)
+        self.changed()
+        return seen
+
+    def end(self, seen: Seen, outcome: str) -> None:
+        if seen.outcome is None:
+            seen.outcome, seen.ended_s = outcome, time.time()
+            self.changed()
+
+    def changed(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def clear(self) -> None:
+        self.requests.clear()
+
+    async def wait(self, *, begun: int, ended: int, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while len(self.requests) < begun or self._ended() < ended:
+                    await self._changed.wait()
+
+    def _ended(self) -> int:
+        return sum(seen.outcome is not None for seen in self.requests)
+
+    def as_json(self) -> bytes:
+        return json.dumps(
+            {"requests": [asdict(s) for s in self.requests], "open": self.open, "accepted": self.accepted}
+        ).encode()
+
+
+# --- what is answered -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """A head, the parts of the body as they are written, and what ends it."""
+
+    head: bytes
+    parts: list[bytes]
+    tail: bytes = b""
+    lead_parts: int = 0
+    """Parts before the first piece of text (the role event of a stream)."""
+    chunked: bool = False
+
+    def framed(self, payload: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(payload), payload) if self.chunked else payload
+
+
+def json_reply(value: Any, status: int = 200, extra: str = "") -> Reply:
+    return raw_reply(json.dumps(value).encode(), status, extra)
+
+
+def raw_reply(body: bytes, status: int = 200, extra: str = "", kind: str = "application/json") -> Reply:
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n{extra}content-length: {len(body)}\r\n\r\n"
+    middle = len(body) // 2
+    return Reply(head=head.encode(), parts=[body[:middle], body[middle:]])
+
+
+def stream_reply(events: list[bytes], *, lead: int) -> Reply:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return Reply(head=head, parts=events, tail=b"0\r\n\r\n", lead_parts=lead, chunked=True)
+
+
+def error_reply(status: int, retry_after_s: str | None = None) -> Reply:
+    extra = f"retry-after: {retry_after_s}\r\n" if retry_after_s else ""
+    error = {"message": f"faulty engine says {status}", "type": "fault", "param": None, "code": status}
+    return json_reply({"error": error}, status, extra)
+
+
+def words(text: str) -> list[str]:
+    """The text cut before each word, so that joining gives it back."""
+    return re.findall(r"\s*\S+|\s+", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the model 'writes' to one request."""
+
+    pieces: list[str]
+    finish_reason: str
+    prompt_tokens: int
+
+
+def whole_answer(fields: dict[str, Any], settings: Settings) -> list[str]:
+    if "pieces" in fields:
+        return [str(piece) for piece in fields["pieces"]]
+    if "answer" in fields:
+        return words(str(fields["answer"]))
+    count = int(fields.get("chunks", settings.chunks))
+    return [f"tok{i} " for i in range(count)]
+
+
+def continued(pieces: list[str], prefix: str) -> list[str]:
+    """What is left of an answer after `prefix`; a piece that the prefix cuts is finished first."""
+    rest = "".join(pieces).removeprefix(prefix)
+    if prefix and len(rest) == len("".join(pieces)):
+        return ["<diverged>"]
+    left: list[str] = []
+    for piece in reversed(pieces):
+        if len(piece) >= len(rest):
+            return [rest, *left] if rest else left
+        left.insert(0, piece)
+        rest = rest[: -len(piece)] if piece else rest
+    return left
+
+
+def answer_to(fields: dict[str, Any], settings: Settings) -> Answer:
+    messages = fields.get("messages") or []
+    last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
+    prefix = last.get("content") if last.get("role") == "assistant" else ""
+    pieces = continued(whole_answer(fields, settings), prefix if isinstance(prefix, str) else "")
+    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    allowed = len(pieces) if limit is None else int(limit)
+    return Answer(
+        pieces=pieces[:allowed],
+        finish_reason="length" if allowed < len(pieces) else "stop",
+        prompt_tokens=max(1, len(json.dumps(messages or fields.get("prompt", ""))) // 4),
+    )
+
+
+def usage_of(answer: Answer) -> dict[str, int]:
+    made = len(answer.pieces)
+    total = answer.prompt_tokens + made
+    return {"prompt_tokens": answer.prompt_tokens, "completion_tokens": made, "total_tokens": total}
+
+
+def event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def chat_events(answer: Answer, base: dict[str, Any], include_usage: bool) -> list[bytes]:
+    def chunk(delta: dict[str, str], finish: str | None) -> bytes:
+        return event({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    base = {**base, "object": "chat.completion.chunk"}
+    events = [chunk({"role": "assistant", "content": ""}, None)]
+    events += [chunk({"content": piece}, None) for piece in answer.pieces]
+    events.append(chunk({}, answer.finish_reason))
+    if include_usage:
+        events.append(event({**base, "choices": [], "usage": usage_of(answer)}))
+    return [*events, DONE]
+
+
+def text_events(answer: Answer, base: dict[str, Any], include_usage: bool) -> list[bytes]:
+    def chunk(text: str, finish: str | None) -> bytes:
+        return event({**base, "choices": [{"index": 0, "text": text, "finish_reason": finish}]})
+
+    base = {**base, "object": "text_completion"}
+    events = [chunk(piece, None) for piece in answer.pieces]
+    events.append(chunk("", answer.finish_reason))
+    if include_usage:
+        events.append(event({**base, "choices": [], "usage": usage_of(answer)}))
+    return [*events, DONE]
+
+
+def completion(fields: dict[str, Any], settings: Settings, *, number: int, chat: bool) -> Reply:
+    answer = answer_to(fields, settings)
+    prefix = "chatcmpl" if chat else "cmpl"
+    model = fields.get("model", settings.models[0])
+    base: dict[str, Any] = {"id": f"{prefix}-{os.getpid()}-{number}", "created": 1, "model": model}
+    if fields.get("stream"):
+        include_usage = bool((fields.get("stream_options") or {}).get("include_usage"))
+        make = chat_events if chat else text_events
+        return stream_reply(make(answer, base, include_usage), lead=1 if chat else 0)
+    text = "".join(answer.pieces)
+    choice: dict[str, Any] = {"index": 0, "finish_reason": answer.finish_reason}
+    choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    kind = "chat.completion" if chat else "text_completion"
+    return json_reply({**base, "object": kind, "choices": [choice], "usage": usage_of(answer)})
+
+
+# --- how it breaks --------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """The reply ends here, by the fault's will."""
+
+
+Strike = Callable[["Connection", Reply, Fault], Awaitable[None]]
+
+
+async def hang(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    await asyncio.Event().wait()
+
+
+async def kill(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def leave(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    say("faulty engine: leaving with status 1, as asked")
+    os._exit(1)
+
+
+async def freeze(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+async def reset(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    connection.reset()
+    raise Broken
+
+
+async def fin(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    connection.close()
+    raise Broken
+
+
+async def half(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    part = reply.framed(reply.parts[reply.lead_parts + (fault.at or 0)])
+    await connection.write(part[: len(part) // 2])
+    connection.close()
+    raise Broken
+
+
+async def error(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    await connection.write(reply.framed(ENGINE_DEATH) + reply.framed(DONE) + reply.tail)
+    raise Broken
+
+
+async def end(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    await connection.write(reply.tail)
+    raise Broken
+
+
+async def done(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    await connection.write(reply.framed(DONE) + reply.tail)
+    raise Broken
+
+
+async def garbage(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    await connection.write(reply.framed(b'data: {"choices": [}\xff\xfe\x00 not json\n\n'))
+
+
+async def huge_event(connection: "Connection", reply: Reply, fault: Fault) -> None:
+    size = int(fault.args[0])
+    content = {"choices": [{"index": 0, "delta": {"content": "x" * size}, "finish_reason": None}]}
+    await connection.write(reply.framed(event(content)))
+
+
+STRIKES: dict[str, Strike] = {
+    "hang": hang,
+    "kill": kill,
+    "exit": leave,
+    "freeze": freeze,
+    "reset": reset,
+    "fin": fin,
+    "half": half,
+    "error": error,
+    "end": end,
+    "done": done,
+    "garbage": garbage,
+    "huge_event": huge_event,
+}
+NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "huge_event"})
+FAULTS = frozenset(STRIKES) | {
+    *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close"),
+}
+
+
+def strike_index(fault: Fault | None, reply: Reply) -> int | None:
+    """The part before which the fault strikes; None: before the head."""
+    if fault is None or not fault.strikes:
+        return len(reply.parts) + 1
+    if fault.name == "huge_event":
+        return reply.lead_parts
+    if fault.at is None:
+        return reply.lead_parts if fault.name in NEED_A_HEAD else None
+    if not reply.chunked:
+        return min(fault.at, 1)
+    # At the latest before the finish event: a fault that comes after the answer's end is no fault.
+    pieces = sum(b'"finish_reason":null' in part for part in reply.parts) - reply.lead_parts
+    return reply.lead_parts + min(fault.at, pieces)
+
+
+def coloured(reply: Reply, fault: Fault | None) -> Reply:
+    """The reply as a fault of its whole form makes it."""
+    match fault:
+        case Fault("status", args):
+            return error_reply(int(args[0]), args[1] if len(args) > 1 else None)
+        case Fault("huge_header", args):
+            reply.head = reply.head[:-2] + b"x-huge: " + b"h" * int(args[0]) + b"\r\n\r\n"
+        case Fault("bad_head"):
+            reply.head = b"\x16\x03\x01 this is no HTTP \r\n\r\n"
+        case Fault("crlf"):
+            reply.parts = [part.replace(b"\n", b"\r\n") for part in reply.parts]
+        case Fault("pings"):
+            reply.parts = [b": ping\n\n" + part for part in reply.parts]
+        case _:
+            pass
+    return reply
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FaultyEngine:
+    """The engine's state: one for the process."""
+
+    settings: Settings
+    ready_at_s: float = 0.0
+    recorder: Recorder = field(default_factory=Recorder)
+    connections: "set[Connection]" = field(default_factory=set)
+    count: int = 0
+    closing: bool = False
+
+    def control(self, fields: dict[str, Any]) -> Reply:
+        if "health" in fields:
+            self.settings.health = fields["health"]
+        if "fault" in fields:
+            self.settings.fault = Fault.parse(fields["fault"])
+            self.settings.fault_times = fields.get("times")
+        if fields.get("clear"):
+            self.recorder.clear()
+        return json_reply({"ok": True})
+
+    def reply_to(self, request: Request, fields: dict[str, Any]) -> Reply:
+        self.count += 1
+        match request.path:
+            case "/v1/chat/completions":
+                return completion(fields, self.settings, number=self.count, chat=True)
+            case "/v1/completions":
+                return completion(fields, self.settings, number=self.count, chat=False)
+            case "/v1/models":
+                return self.cards()
+            case "/metrics":
+                return raw_reply(b"faulty_requests_total %d\n" % self.count, kind="text/plain")
+            case path:
+                return other_path(path, fields)
+
+    def cards(self) -> Reply:
+        common = {"object": "model", "owned_by": "test", "max_model_len": self.settings.max_model_len}
+        return json_reply(
+            {"object": "list", "data": [{"id": name, **common} for name in self.settings.models]}
+        )
+
+    async def health(self) -> Reply:
+        loading = time.monotonic() < self.ready_at_s
+        match "loading" if loading else self.settings.health:
+            case "ok":
+                return json_reply({"status": "ok"})
+            case "hang":
+                await asyncio.Event().wait()
+            case "reset":
+                raise ConnectionResetError
+        return error_reply(503)
+
+    async def drained(self) -> None:
+        while tasks := [connection.task for connection in self.connections if connection.task]:
+            await asyncio.wait(tasks)
+
+
+def other_path(path: str, fields: dict[str, Any]) -> Reply:
+    match path:
+        case "/v1/embeddings":
+            data = [{"object": "embedding", "index": 0, "embedding": [0.0, 1.0]}]
+            usage = {"prompt_tokens": 1, "total_tokens": 1}
+            return json_reply({"object": "list", "data": data, "usage": usage})
+        case "/v1/audio/transcriptions":
+            return json_reply({"text": "tok0 tok1"})
+        case "/v1/responses" | "/v1/messages":
+            return json_reply({"id": "resp-1", "path": path})
+        case _ if path in INNER_PATHS:
+            return json_reply({"reached": path})
+    return error_reply(404)
+
+
+class Connection(asyncio.Protocol):
+    """One client connection: parses requests one after the other and answers in order."""
+
+    def __init__(self, engine: FaultyEngine) -> None:
+        self.engine = engine
+        self.buffer = bytearray()
+        self.task: asyncio.Task[None] | None = None
+        self.seen: Seen | None = None
+        self.transport: asyncio.Transport
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.continued = False
+        self.needed_bytes = 0
+        """A long body is not looked at again before this much of it is there."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=0)
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.engine.connections.add(self)
+        self.engine.recorder.open += 1
+        self.engine.recorder.accepted += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.engine.connections.discard(self)
+        self.engine.recorder.open -= 1
+        self.writable.set()
+        if self.seen is not None:
+            self.engine.recorder.end(self.seen, "client_gone")
+        if self.task is not None:
+            self.task.cancel()
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if self.task is None and len(self.buffer) >= self.needed_bytes:
+            self.next_request()
+
+    def next_request(self) -> None:
+        while self.task is None:
+            if self.engine.settings.lean and self._answer_lean():
+                continue
+            request = self._take_request()
+            if request is None:
+                return
+            self.task = asyncio.get_running_loop().create_task(self._serve(request))
+
+    # parsing
+
+    def _take_request(self) -> Request | None:
+        end_of_head = self.buffer.find(b"\r\n\r\n")
+        if end_of_head < 0:
+            return None
+        request = parse_head(bytes(self.buffer[:end_of_head]))
+        taken = self._body_from(request, end_of_head + 4)
+        if taken is None:
+            if (request.header("expect") or "").lower() == "100-continue" and not self.continued:
+                self.continued = True
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return None
+        del self.buffer[:taken]
+        self.continued, self.needed_bytes = False, 0
+        return request
+
+    def _body_from(self, request: Request, start: int) -> int | None:
+        """Fills in the body and tells where it ends in the buffer; None while it is incomplete."""
+        if (request.header("transfer-encoding") or "").lower() == "chunked":
+            return take_chunked(self.buffer, start, request)
+        stop = start + int(request.header("content-length") or 0)
+        if len(self.buffer) < stop:
+            self.needed_bytes = stop
+            return None
+        request.body = bytes(self.buffer[start:stop])
+        return stop
+
+    def _answer_lean(self) -> bool:
+        """The benchmark's path: no recording, no JSON, one write; only where no pause is asked for."""
+        settings = self.engine.settings
+        end_of_head = self.buffer.find(b"\r\n\r\n")
+        if end_of_head < 0 or not self.buffer.startswith(b"POST /v1/chat/completions"):
+            return False
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", self.buffer[:end_of_head])
+        stop = end_of_head + 4 + int(length[1]) if length else -1
+        if stop < 0 or len(self.buffer) < stop:
+            return False
+        self.needed_bytes = 0
+        stream = self.buffer.rfind(b'"stream"', end_of_head, stop)
+        wants_stream = stream > 0 and b"true" in self.buffer[stream + 8 : stream + 16]
+        if wants_stream and (settings.delay_s or settings.first_delay_s):
+            return False
+        del self.buffer[:stop]
+        self.transport.write(lean_reply(settings.chunks, settings.models[0], wants_stream))
+        return True
+
+    # answering
+
+    async def _serve(self, request: Request) -> None:
+        engine = self.engine
+        control = request.path.startswith("/_") or request.path == "/health"
+        self.seen = None if control else engine.recorder.begin(request)
+        try:
+            await (self._control(request) if control else self._infer(request))
+            self._ended("complete")
+        except Broken:
+            self._ended("fault")
+        except ConnectionResetError:
+            self._ended("fault")
+            self.reset()
+        finally:
+            self.task = self.seen = None
+        asyncio.get_running_loop().call_soon(self.next_request)
+
+    def _ended(self, outcome: str) -> None:
+        if self.seen is not None:
+            self.engine.recorder.end(self.seen, outcome)
+
+    async def _control(self, request: Request) -> None:
+        engine, query = self.engine, request.query
+        match request.path:
+            case "/health":
+                reply = await engine.health()
+            case "/_control":
+                reply = engine.control(request.fields())
+            case _:
+                begun, ended = int(query.get("begun", 0)), int(query.get("ended", 0))
+                await engine.recorder.wait(
+                    begun=begun, ended=ended, timeout_s=float(query.get("timeout_s", 5))
+                )
+                reply = raw_reply(engine.recorder.as_json())
+        await self.write(reply.head + b"".join(reply.parts))
+
+    async def _infer(self, request: Request) -> None:
+        fields, settings = request.fields(), self.engine.settings
+        try:
+            named = Fault.parse(request.header("x-fault") or fields.get("fault"))
+        except ValueError as unknown:
+            error = {"message": str(unknown), "type": "invalid_request_error"}
+            reply, fault = json_reply({"error": error}, 400), None
+        else:
+            fault = named or settings.take_fault()
+            reply = coloured(self.engine.reply_to(request, fields), fault)
+        delay_s = float(fields.get("delay_s", settings.delay_s))
+        await asyncio.sleep(float(fields.get("first_delay_s", settings.first_delay_s)))
+        await self._send(reply, fault, delay_s)
+        if fault is not None and fault.name == "close":
+            self.close()
+
+    async def _send(self, reply: Reply, fault: Fault | None, delay_s: float) -> None:
+        strike_at = strike_index(fault, reply)
+        if strike_at is None:
+            assert fault is not None
+            await STRIKES[fault.name](self, reply, fault)
+        await self.write(reply.head, fault)
+        for index, part in enumerate(reply.parts):
+            if index == strike_at:
+                assert fault is not None
+                await STRIKES[fault.name](self, reply, fault)
+            if index and reply.chunked and delay_s:
+                await asyncio.sleep(delay_s)
+            await self.write(reply.framed(part), fault)
+            if self.seen is not None and reply.lead_parts <= index < len(reply.parts) - 2:
+                self.seen.pieces_sent += 1
+        await self.write(reply.tail, fault)
+
+    async def write(self, data: bytes, fault: Fault | None = None) -> None:
+        """Writes, and waits until the kernel has taken it all: a crash strikes after it, not before."""
+        match fault:
+            case Fault("drip", (delay_s,)):
+                for byte in data:
+                    self.transport.write(bytes((byte,)))
+                    await asyncio.sleep(float(delay_s))
+            case Fault("split", (size,)):
+                for start in range(0, len(data), int(size)):
+                    self.transport.write(data[start : start + int(size)])
+                    await asyncio.sleep(0)
+            case _:
+                self.transport.write(data)
+        await self.writable.wait()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def reset(self) -> None:
+        raw = self.transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+def parse_head(head: bytes) -> Request:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _ = first.split(" ", 2)
+    pairs = (line.split(":", 1) for line in lines)
+    return Request(method=method, target=target, headers=[(name, value.strip()) for name, value in pairs])
+
+
+def take_chunked(buffer: bytearray, start: int, request: Request) -> int | None:
+    body = bytearray()
+    while True:
+        line_end = buffer.find(b"\r\n", start)
+        if line_end < 0:
+            return None
+        size = int(bytes(buffer[start:line_end]).split(b";")[0], 16)
+        start = line_end + 2
+        if len(buffer) < start + size + 2:
+            return None
+        body += buffer[start : start + size]
+        start += size + 2
+        if size == 0:
+            request.body = bytes(body)
+            return start
+
+
+_LEAN: dict[tuple[int, str, bool], bytes] = {}
+
+
+def lean_reply(chunks: int, model: str, stream: bool) -> bytes:
+    """The same bytes for every request, made once."""
+    key = (chunks, model, stream)
+    if key not in _LEAN:
+        settings = Settings(models=(model,), chunks=chunks)
+        reply = completion({"stream": stream, "messages": []}, settings, number=0, chat=True)
+        _LEAN[key] = reply.head + b"".join(reply.framed(part) for part in reply.parts) + reply.tail
+    return _LEAN[key]
+
+
+# --- its life as a process ------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def die_with_parent() -> None:
+    """The kernel kills us when the test that started us dies, so that none is left behind."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+
+
+def fail_if_counted(path: Path, times: int) -> bool:
+    """True for the first `times` starts; the count is kept in a file between them."""
+    starts = int(path.read_text()) if path.exists() else 0
+    path.write_text(str(starts + 1))
+    return starts < times
+
+
+async def serve(engine: FaultyEngine, args: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    if args.refuse_for_s:
+        await asyncio.sleep(args.refuse_for_s)
+    engine.ready_at_s = time.monotonic() + args.ready_after_s
+    server = await loop.create_server(
+        lambda: Connection(engine), args.host, args.port, reuse_port=True, backlog=4096
+    )
+    stop = asyncio.Event()
+    if args.sigterm == "ignore":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+    say(f"listening on http://{args.host}:{server.sockets[0].getsockname()[1]}")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(args.exit_after_s):
+            await stop.wait()
+    if not stop.is_set():
+        sys.exit(args.exit_code)
+    server.close()
+    if args.sigterm == "drain":
+        await engine.drained()
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="faulty_engine", description="An engine with faults on a switch.")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=0, help="0 takes a free one and prints it")
+    add("--models", default="faulty", help="names in /v1/models, separated by commas")
+    add("--chunks", type=int, default=16, help="pieces of an answer")
+    add("--delay-s", type=float, default=0.0, help="between two pieces")
+    add("--first-delay-s", type=float, default=0.0, help="before the first byte")
+    add("--fault", help="strikes requests that name none")
+    add("--fault-times", type=int, help="only so many of them")
+    add("--health", default="ok", choices=["ok", "loading", "hang", "reset"])
+    add("--ready-after-s", type=float, default=0.0, help="/health says 503 until then")
+    add("--refuse-for-s", type=float, default=0.0, help="does not listen until then")
+    add("--sigterm", default="drain", choices=["drain", "exit", "ignore"])
+    add("--say", action="append", default=[], help="a log line to print at the start")
+    add("--exit-code", type=int, help="leave with this status, at once or after --exit-after-s")
+    add("--exit-after-s", type=float)
+    add("--fail-starts", type=int, default=0, help="fail so many starts, counted in --counter")
+    add("--counter", type=Path)
+    add("--die-with-parent", action="store_true")
+    add("--lean", action="store_true", help="for benchmarks: no recording, no parsing")
+    add("--uvloop", action="store_true", help="for benchmarks")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments(argv)
+    if args.die_with_parent:
+        die_with_parent()
+    for line in args.say:
+        say(line)
+    if args.counter is not None and fail_if_counted(args.counter, args.fail_starts):
+        sys.exit(args.exit_code or 1)
+    if args.counter is None and args.exit_code is not None and args.exit_after_s is None:
+        sys.exit(args.exit_code)
+    settings = Settings(
+        models=tuple(args.models.split(",")),
+        chunks=args.chunks,
+        delay_s=args.delay_s,
+        first_delay_s=args.first_delay_s,
+        health=args.health,
+        fault=Fault.parse(args.fault),
+        fault_times=args.fault_times,
+        lean=args.lean,
+    )
+    if args.uvloop:
+        import uvloop
+
+        uvloop.install()
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(FaultyEngine(settings), args))
+
+
+if __name__ == "__main__":
+    main()
