@@ -1,0 +1,85 @@
+"""Command-line parsing: flags made from the declared options, and errors that name the nearest flag."""
+
+import sys
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, HelpFormatter, Namespace
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Never
+
+from autoglm_serve.core.errors import ExitCode
+from autoglm_serve.core.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from autoglm_serve.options import Option
+
+
+class Parser(ArgumentParser):
+    """argparse without abbreviations (a script must not break when a flag is added), in calm words."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **kwargs)
+
+    def parse_strictly(self, argv: Sequence[str]) -> Namespace:
+        """Parse all of `argv`; what is unknown is named, with the nearest flag there is."""
+        known = self._option_string_actions
+        for word in argv:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                self.error(f"there is no flag {flag}.{did_you_mean(flag, known)}")
+        return self.parse_args(argv)
+
+    def error(self, message: str) -> Never:
+        print(f"{self.prog}: {message}\nSee {self.prog} --help", file=sys.stderr)
+        raise SystemExit(int(ExitCode.USAGE))
+
+
+class _Help(HelpFormatter):
+    """Flags in one column, explanations in the next, no repeated metavars."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, max_help_position=32, **kwargs)
+
+
+def add_flags(parser: ArgumentParser, only: Collection[str] | None = None) -> None:
+    """A flag for every declared option (or for `only` these), and --config; values are checked by `load`.
+
+    A flag that is not given leaves no trace in the namespace, so that weaker sources can speak.
+    """
+    from autoglm_serve.options import CONFIG_FILE, Section, declared
+
+    for section in Section:
+        group = parser.add_argument_group(section.value)
+        for option in declared():
+            if option.doc.section is section and option.doc.flag and (only is None or option.name in only):
+                _add_flag(group, option)
+    parser.add_argument("--config", metavar="FILE", help=f"Read this file instead of {CONFIG_FILE}.")
+
+
+def _add_flag(group: Any, option: "Option") -> None:
+    text = option.doc.help.replace("%", "%%") + f" [{default_text(option)}]"
+    common: dict[str, Any] = {"dest": option.name, "default": SUPPRESS, "help": text}
+    if option.switch:
+        group.add_argument(option.flag, action=BooleanOptionalAction, **common)
+    else:
+        metavar = option.doc.metavar or "{" + ",".join(option.choices) + "}"
+        action = "append" if option.several else "store"
+        group.add_argument(option.flag, metavar=metavar, action=action, **common)
+
+
+def default_text(option: "Option") -> str:
+    """The default as a person reads it."""
+    if option.default in (None, ()):
+        return option.doc.unset
+    return value_text(option.default)
+
+
+def value_text(value: object) -> str:
+    """A value as a person would write it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)

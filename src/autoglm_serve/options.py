@@ -1,0 +1,603 @@
+"""Every option of the service, declared once.
+
+`Options` is the declaration. The flags of `autoglm serve`, the `AUTOGLM_*` variables, the keys of
+`autoglm.toml`, `autoglm config show` and docs/options.md are all read off its fields, so adding an option
+is adding one field. A flag wins over a variable, a variable over the file, the file over the default;
+`load` remembers which of them each value came from.
+
+This module knows names, types, bounds and sources. It does not know what a value does.
+
+pydantic checks types and bounds. pydantic-settings is left out on purpose: it merges the sources before it
+validates, so the origin of a value is lost, and it costs 80 ms and 14 MB to import.
+"""
+
+import re
+import shlex
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from autoglm_serve.core.errors import ConfigError
+from autoglm_serve.core.wording import did_you_mean
+
+ENV_PREFIX = "AUTOGLM_"
+CONFIG_VARIABLE = "AUTOGLM_CONFIG"
+CONFIG_FILE = "autoglm.toml"
+
+CLIENT_VARIABLES = frozenset(
+    """
+    AUTOGLM_API_KEY AUTOGLM_APIKEY AUTOGLM_APP_ID AUTOGLM_APP_KEY AUTOGLM_BASE_URL AUTOGLM_CORS_ORIGINS
+    AUTOGLM_DEFAULT_MAX_STEPS AUTOGLM_DEVICE_ID AUTOGLM_DEVICE_TYPE AUTOGLM_HELPER_URL AUTOGLM_LANG
+    AUTOGLM_LOG_FILE AUTOGLM_MAX_STEPS AUTOGLM_MAX_TOKENS AUTOGLM_MODEL_NAME AUTOGLM_NO_LOG_FILE
+    AUTOGLM_PROVIDER AUTOGLM_SERVER_HOST AUTOGLM_SERVER_URL AUTOGLM_TEMPERATURE AUTOGLM_THINKING
+    AUTOGLM_WEB_HOST AUTOGLM_WEB_PORT
+    """.split()  # noqa: SIM905
+)
+"""Variables that phone-agent clients read. One machine often runs both, so they are no mistake here."""
+
+
+class Section(StrEnum):
+    """The headings under which --help and docs/options.md show the options."""
+
+    ADDRESS = "Address"
+    MODEL = "Model"
+    ENGINE = "Engine"
+    GATEWAY = "Gateway"
+    SPEECH = "Speech"
+    STATE = "State and logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """How one option is explained to a person."""
+
+    section: Section
+    help: str
+    metavar: str = ""
+    """What stands for the value in --help; empty where the choices or a switch say it."""
+    unset: str = ""
+    """What holds while nobody sets it, where the default value does not say."""
+    flag: bool = True
+    """False where the command line has a form of its own."""
+
+
+# --- Types: what a person may write, and what it becomes ------------------------------------------------
+
+
+def _split_commas(value: object) -> object:
+    """`a,b` is two values, and a flag given twice adds up."""
+    items = [value] if isinstance(value, str) else value
+    if isinstance(items, list | tuple) and all(isinstance(item, str) for item in items):
+        return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
+    return value
+
+
+def _split_words(value: object) -> object:
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+
+def _no_switch(value: object) -> object:
+    """Python counts True as 1; who writes `replicas = true` means something else."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number")
+    return value
+
+
+def _auto_is_unset(value: object) -> object:
+    return None if value == "auto" else value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _name(name: str) -> str:
+    if not name or any(character.isspace() for character in name):
+        raise ValueError(f"{name!r} is not a name: no blanks")
+    return name
+
+
+def _upstream(url: str) -> str:
+    """http://HOST[:PORT], as the gateway dials it; the `/v1` that clients write is dropped."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path not in ("", "/", "/v1", "/v1/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an address such as http://127.0.0.1:8001")
+    return f"http://{parts.netloc}"
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = next((value for value in values if values.count(value) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated!r} is given twice")
+    return values
+
+
+Text = str
+Whole = Annotated[int, BeforeValidator(_no_switch)]
+AutoWhole = Annotated[int | None, Ge(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
+Seconds = Annotated[float, Ge(0), BeforeValidator(_no_switch)]
+Names = Annotated[
+    tuple[Annotated[str, AfterValidator(_name)], ...],
+    BeforeValidator(_split_commas),
+    AfterValidator(_distinct),
+]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_upstream)], ...],
+    BeforeValidator(_split_commas),
+    AfterValidator(_distinct),
+]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
+Folder = Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser())]
+EngineName = Annotated[
+    Literal["auto", "llama_cpp", "vllm", "sglang", "external"],
+    BeforeValidator(_lower),
+]
+Hub = Annotated[Literal["huggingface", "modelscope"], BeforeValidator(_lower)]
+LogFormat = Annotated[Literal["auto", "plain", "json"], BeforeValidator(_lower)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+
+
+# --- The declaration ------------------------------------------------------------------------------------
+
+
+@checked_dataclass(
+    frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False)
+)
+class Options:
+    """What a person can set. Construction checks types and bounds; `load` reads the sources."""
+
+    host: Annotated[
+        Text,
+        Doc(Section.ADDRESS, "Address to listen on. 0.0.0.0 takes every network interface.", "ADDRESS"),
+    ] = "127.0.0.1"
+    port: Annotated[
+        Whole, Ge(0), Le(65535), Doc(Section.ADDRESS, "TCP port to listen on. 0 takes any free one.", "PORT")
+    ] = 8000
+
+    model: Annotated[
+        Text | None,
+        Doc(
+            Section.MODEL,
+            "What to serve: a GGUF file, a folder, or a repository on the hub such as "
+            "zai-org/AutoGLM-Phone-9B.",
+            "MODEL",
+            unset="the bundled demo model",
+        ),
+    ] = None
+    served_model_name: Annotated[
+        Names,
+        Doc(
+            Section.MODEL,
+            "The name clients ask for, then any aliases of it.",
+            "NAME[,ALIAS]",
+            unset="the model's own name",
+        ),
+    ] = ()
+    hub: Annotated[Hub, Doc(Section.MODEL, "Where a repository is downloaded from.")] = "huggingface"
+
+    engine: Annotated[
+        EngineName,
+        Doc(
+            Section.ENGINE,
+            "The program that runs the model. auto takes vLLM where a GPU and vLLM are there, and the "
+            "embedded llama.cpp elsewhere. external serves what runs at --upstream.",
+        ),
+    ] = "auto"
+    upstream: Annotated[
+        Addresses,
+        Doc(
+            Section.ENGINE,
+            "Addresses that already serve the model, one a replica, for --engine external.",
+            "URL[,URL]",
+            unset="none",
+        ),
+    ] = ()
+    replicas: Annotated[
+        AutoWhole,
+        Doc(
+            Section.ENGINE,
+            "How many copies of the engine share the requests.",
+            "N",
+            unset="chosen for the hardware; 2 without a GPU",
+        ),
+    ] = None
+    threads: Annotated[
+        AutoWhole,
+        Doc(
+            Section.ENGINE,
+            "CPU threads of each replica of the embedded engine.",
+            "N",
+            unset="the cores, shared out among the replicas",
+        ),
+    ] = None
+    max_model_len: Annotated[
+        AutoWhole,
+        Doc(
+            Section.ENGINE,
+            "Longest context in tokens, prompt and answer together.",
+            "TOKENS",
+            unset="chosen for the model and the memory",
+        ),
+    ] = None
+    max_num_seqs: Annotated[
+        AutoWhole,
+        Doc(
+            Section.ENGINE,
+            "Requests that one replica works on at the same time.",
+            "N",
+            unset="chosen for the engine",
+        ),
+    ] = None
+    engine_args: Annotated[
+        Words,
+        Doc(
+            Section.ENGINE,
+            "Flags handed to the engine as they are, after its own. On the command line they follow a "
+            "bare --.",
+            unset="none",
+            flag=False,
+        ),
+    ] = ()
+
+    gateway_workers: Annotated[
+        AutoWhole,
+        Doc(
+            Section.GATEWAY,
+            "Gateway processes that share the port.",
+            "N",
+            unset="one for every 4 CPU cores, at least 1",
+        ),
+    ] = None
+    allow_origin: Annotated[
+        Names,
+        Doc(
+            Section.GATEWAY,
+            "Web origins whose pages may call the API (CORS). * is any; an empty list in the file is none.",
+            "ORIGIN[,ORIGIN]",
+            unset="none",
+        ),
+    ] = ("*",)
+    allow_image_url: Annotated[
+        bool,
+        Doc(
+            Section.GATEWAY,
+            "Let engines fetch pictures from http(s) addresses that clients name. Off, because it lets "
+            "any client make this machine call any address; data URLs always work.",
+        ),
+    ] = False
+    max_body_mb: Annotated[
+        Whole, Ge(1), Le(4096), Doc(Section.GATEWAY, "Largest request body, in MiB. Beyond it: 413.", "MIB")
+    ] = 64
+    header_timeout_s: Annotated[
+        Seconds,
+        Doc(Section.GATEWAY, "Time in which a request's headers must arrive. Beyond it: 408.", "SECONDS"),
+    ] = 10.0
+    body_timeout_s: Annotated[
+        Seconds,
+        Doc(Section.GATEWAY, "Time in which a request's body must arrive. Beyond it: 408.", "SECONDS"),
+    ] = 60.0
+    keep_alive_s: Annotated[
+        Seconds, Doc(Section.GATEWAY, "How long an idle connection is kept open.", "SECONDS")
+    ] = 75.0
+    wait_ready_s: Annotated[
+        Seconds,
+        Doc(
+            Section.GATEWAY,
+            "How long a request waits for a replica while none is ready. Beyond it: 503. 0 answers at once.",
+            "SECONDS",
+        ),
+    ] = 5.0
+    request_timeout_s: Annotated[
+        Seconds, Doc(Section.GATEWAY, "Longest life of one request. 0 sets no bound.", "SECONDS")
+    ] = 1800.0
+    drain_timeout_s: Annotated[
+        Seconds,
+        Doc(
+            Section.GATEWAY,
+            "How long requests in flight may take to finish when the service stops.",
+            "SECONDS",
+        ),
+    ] = 30.0
+
+    speech: Annotated[
+        bool,
+        Doc(
+            Section.SPEECH,
+            "Understand speech: /v1/audio/transcriptions, and audio in a chat. The speech model is "
+            "loaded by the first request that needs it.",
+        ),
+    ] = True
+    speech_idle_s: Annotated[
+        Seconds,
+        Doc(Section.SPEECH, "The speech model is let go after this long without a request.", "SECONDS"),
+    ] = 300.0
+
+    state_dir: Annotated[
+        Folder,
+        Doc(
+            Section.STATE,
+            "Folder for the records of running processes, the engines' logs and the control socket.",
+            "FOLDER",
+            unset="$XDG_STATE_HOME/autoglm-serve/PORT, or ~/.local/state/autoglm-serve/PORT",
+        ),
+    ] = None
+    log_format: Annotated[
+        LogFormat,
+        Doc(Section.STATE, "How the service speaks. auto is a screen in a terminal, plain lines elsewhere."),
+    ] = "auto"
+    log_level: Annotated[LogLevel, Doc(Section.STATE, "The least serious kind of line to log.")] = "info"
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self.max_body_mb * 1024 * 1024
+
+    def state_dir_for(self, port: int, environ: Mapping[str, str]) -> Path:
+        """The state directory of the service on `port` (the real one, where 0 was asked for)."""
+        if self.state_dir is not None:
+            return self.state_dir
+        home = Path(environ.get("HOME") or Path.home())
+        base = environ.get("XDG_STATE_HOME") or home / ".local" / "state"
+        return Path(base) / "autoglm-serve" / str(port)
+
+
+# --- What the declaration says, for those who print or parse it ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One field of `Options`, read off its declaration."""
+
+    name: str
+    doc: Doc
+    default: object
+    expects: str
+    """What a right value looks like, for help and for errors."""
+    choices: tuple[str, ...]
+    switch: bool
+    several: bool
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return ENV_PREFIX + self.name.upper()
+
+
+@cache
+def declared() -> tuple[Option, ...]:
+    """Every option, in the order of the declaration."""
+    hints = typing.get_type_hints(Options, include_extras=True)
+    return tuple(_option(field.name, hints[field.name], field.default) for field in fields(Options))
+
+
+def _option(name: str, hint: Any, default: object) -> Option:
+    kind, *extras = typing.get_args(hint)
+    doc = next(extra for extra in extras if isinstance(extra, Doc))
+    bounds = [extra for extra in extras if isinstance(extra, Ge | Le)]
+    several = typing.get_origin(kind) is tuple
+    return Option(
+        name=name,
+        doc=doc,
+        default=default,
+        expects=_expects(kind, bounds, doc),
+        choices=typing.get_args(kind) if typing.get_origin(kind) is Literal else (),
+        switch=kind is bool,
+        several=several,
+    )
+
+
+def _expects(kind: Any, bounds: Iterable[Ge | Le], doc: Doc) -> str:
+    members = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(members)
+    if typing.get_origin(kind) is tuple:
+        return doc.metavar or "a list of words"
+    if kind is bool:
+        return "true or false"
+    if int in (kind, *members):
+        return "a whole number" + _between(bounds) + (", or auto" if type(None) in members else "")
+    if kind is float:
+        return "a number of seconds" + _between(bounds)
+    return "a folder" if Path in members else "text"
+
+
+def _between(bounds: Iterable[Ge | Le]) -> str:
+    low = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
+    high = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
+    if high is not None:
+        return f" from {low} to {high}"
+    return f", {low} or more" if low is not None else ""
+
+
+# --- Sources --------------------------------------------------------------------------------------------
+
+
+class Source(StrEnum):
+    """Where a value can come from, strongest first."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where one value came from."""
+
+    source: Source
+    where: str
+    """The flag, the variable, `FILE:LINE`, or `default`."""
+
+
+DEFAULT_ORIGIN = Origin(source=Source.DEFAULT, where="default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where every value of an `Options` came from."""
+
+    origins: Mapping[str, Origin]
+    config_file: Path | None
+
+
+Found = dict[str, tuple[object, Origin]]
+"""The values of one source, as written, by option name."""
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> tuple[Options, Provenance]:
+    """The effective options, and where each came from.
+
+    `flags` holds what the command line gave, by option name, and `config` for --config; other keys are
+    the caller's own. ConfigError names everything that is wrong at once.
+    """
+    config_file = find_config_file(flags.get("config"), environ, cwd)
+    problems: list[str] = []
+    found: Found = {}
+    if config_file is not None:
+        found |= _from_file(config_file, cwd, problems)
+    found |= _from_environment(environ, problems)
+    found |= _from_flags(flags)
+    options = _checked(found, problems)
+    if options is None or problems:
+        raise _config_error(problems)
+    origins = {
+        option.name: found[option.name][1] if option.name in found else DEFAULT_ORIGIN
+        for option in declared()
+    }
+    _check_together(options, origins)
+    return options, Provenance(origins=origins, config_file=config_file)
+
+
+def find_config_file(named: object, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """--config, then AUTOGLM_CONFIG, then ./autoglm.toml, then the one in the person's config folder.
+
+    The first that applies is read, and no other. One that was named has to be there.
+    """
+    for name, source in ((named, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
+        if name:
+            path = cwd / Path(str(name)).expanduser()
+            if not path.is_file():
+                raise ConfigError(f"{source}: there is no file {path}.", next_step="Correct the path.")
+            return path
+    home = Path(environ.get("HOME") or Path.home())
+    folder = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    candidates = (cwd / CONFIG_FILE, folder / "autoglm" / CONFIG_FILE)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _from_file(path: Path, cwd: Path, problems: list[str]) -> Found:
+    shown = path.relative_to(cwd) if path.is_relative_to(cwd) else path
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{shown} cannot be read.", why=str(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{shown} is not valid TOML.", why=str(error)) from error
+    names = {option.name for option in declared()}
+    found: Found = {}
+    for key, value in table.items():
+        where = f"{shown}:{_line_of(key, text)}"
+        if key in names:
+            found[key] = (value, Origin(source=Source.FILE, where=where))
+        else:
+            problems.append(f"{where}: unknown key {key!r}.{did_you_mean(key.replace('-', '_'), names)}")
+    return found
+
+
+def _line_of(key: str, text: str) -> int:
+    """The line of a top-level key or table; tomllib does not keep it."""
+    start = re.compile(rf"\s*(\[\s*)?[\"']?{re.escape(key)}[\"']?\s*[=.\]]")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if start.match(line)), 1)
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Found:
+    by_variable = {option.variable: option.name for option in declared()}
+    found: Found = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE or not value:
+            continue  # an empty variable counts as not set, as in compose files
+        if variable in by_variable:
+            origin = Origin(source=Source.ENVIRONMENT, where=variable)
+            found[by_variable[variable]] = (value, origin)
+        elif variable not in CLIENT_VARIABLES:
+            problems.append(f"{variable}: unknown variable.{did_you_mean(variable, by_variable)}")
+    return found
+
+
+def _from_flags(flags: Mapping[str, object]) -> Found:
+    return {
+        option.name: (
+            flags[option.name],
+            Origin(source=Source.FLAG, where=option.flag if option.doc.flag else "--"),
+        )
+        for option in declared()
+        if option.name in flags
+    }
+
+
+# --- Checks ---------------------------------------------------------------------------------------------
+
+
+def _checked(found: Found, problems: list[str]) -> Options | None:
+    values = {name: value for name, (value, _) in found.items()}
+    try:
+        return Options(**cast("Any", values))
+    except ValidationError as error:
+        by_name = {option.name: option for option in declared()}
+        seen: set[str] = set()
+        for detail in error.errors(include_url=False):
+            name = str(detail["loc"][0])
+            if name not in seen:
+                seen.add(name)
+                problems.append(_wrong_value(by_name[name], *found[name], detail.get("ctx", {}).get("error")))
+        return None
+
+
+def _wrong_value(option: Option, value: object, origin: Origin, reason: object) -> str:
+    key = f" {option.name}:" if origin.source is Source.FILE else ""
+    said = reason or f"{_written(value)} is not {option.expects}"
+    return f"{origin.where}:{key} {said}.{did_you_mean(str(value).lower(), option.choices)}"
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _check_together(options: Options, origins: Mapping[str, Origin]) -> None:
+    engine = f"{options.engine} ({origins['engine'].where})"
+    if options.engine == "external" and not options.upstream:
+        raise ConfigError(
+            "The engine is external, and no address is given.",
+            next_step="Say where it serves: --upstream http://127.0.0.1:8001",
+        )
+    if options.upstream and options.engine != "external":
+        raise ConfigError(
+            f"{origins['upstream'].where} is for the engine external; the engine here is {engine}.",
+            next_step="Add --engine external, or leave the address out.",
+        )
+
+
+def _config_error(problems: list[str]) -> ConfigError:
+    next_step = "`autoglm config reference` explains every option."
+    if len(problems) == 1:
+        return ConfigError(problems[0], next_step=next_step)
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return ConfigError(f"{len(problems)} options are wrong:{lines}", next_step=next_step)
