@@ -1,0 +1,41 @@
+#!/bin/sh
+# Sets up and tests: the other command. Flags go to pytest:  sh run_tests.sh -k options
+#
+# Runs the linter, the formatter, the type checker, the import layers and the tests. It needs no GPU, no
+# network once it is installed, and leaves nothing behind but .venv-dev.
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+. "$root/scripts/venv.sh"
+cd "$root"
+
+case ${1:-} in
+--vllm | --gpu | --soak)
+    die "run_tests.sh: the tier $1 is not there yet; without it everything that needs no GPU is tested."
+    ;;
+esac
+
+ensure_venv "$root" "$root/.venv-dev" dev "$root/constraints.txt"
+bin=$root/.venv-dev/bin
+failed=
+
+# check NAME COMMAND...: quiet when all is well, the whole output when not.
+check() {
+    name=$1
+    shift
+    if output=$("$@" 2>&1); then
+        say "ok      $name"
+    else
+        say "FAILED  $name" "$output"
+        failed="$failed $name"
+    fi
+}
+
+check "lint" "$bin/ruff" check --quiet .
+check "format" "$bin/ruff" format --quiet --check .
+check "types" "$bin/mypy"
+check "layers" "$bin/lint-imports"
+
+status=0
+"$bin/python" -m pytest "$@" || status=$?
+[ -z "$failed" ] || die "FAILED:$failed (see above)"
+exit "$status"
