@@ -76,9 +76,8 @@ def _value(option: Option, options: Options) -> str:
     value = getattr(options, option.name)
     if option.name == "state_dir" and options.port:
         value = options.state_dir_for(options.port, os.environ)
-    if value is None or value == ():
-        return f"({option.doc.unset})"
-    return value_text(value)
+    text = value_text(option, value)
+    return f"({text})" if value in (None, ()) else text
 
 
 def reference() -> str:

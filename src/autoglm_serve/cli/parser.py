@@ -1,5 +1,6 @@
 """Command-line parsing: flags made from the declared options, and errors that name the nearest flag."""
 
+import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, HelpFormatter, Namespace
 from collections.abc import Collection, Sequence
@@ -67,19 +68,19 @@ def _add_flag(group: Any, option: "Option") -> None:
 
 def default_text(option: "Option") -> str:
     """The default as a person reads it."""
-    if option.default in (None, ()):
-        return option.doc.unset
-    return value_text(option.default)
+    return value_text(option, option.default)
 
 
-def value_text(value: object) -> str:
-    """A value as a person would write it."""
+def value_text(option: "Option", value: object) -> str:
+    """A value as a person would write it, or what holds without one."""
     match value:
+        case None | ():
+            return option.doc.unset
         case bool():
             return "true" if value else "false"
         case float():
             return f"{value:g}"
         case tuple():
-            return ",".join(map(str, value))
+            return ",".join(value) if option.doc.flag else shlex.join(value)
         case _:
             return str(value)

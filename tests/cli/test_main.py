@@ -1,0 +1,110 @@
+"""The command: verbs, help, and what a person sees when something is wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve import __version__
+from autoglm_serve.cli import config
+from autoglm_serve.cli.main import VERBS, Verb, main
+from autoglm_serve.core.errors import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def empty_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No config file, no variable of ours: what the machine has set must not matter here."""
+    for variable in [name for name in os.environ if name.startswith(("AUTOGLM_", "XDG_"))]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "autoglm_serve.cli.main", *argv],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
+def test_help_names_every_verb(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert all(f"autoglm {verb.name}" in shown for verb in VERBS)
+
+
+def test_an_unknown_verb_is_a_usage_error_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sevre"]) == ExitCode.USAGE
+    assert "there is no 'sevre'. Did you mean serve?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_verb_explains_itself(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main([verb.name, "--help"])
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: autoglm {verb.name}")
+
+
+def test_an_unknown_flag_is_a_usage_error_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["config", "--prot", "3"])
+    assert leaving.value.code == ExitCode.USAGE
+    assert "there is no flag --prot. Did you mean --port?" in capsys.readouterr().err
+
+
+def test_flags_are_never_abbreviated() -> None:
+    """A script that leans on --por breaks on the day --portal is added."""
+    with pytest.raises(SystemExit):
+        main(["config", "--por", "3"])
+
+
+def test_a_persons_mistake_is_plain_lines_and_an_exit_code_of_its_own() -> None:
+    done = command("config", "--port", "many")
+    assert done.returncode == ExitCode.CONFIG
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "autoglm: --port: 'many' is not a whole number from 0 to 65535.",
+        "Next: `autoglm config reference` explains every option.",
+    ]
+
+
+def test_what_follows_two_dashes_is_the_engines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--port", "1", "--", "--port", "2"]) == ExitCode.OK
+    shown = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["port", "1", "--port"] for line in shown)
+    assert any(line.split() == ["engine_args", "--port", "2", "--"] for line in shown)
+
+
+def test_an_interrupt_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config, "run", interrupted)
+    assert main(["config"]) == ExitCode.STOPPED_AT_ONCE
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    shell = f"{sys.executable} -m autoglm_serve.cli.main config reference | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "0"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_flag(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == ExitCode.OK
+    assert capsys.readouterr().out == f"autoglm-serve {__version__}\n"
+
+
+def test_a_light_verb_imports_nothing_heavy() -> None:
+    program = "import sys; from autoglm_serve.cli.main import main; main(['version']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"pydantic", "asyncio", "rich", "uvloop"} & set(done.stdout.split())
