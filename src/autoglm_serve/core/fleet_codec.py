@@ -1,0 +1,46 @@
+"""The fleet view as bytes and back: what the control plane sends to every gateway worker."""
+
+from typing import Any
+
+import orjson
+
+from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
+from autoglm_serve.core.model import Capability, VisionGeometry
+from autoglm_serve.core.replica import ReplicaState
+
+
+def encode(view: FleetView) -> bytes:
+    """One line of JSON, no newline."""
+    return orjson.dumps(view, default=_plain)
+
+
+def decode(data: bytes) -> FleetView:
+    """The inverse of `encode`. Raises orjson.JSONDecodeError or KeyError on anything else."""
+    raw = orjson.loads(data)
+    return FleetView(
+        version=raw["version"],
+        models=tuple(_model(item) for item in raw["models"]),
+        replicas=tuple(_replica(item) for item in raw["replicas"]),
+    )
+
+
+def _plain(value: object) -> list[str]:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"a {type(value).__name__} has no place in a fleet view")
+
+
+def _model(raw: dict[str, Any]) -> ModelView:
+    vision = raw["vision"]
+    return ModelView(
+        **{
+            **raw,
+            "names": tuple(raw["names"]),
+            "capabilities": frozenset(Capability(item) for item in raw["capabilities"]),
+            "vision": VisionGeometry(**vision) if vision else None,
+        }
+    )
+
+
+def _replica(raw: dict[str, Any]) -> ReplicaView:
+    return ReplicaView(**{**raw, "state": ReplicaState(raw["state"])})

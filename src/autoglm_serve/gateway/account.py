@@ -1,0 +1,66 @@
+"""Accounting: every request ends in exactly one outcome, counted once."""
+
+from enum import StrEnum
+
+from autoglm_serve.gateway.journal import NO_USAGE
+from autoglm_serve.observe.board import Board
+
+# Upper bounds in seconds. A step of a phone agent takes 0.4 to 15 s.
+LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 40.0, 90.0)
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    REFUSED = "refused"  # we refused it: the client's mistake, or nothing here can serve it
+    ENGINE_REFUSED = "engine_refused"  # the engine answered 4xx
+    ENGINE_ERROR = "engine_error"  # the engine answered 5xx, wherever it was tried
+    NO_REPLICA = "no_replica"  # no replica was ready in time
+    LOST = "lost"  # every replica tried was lost before the first byte
+    BROKEN = "broken"  # the stream broke after the first byte
+    CANCELLED = "cancelled"  # the client left
+    INTERNAL = "internal"  # a bug here
+
+
+class Account:
+    """One request's books. `close` counts it; a second call counts nothing."""
+
+    __slots__ = (
+        "_board",
+        "_closed",
+        "attempts",
+        "first_byte_s",
+        "model",
+        "outcome",
+        "path",
+        "started_s",
+        "usage",
+    )
+
+    def __init__(self, board: Board, path: str, started_s: float) -> None:
+        self._board = board
+        self._closed = False
+        self.path = path
+        self.started_s = started_s
+        self.model = ""
+        self.outcome = Outcome.INTERNAL
+        self.first_byte_s: float | None = None
+        self.attempts = 0
+        self.usage = NO_USAGE
+
+    def close(self, now_s: float) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        board, model = self._board, self.model
+        board.add(("requests", model, self.path, self.outcome))
+        board.observe(("duration", model), now_s - self.started_s, LATENCY_BUCKETS_S)
+        if self.first_byte_s is not None:
+            board.observe(("ttft", model), self.first_byte_s - self.started_s, LATENCY_BUCKETS_S)
+        if self.attempts > 1:
+            board.add(("retries", model), self.attempts - 1)
+        if self.usage.prompt_tokens:
+            board.add(("tokens", model, "prompt"), self.usage.prompt_tokens)
+        if self.usage.completion_tokens:
+            board.add(("tokens", model, "completion"), self.usage.completion_tokens)

@@ -1,0 +1,123 @@
+"""Admission: from the bytes of a request to a `Call` that can be routed, or a refusal. Pure.
+
+The body is parsed once. What goes to the engine is the client's own bytes, edited by splice only where the
+contract with clients asks for it.
+"""
+
+from dataclasses import dataclass
+
+from autoglm_serve.core.fleet import FleetView, ModelView
+from autoglm_serve.core.model import Capability
+from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.gateway import multipart
+from autoglm_serve.gateway.cost import request_cost
+from autoglm_serve.gateway.endpoints import BodyKind, Endpoint
+from autoglm_serve.gateway.http import Request
+from autoglm_serve.gateway.splice import with_field
+from autoglm_serve.gateway.validate import Json, MediaPolicy, check_fields, parse_object, read_media, refuse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An admitted request."""
+
+    endpoint: Endpoint
+    model: ModelView
+    body: bytes
+    """What the engine is sent."""
+    content_type: bytes
+    cost_tokens: int
+    stream: bool = False
+    split_reasoning: bool = False
+    """Move <think>…</think> to reasoning_content."""
+    named_model: str | None = None
+    """The name that the client used, where it used one."""
+
+
+def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaPolicy) -> Call:
+    """Raises Refusal, which names the field."""
+    if endpoint.body is BodyKind.MULTIPART:
+        return _admit_multipart(request, endpoint, fleet)
+    body = parse_object(request.body)
+    check_fields(body, endpoint)
+    model = find_model(body.get("model"), endpoint, fleet)
+    media = read_media(body, policy)
+    if (media.pictures or media.remote) and Capability.VISION not in model.capabilities:
+        refuse("no_vision", f"The model '{model.name}' reads text only; it cannot see pictures.", "messages")
+    return Call(
+        endpoint=endpoint,
+        model=model,
+        body=_for_engine(request.body, body),
+        content_type=b"application/json",
+        cost_tokens=request_cost(
+            text_bytes=len(request.body) - media.bytes,
+            pictures=media.pictures,
+            geometry=model.vision,
+            max_answer_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        ),
+        stream=body.get("stream") is True,
+        split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
+        named_model=body.get("model"),
+    )
+
+
+def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelView:
+    """The model that a request means; without a name, the first that can do what the path asks."""
+    if name:
+        model = fleet.model(name)
+        if model is None:
+            raise Refusal(
+                404,
+                "model_not_found",
+                f"The model '{name}' is not served here. Served: {', '.join(fleet.served_names) or 'none'}.",
+                type=RefusalType.NOT_FOUND,
+                param="model",
+            )
+        if endpoint.needs and endpoint.needs not in model.capabilities:
+            raise Refusal(
+                400,
+                "model_cannot",
+                f"The model '{model.name}' cannot do {endpoint.needs}, which {endpoint.path} asks for.",
+                param="model",
+            )
+        return model
+    for model in fleet.models:
+        if endpoint.needs is None or endpoint.needs in model.capabilities:
+            return model
+    raise Refusal(
+        404,
+        "model_not_found",
+        f"No model served here can do {endpoint.needs}. Served: {', '.join(fleet.served_names) or 'none'}.",
+        type=RefusalType.NOT_FOUND,
+    )
+
+
+def _for_engine(raw: bytes, body: Json) -> bytes:
+    """`enable_thinking` as LangChain's extra_body sends it becomes the chat template's argument."""
+    thinking = body.get("enable_thinking")
+    if thinking is None:
+        return raw
+    arguments = {"enable_thinking": thinking} | (body.get("chat_template_kwargs") or {})
+    return with_field(raw, "chat_template_kwargs", arguments)
+
+
+def _admit_multipart(request: Request, endpoint: Endpoint, fleet: FleetView) -> Call:
+    content_type = request.headers.get(b"content-type", b"")
+    fields = multipart.fields(content_type, request.body)
+    if "file" not in fields:
+        refuse("missing_field", "The form has no 'file' with the audio.", "file")
+    name = fields["model"].decode("utf-8", "replace") if "model" in fields else None
+    return Call(
+        endpoint=endpoint,
+        model=find_model(name, endpoint, fleet),
+        body=request.body,
+        content_type=content_type,
+        cost_tokens=request_cost(
+            text_bytes=len(request.body) // 16,  # compressed or not, a rough order is all that is needed
+            pictures=(),
+            geometry=None,
+            max_answer_tokens=None,
+        ),
+        stream=fields.get("stream") == b"true",
+        named_model=name,
+    )

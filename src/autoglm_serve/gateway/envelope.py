@@ -1,0 +1,49 @@
+"""OpenAI error envelopes: ours, and those of engines that speak another dialect."""
+
+from typing import Any
+
+import orjson
+
+from autoglm_serve.core.refusal import Refusal, RefusalType
+
+JSON_TYPE = b"application/json"
+
+
+def envelope(message: str, type: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+def refusal_body(refusal: Refusal) -> bytes:
+    return orjson.dumps(envelope(refusal.message, refusal.type, refusal.code, refusal.param))
+
+
+def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
+    """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
+    return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"
+
+
+def in_our_dialect(status: int, body: bytes) -> bytes:
+    """An engine's error body as an OpenAI envelope; unchanged where it already is one.
+
+    FastAPI answers {"detail": …}, vLLM before 0.10 {"object": "error", "message": …}, others plain text.
+    """
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raw = body.decode("utf-8", "replace").strip()[:500]
+    if isinstance(raw, dict) and isinstance(raw.get("error"), dict) and raw["error"].get("message"):
+        return body
+    type = RefusalType.INVALID_REQUEST if status < 500 else RefusalType.SERVER
+    return orjson.dumps(envelope(_said(raw) or f"The engine answered {status}.", type, "upstream_error"))
+
+
+def _said(raw: object) -> str:
+    match raw:
+        case str():
+            return raw
+        case {"message": str(message)} | {"detail": str(message)} | {"error": str(message)}:
+            return message
+        case {"detail": detail}:
+            return orjson.dumps(detail).decode()
+        case _:
+            return ""

@@ -1,0 +1,76 @@
+"""HTTP/1.1 messages as this gateway holds them, and the bytes of the heads that it writes."""
+
+from http import HTTPStatus
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES = {
+    status: b"HTTP/1.1 %d %s\r\n" % (status, _REASONS.get(status, b"Unknown")) for status in range(100, 600)
+}
+
+
+class Request:
+    """One complete request. Header names are lower case; a repeated header keeps its last value."""
+
+    __slots__ = (
+        "body",
+        "headers",
+        "http10",
+        "keep_alive",
+        "loopback",
+        "method",
+        "path",
+        "started_s",
+        "target",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: bytes,
+        path: str,
+        target: str = "",
+        headers: dict[bytes, bytes],
+        body: bytes,
+        started_s: float,
+        keep_alive: bool = True,
+        http10: bool = False,
+        loopback: bool = True,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.target = target
+        """Path and query as they came."""
+        self.headers = headers
+        self.body = body
+        self.started_s = started_s
+        """Monotonic seconds at its first byte."""
+        self.keep_alive = keep_alive
+        self.http10 = http10
+        self.loopback = loopback
+        """It came from this machine."""
+
+
+def response_head(status: int, headers: Headers) -> bytes:
+    """The status line, the headers and the blank line."""
+    lines = [_STATUS_LINES[status]]
+    lines += [b"%s: %s\r\n" % header for header in headers]
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def request_head(method: bytes, path: str, host: bytes, headers: Headers, body_bytes: int) -> bytes:
+    """The head of a request with a body of `body_bytes`, for a keep-alive connection."""
+    lines = [b"%s %s HTTP/1.1\r\nhost: %s\r\n" % (method, path.encode("ascii", "replace"), host)]
+    lines += [b"%s: %s\r\n" % header for header in headers]
+    lines.append(b"content-length: %d\r\n\r\n" % body_bytes)
+    return b"".join(lines)
+
+
+def chunk(data: bytes) -> bytes:
+    """`data` as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,92 @@
+"""What a client has been sent of one stream: the very byte objects that went out, in order.
+
+Writing costs an append. Reading happens once, at the end, to tell a finished stream from a cut one and to
+find its token counts; and when a replica dies, by whoever has to go on from here.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from autoglm_serve.gateway.sse import data_of
+
+_FINISHED = re.compile(
+    rb'"finish_reason"\s*:\s*"'  # chat and completions
+    rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done)"'
+)
+_ERROR = re.compile(rb'^data:\s*\{\s*"error"', re.MULTILINE)
+_TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+NO_USAGE = Usage()
+
+
+class Journal:
+    """The chunks of one stream, each a run of whole SSE events."""
+
+    __slots__ = ("chunks", "size_bytes")
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.size_bytes = 0
+
+    def append(self, events: bytes) -> None:
+        self.chunks.append(events)
+        self.size_bytes += len(events)
+
+    @property
+    def finished(self) -> bool:
+        """A finish reason was sent. [DONE] proves nothing: a dying vLLM sends one after its error event."""
+        return any(_FINISHED.search(part) for part in self._tail())
+
+    def usage(self) -> Usage:
+        """The token counts of the last event that has any."""
+        for part in self._tail():
+            if b'"usage"' in part:
+                for data in reversed(list(data_of(part))):
+                    found = usage_of(data)
+                    if found is not None:
+                        return found
+        return Usage()
+
+    def _tail(self) -> Iterator[bytes]:
+        return reversed(self.chunks[-_TAIL_CHUNKS:])
+
+
+def before_error(events: bytes) -> tuple[bytes, bytes]:
+    """`events` up to an error event, with which an engine gives a stream up, and that event's data."""
+    if b'"error"' not in events:
+        return events, b""
+    match = _ERROR.search(events)
+    if match is None:
+        return events, b""
+    return events[: match.start()], next(data_of(events[match.start() :]), b"")
+
+
+def usage_of(body: bytes) -> Usage | None:
+    """The token counts of a reply or an event, if it is JSON and has them."""
+    if b'"usage"' not in body:
+        return None
+    try:
+        usage = orjson.loads(body).get("usage")
+    except (orjson.JSONDecodeError, AttributeError):
+        return None
+    if not isinstance(usage, dict):
+        return None
+    return Usage(
+        prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
+    )
+
+
+def _count(usage: dict[str, object], *names: str) -> int:
+    values = (usage.get(name) for name in names)
+    return next((value for value in values if isinstance(value, int)), 0)

@@ -1,0 +1,68 @@
+"""A worker's line to the control plane: fleet views come down it, wishes to wake a model go up.
+
+Newline-delimited JSON on a unix socket. The worker goes on with the last view while the line is down, and
+keeps trying: the gateway outlives the control plane.
+"""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import orjson
+
+from autoglm_serve.core import fleet_codec
+from autoglm_serve.gateway.state import FleetHolder
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+_LINE_LIMIT_BYTES = 1 << 22
+
+
+class Link:
+    """One worker's end of the line."""
+
+    def __init__(self, socket: Path, index: int, fleet: FleetHolder) -> None:
+        self._socket = socket
+        self._index = index
+        self._fleet = fleet
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            try:
+                await self._session()
+                log.warning("the control plane is gone; going on with the fleet as it was")
+            except OSError:
+                pass
+            await asyncio.sleep(_RETRY_S)
+
+    def wake(self, model: str) -> None:
+        """Ask for a model that runs on demand. Lost if the line is down; the request then times out."""
+        if self._writer is not None:
+            self._writer.write(orjson.dumps({"wake": model}) + b"\n")
+
+    async def _session(self) -> None:
+        path = socket_address(self._socket)
+        reader, writer = await asyncio.open_unix_connection(path, limit=_LINE_LIMIT_BYTES)
+        try:
+            writer.write(orjson.dumps({"worker": self._index, "pid": os.getpid()}) + b"\n")
+            self._writer = writer
+            async for line in reader:
+                self._fleet.replace(fleet_codec.decode(line))
+        finally:
+            self._writer = None
+            writer.close()
+
+
+def socket_address(path: Path) -> str:
+    """An address for a unix socket at `path`, however long that is: the kernel takes 107 bytes.
+
+    A longer one is reached through the descriptor of its folder, which stays open with the process.
+    """
+    if len(os.fsencode(path)) < 108:
+        return str(path)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    return f"/proc/self/fd/{folder}/{path.name}"

@@ -1,0 +1,81 @@
+"""Work in flight, requests and cost in tokens per replica: one mapped file that all gateway workers share.
+
+Each worker writes its own row and reads every row, so there are no locks and no messages, and the numbers
+outlive any process. A row of a worker that died is cleared by whoever starts its successor.
+"""
+
+import mmap
+import os
+from pathlib import Path
+
+MAX_WORKERS = 64
+MAX_SLOTS = 256
+_ROW = 2 * MAX_SLOTS  # requests, then cost
+_SIZE_BYTES = MAX_WORKERS * _ROW * 8
+
+
+class LoadTable:
+    """The shared table as one worker (`row`) sees it; a reader passes no row."""
+
+    def __init__(self, path: Path, row: int | None = None) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(descriptor).st_size != _SIZE_BYTES:
+                os.ftruncate(descriptor, _SIZE_BYTES)
+            self._map = mmap.mmap(descriptor, _SIZE_BYTES)
+        finally:
+            os.close(descriptor)
+        self._cells = memoryview(self._map).cast("q")
+        self._start = (row or 0) * _ROW
+        if row is not None:
+            self.clear(row)
+
+    def clear(self, row: int) -> None:
+        """Forget what worker `row` carried."""
+        for index in range(row * _ROW, (row + 1) * _ROW):
+            self._cells[index] = 0
+
+    def clear_slot(self, slot: int) -> None:
+        """Forget what every worker carried to replica `slot`: a new process starts with nothing to do."""
+        for row in range(MAX_WORKERS):
+            self._cells[row * _ROW + slot] = 0
+            self._cells[row * _ROW + MAX_SLOTS + slot] = 0
+
+    def take(self, slot: int, cost: int) -> "Burden":
+        """Count one request of `cost` tokens against replica `slot` until the burden is put down."""
+        self._cells[self._start + slot] += 1
+        self._cells[self._start + MAX_SLOTS + slot] += cost
+        return Burden(self, slot, cost)
+
+    def give(self, slot: int, cost: int) -> None:
+        self._cells[self._start + slot] -= 1
+        self._cells[self._start + MAX_SLOTS + slot] -= cost
+
+    def requests(self, slot: int, workers: int = MAX_WORKERS) -> int:
+        return sum(self._cells[row * _ROW + slot] for row in range(workers))
+
+    def cost_tokens(self, slot: int, workers: int = MAX_WORKERS) -> int:
+        return sum(self._cells[row * _ROW + MAX_SLOTS + slot] for row in range(workers))
+
+    def close(self) -> None:
+        self._cells.release()
+        self._map.close()
+
+
+class Burden:
+    """One request's share of the table; given back exactly once, however the request ends."""
+
+    __slots__ = ("_cost", "_slot", "_table")
+
+    def __init__(self, table: LoadTable, slot: int, cost: int) -> None:
+        self._table: LoadTable | None = table
+        self._slot = slot
+        self._cost = cost
+
+    def __enter__(self) -> "Burden":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._table is not None:
+            self._table.give(self._slot, self._cost)
+            self._table = None

@@ -1,0 +1,28 @@
+"""Server-sent events as bytes: where one ends, and what is in it. Pure."""
+
+from collections.abc import Iterator
+
+DONE = b"[DONE]"
+
+
+def whole_events(data: bytes) -> int:
+    """How many leading bytes of `data` are complete events, blank line included.
+
+    Agrees with reading line by line for both line endings that engines use, \\n and \\r\\n, at every cut.
+    """
+    if data.endswith(b"\n\n"):
+        return len(data)
+    newline, crlf = data.rfind(b"\n\n"), data.rfind(b"\r\n\r\n")
+    return max(newline + 2 if newline >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
+
+
+def data_of(events: bytes) -> Iterator[bytes]:
+    """The data field of each event in `events` (whole events only); comments are passed over."""
+    for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
+        lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
+        if lines:
+            yield b"\n".join(lines)
+
+
+def event(data: bytes) -> bytes:
+    return b"data: %b\n\n" % data

@@ -1,0 +1,154 @@
+"""The gateway worker process: `python -m autoglm_serve.gateway.worker`.
+
+Started by the control plane with a listening socket and its settings. SIGTERM drains: nothing new is
+accepted, what is in hand is finished.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+
+from autoglm_serve.core.refusal import Refusal
+from autoglm_serve.gateway import dispatch, local
+from autoglm_serve.gateway.account import Account, Outcome
+from autoglm_serve.gateway.http import Request
+from autoglm_serve.gateway.link import Link
+from autoglm_serve.gateway.load import LoadTable
+from autoglm_serve.gateway.server import ClientConnection, Connections, Handler, Limits
+from autoglm_serve.gateway.state import FleetHolder, Settings, Worker
+from autoglm_serve.gateway.upstream import Pool
+from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.observe import logs
+from autoglm_serve.observe.board import Board
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+_SWEEP_S = 0.5
+
+
+def encode_settings(settings: Settings) -> str:
+    """The settings as the one argument that a worker is started with."""
+    return orjson.dumps(dataclasses.asdict(settings), default=str).decode()
+
+
+def decode_settings(text: str) -> Settings:
+    raw: dict[str, Any] = orjson.loads(text)
+    return Settings(
+        **{
+            **raw,
+            "state_dir": Path(raw["state_dir"]),
+            "limits": Limits(**raw["limits"]),
+            "media": MediaPolicy(**raw["media"]),
+        }
+    )
+
+
+async def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve on `listener` until SIGTERM, then drain."""
+    loop = asyncio.get_running_loop()
+    fleet = FleetHolder(loop)
+    link = Link(settings.control_socket, settings.index, fleet)
+    worker = Worker(
+        settings=settings,
+        loop=loop,
+        fleet=fleet,
+        load=LoadTable(settings.load_path, settings.index),
+        board=Board(settings.board_paths[settings.index]),
+        pool=Pool(loop),
+        wake=link.wake,
+    )
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    connections = Connections()
+    handle = _handler(worker)
+    server = await loop.create_server(
+        lambda: ClientConnection(handle, settings.limits, loop, connections), sock=listener, backlog=BACKLOG
+    )
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
+        await stop.wait()
+        server.close()
+        await _drain(connections, settings.drain_timeout_s)
+        for task in tasks:
+            task.cancel()
+    worker.pool.close()
+
+
+def _handler(worker: Worker) -> Handler:
+    """What a connection calls with each request."""
+    tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
+
+    def handle(client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
+        if _answered_here(client, request, worker):
+            return None
+        serve = dispatch.forward_admin if request.path.startswith("/admin/") else dispatch.dispatch
+        task = worker.loop.create_task(serve(client, request, worker))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    return handle
+
+
+def _answered_here(client: ClientConnection, request: Request, worker: Worker) -> bool:
+    """False leaves the request to `dispatch`."""
+    account = Account(worker.board, "other", request.started_s)
+    try:
+        return local.answer(client, request, worker)
+    except Refusal as refusal:
+        account.outcome = Outcome.REFUSED
+        client.refuse(refusal)
+    except Exception:
+        log.exception("a bug in the gateway ended a request to %s", request.path)
+        client.refuse(dispatch.internal_error())
+    account.close(worker.loop.time())
+    return True
+
+
+async def _sweep(connections: Connections, worker: Worker) -> None:
+    """Deadlines of clients and idle connections to replicas, looked at twice a second."""
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        now_s = worker.loop.time()
+        for connection in tuple(connections):
+            connection.check_deadline(now_s)
+        worker.pool.sweep()
+
+
+async def _drain(connections: Connections, timeout_s: float) -> None:
+    """Let every connection finish what it has; cut what is left at the end of the time."""
+    for connection in tuple(connections):
+        connection.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await connections.empty.wait()
+    for connection in tuple(connections):
+        log.warning("a request was cut: it had not ended within %g s of draining", timeout_s)
+        connection.abort()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="A gateway worker; started by `autoglm serve`.")
+    parser.add_argument("--settings", required=True, help="the worker's settings, as JSON")
+    parser.add_argument("--listen-fd", required=True, type=int, help="the listening socket it inherits")
+    parser.add_argument("--log-format", default="plain")
+    parser.add_argument("--log-level", default="info")
+    arguments = parser.parse_args(argv)
+    logs.configure(arguments.log_format, arguments.log_level)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control plane's to interpret
+    listener = socket.socket(fileno=arguments.listen_fd)
+    uvloop.run(run(decode_settings(arguments.settings), listener))
+
+
+if __name__ == "__main__":
+    main()
