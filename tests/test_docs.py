@@ -1,0 +1,95 @@
+"""The documents say what the code does: generated parts are fresh, named things exist, links lead on."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve.cli.config import reference
+from autoglm_serve.cli.main import VERBS
+from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.gateway.account import Outcome
+from autoglm_serve.gateway.endpoints import ENDPOINTS
+from autoglm_serve.observe import metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+
+
+def read(path: str | Path) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def code_blocks(path: Path) -> list[tuple[str, str]]:
+    """(language, code) of every fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", read(path), re.DOTALL | re.MULTILINE)
+
+
+def test_the_option_reference_is_fresh() -> None:
+    assert read("docs/options.md") == reference(), "run: autoglm config reference > docs/options.md"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_local_link_leads_to_a_file(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", read(document))
+    local = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
+    assert [link for link in local if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_flag_that_is_named_exists(document: Path) -> None:
+    serve = argparse.ArgumentParser()
+    add_flags(serve)
+    ours = set(serve._option_string_actions) | {"--help", "--json", "--version"}
+    commands = re.findall(r"(?:autoglm \w+|run_autoglm_server\.sh)((?: [^\n`|]*)?)", read(document))
+    named = {
+        flag
+        for command in commands
+        for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", command.split(" -- ")[0])
+    }
+    assert named <= ours
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_verb_that_is_named_exists(document: Path) -> None:
+    named = set(re.findall(r"(?:^|`)autoglm ([a-z]+)", read(document), re.MULTILINE))
+    assert named <= {verb.name for verb in VERBS}
+
+
+def test_the_two_readmes_show_the_same_code() -> None:
+    english, chinese = (
+        [(language, re.sub(r"\s*#.*", "", code)) for language, code in code_blocks(path)] for path in READMES
+    )
+    assert [language for language, _ in english] == [language for language, _ in chinese]
+    assert [code for language, code in english if language == "sh"] == [
+        code for language, code in chinese if language == "sh"
+    ]
+
+
+def test_the_map_names_every_package_and_no_other() -> None:
+    table = read("docs/architecture.md").partition("## Packages")[2].partition("\n## ")[0]
+    named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    package = ROOT / "src/autoglm_serve"
+    there = {path.parent.name for path in package.glob("*/__init__.py")}
+    there |= {path.stem for path in package.glob("[a-z]*.py")}
+    assert named == there
+
+
+def test_the_api_page_names_every_path_outcome_and_metric() -> None:
+    page = read("docs/api.md")
+    families = metrics.exposition(
+        version="0",
+        counts={},
+        buckets_s=(),
+        fleet=FleetView(),
+        load=lambda _: metrics.ReplicaLoad(requests=0, cost_tokens=0),
+    ).decode()
+    names = {
+        name + ("_total" if kind == "counter" and not name.endswith("_total") else "")
+        for name, kind in re.findall(r"^# TYPE (\w+) (\w+)", families, re.MULTILINE)
+    }
+    for word in (*ENDPOINTS, *Outcome, *names):
+        assert f"`{word}`" in page, word
