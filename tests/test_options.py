@@ -164,7 +164,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         ),
         pytest.param(
             {"env": {"AUTOGLM_HEADER_TIMEOUT_S": "nan"}},
-            "AUTOGLM_HEADER_TIMEOUT_S: 'nan' is not a number of seconds, 0 or more.",
+            "AUTOGLM_HEADER_TIMEOUT_S: 'nan' is not a number of seconds, 0.1 or more.",
             id="not a number",
         ),
         pytest.param(

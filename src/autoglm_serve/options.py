@@ -130,6 +130,7 @@ Text = str
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 AutoWhole = Annotated[int | None, Ge(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
 Seconds = Annotated[float, Ge(0), BeforeValidator(_no_switch)]
+SomeSeconds = Annotated[float, Ge(0.1), BeforeValidator(_no_switch)]
 Names = Annotated[
     tuple[Annotated[str, AfterValidator(_name)], ...],
     BeforeValidator(_split_commas),
@@ -283,11 +284,11 @@ class Options:
         Whole, Ge(1), Le(4096), Doc(Section.GATEWAY, "Largest request body, in MiB. Beyond it: 413.", "MIB")
     ] = 64
     header_timeout_s: Annotated[
-        Seconds,
+        SomeSeconds,
         Doc(Section.GATEWAY, "Time in which a request's headers must arrive. Beyond it: 408.", "SECONDS"),
     ] = 10.0
     body_timeout_s: Annotated[
-        Seconds,
+        SomeSeconds,
         Doc(Section.GATEWAY, "Time in which a request's body must arrive. Beyond it: 408.", "SECONDS"),
     ] = 60.0
     keep_alive_s: Annotated[

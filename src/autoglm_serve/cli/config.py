@@ -93,7 +93,8 @@ def _section(section: Section) -> str:
 def _row(option: Option) -> str:
     default = default_text(option)
     shown = default if option.default in (None, ()) else f"`{default}`"
-    cells = (f"`{option.name}`", option.expects, shown, option.doc.help)
+    expects = f"`{option.expects}`" if option.several and option.doc.flag else option.expects
+    cells = (f"`{option.name}`", expects, shown, option.doc.help)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -109,12 +110,13 @@ Every option can be set in three places. The strongest that sets it wins:
 3. the config file: `max_body_mb = 32`
 
 The config file is TOML. It is the first of these that applies, and no other is read: `--config FILE`,
-`${CONFIG_VARIABLE}`, `./{CONFIG_FILE}`, `~/.config/autoglm/{CONFIG_FILE}` (or under
-`$XDG_CONFIG_HOME`). Relative paths are relative to the folder in which the service is started. A list is
-written `a,b` in a flag or a variable and `["a", "b"]` in the file. An empty variable counts as not set.
+`${CONFIG_VARIABLE}`, `./{CONFIG_FILE}`, `~/.config/autoglm/{CONFIG_FILE}` (or under `$XDG_CONFIG_HOME`).
+Relative paths are relative to the folder in which the service is started. A list is written `a,b` in a flag
+or a variable and `["a", "b"]` in the file. An empty variable counts as not set.
 
 `autoglm config show` prints every effective value and where it came from. A name that does not exist and a
-value that does not fit stop the start with exit status 3 and the flag, variable or line that is wrong.
+value that does not fit stop the start with exit status 3; the message names the flag, the variable, or the
+file and line.
 
 """
 
