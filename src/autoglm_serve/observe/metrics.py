@@ -49,7 +49,7 @@ def exposition(
     return generate_latest(registry)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # the registry keeps collectors in a dict
 class _Families(Collector):
     families: tuple[Metric, ...]
 
