@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from autoglm_serve.cli.parser import add_flags, default_text, value_text
+from autoglm_serve.cli.table import table
 from autoglm_serve.options import (
     CLIENT_VARIABLES,
     CONFIG_FILE,
@@ -52,11 +53,8 @@ def as_table(options: Options, provenance: Provenance) -> str:
     rows = [
         (option.name, _value(option, options), provenance.origins[option.name].where) for option in declared()
     ]
-    wide = [max(len(row[column]) for row in rows) for column in range(2)]
-    lines = [f"{name:<{wide[0]}}  {value:<{wide[1]}}  {where}".rstrip() for name, value, where in rows]
-    lines.append("")
-    lines.append(f"file: {provenance.config_file or f'none ({CONFIG_FILE} was not found)'}")
-    return "\n".join(lines)
+    file = provenance.config_file or f"none ({CONFIG_FILE} was not found)"
+    return f"{table(('option', 'value', 'from'), rows)}\n\nfile: {file}"
 
 
 def as_json(options: Options, provenance: Provenance) -> str:
