@@ -52,7 +52,7 @@ reply = client.chat.completions.create(
             "role": "user",
             "content": [
                 {"type": "image_url", "image_url": {"url": data_url}},
-                {"type": "text", "text": "这个屏幕上有什么？"},
+                {"type": "text", "text": "现在几点？"},
             ],
         }
     ],

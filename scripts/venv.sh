@@ -2,7 +2,7 @@
 # Sourced by run_autoglm_server.sh and run_tests.sh: a Python, a virtual environment, an install that is
 # repeated only when what it installs has changed. POSIX sh; assumes nothing but a Python.
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@" >&2; }
 
 die() { say "$@"; exit 1; }
 
@@ -14,8 +14,8 @@ find_python() {
             return
         fi
     done
-    say "Python 3.11 or newer is needed, and ${PYTHON:-no such python3} was found."
-    die "Next: apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04 and newer), or set PYTHON=/path/to/python3."
+    die "Python 3.11 or newer is needed; ${PYTHON:-what is on the PATH} is not." \
+        "Next: apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04), or set PYTHON=/path/to/python3."
 }
 
 # Debian keeps the part of venv that installs pip in a package of its own.
@@ -27,7 +27,8 @@ ensure_ensurepip() {
         { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"; } >/dev/null ||
             die "apt-get could not install $package."
     else
-        die "This Python cannot make virtual environments." "Next: sudo apt-get install $package, then run this again."
+        die "This Python cannot make virtual environments: $package is missing." \
+            "Next: sudo apt-get install $package, then run this again."
     fi
 }
 
@@ -50,6 +51,7 @@ ensure_venv() {
     rm -f "$folder/.installed"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
         ${constraints:+--constraint "$constraints"} --editable "$root${extras:+[$extras]}" ||
-        die "pip could not install it; its own words are above." "Next: check the network, or set PIP_INDEX_URL to a mirror you can reach, and run this again."
+        die "pip could not install it; its own words are above." \
+            "Next: check the network, or set PIP_INDEX_URL to a mirror that you can reach, and run this again."
     printf '%s' "$wanted" >"$folder/.installed"
 }
