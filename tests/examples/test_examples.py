@@ -1,0 +1,72 @@
+"""What a user would copy works: every example and every snippet in a README, against a real service."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples.conftest import Service
+from tests.test_docs import READMES, ROOT, code_blocks
+
+pytestmark = pytest.mark.process
+
+IDENTITY = "我是 AutoGLM-Phone 部署方案的演示模型"
+
+
+def run(service: Service, *argv: str) -> str:
+    """The output of a program that must succeed."""
+    done = subprocess.run(
+        argv, cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_langchain_streams_the_answer(service: Service) -> None:
+    assert IDENTITY in run(service, sys.executable, "examples/langchain_chat.py")
+
+
+def test_the_openai_sdk_reads_sees_and_streams(service: Service) -> None:
+    said = run(service, sys.executable, "examples/openai_sdk.py")
+    assert "text: I am the demo model" in said
+    assert f"stream: {IDENTITY}" in said
+    assert re.search(r"tokens: \d+ in, \d+ out", said)
+    assert "picture: 现在是00:08。" in said
+
+
+def test_a_phone_agent_gets_one_action(service: Service) -> None:
+    action = run(service, sys.executable, "examples/phone_agent_step.py").strip()
+    call = ast.parse(action, mode="eval").body
+    assert isinstance(call, ast.Call)
+    arguments = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    assert arguments["action"] == "Tap"
+    x, y = arguments["element"]
+    assert 850 <= x <= 999  # 微信 on examples/screen.png
+    assert 280 <= y <= 430
+
+
+def test_curl_asks_and_streams(service: Service) -> None:
+    said = run(service, "sh", "examples/curl.sh")
+    assert '"autoglm-phone-9b"' in said
+    assert "data: [DONE]" in said
+    assert '"status":"ready"' in said
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_code_in_a_readme_runs(service: Service, readme: Path) -> None:
+    ran = 0
+    for language, code in code_blocks(readme):
+        here = code.replace("http://127.0.0.1:8000", service.url)
+        if language == "python":
+            assert IDENTITY in run(service, sys.executable, "-c", here)
+        elif language == "sh" and code.startswith("curl"):
+            reply = json.loads(run(service, "sh", "-c", here.replace("curl", "curl -sS --fail-with-body", 1)))
+            assert IDENTITY in reply["choices"][0]["message"]["content"]
+        else:
+            continue
+        ran += 1
+    assert ran == 2
