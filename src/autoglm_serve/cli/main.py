@@ -87,7 +87,7 @@ def _run_verb(verb: Verb, argv: list[str]) -> int:
     args = _parse(parser, argv, verb)
     if not verb.with_options:
         return module.run(args)
-    from autoglm_serve.options import load  # here: pydantic is for the verbs that need it
+    from autoglm_serve.sources import load  # here: pydantic is for the verbs that need it
 
     options, _ = load(vars(args), os.environ, Path.cwd())
     return module.run(args, options)

@@ -45,7 +45,8 @@ def add_flags(parser: ArgumentParser, only: Collection[str] | None = None) -> No
 
     A flag that is not given leaves no trace in the namespace, so that weaker sources can speak.
     """
-    from autoglm_serve.options import CONFIG_FILE, Section, declared
+    from autoglm_serve.options import Section, declared
+    from autoglm_serve.sources import CONFIG_FILE
 
     for section in Section:
         group = parser.add_argument_group(section.value)
