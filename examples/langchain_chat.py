@@ -1,7 +1,7 @@
 """LangChain's ChatOpenAI with the two thinking switches, streamed.
 
-    sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
-    python examples/langchain_chat.py
+sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
+python examples/langchain_chat.py
 """
 
 import os

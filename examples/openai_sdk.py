@@ -1,7 +1,7 @@
 """The OpenAI SDK: a question, the same as a stream with the thinking apart, and a picture.
 
-    sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
-    python examples/openai_sdk.py [PICTURE.png]
+sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
+python examples/openai_sdk.py [PICTURE.png]
 """
 
 import base64

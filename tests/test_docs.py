@@ -15,7 +15,7 @@ from autoglm_serve.gateway.endpoints import ENDPOINTS
 from autoglm_serve.observe import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples/README.md"])
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
 

@@ -30,6 +30,15 @@ def test_langchain_streams_the_answer(service: Service) -> None:
     assert IDENTITY in run(service, sys.executable, "examples/langchain_chat.py")
 
 
+def test_the_notebook_runs_from_top_to_bottom(service: Service) -> None:
+    notebook = json.loads((ROOT / "examples/langchain.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    said = run(service, sys.executable, "-c", "\n".join(["import os; os.chdir('examples')", *cells]))
+    assert IDENTITY in said
+    assert "I am the demo model" in said
+    assert "现在是00:08。" in said
+
+
 def test_the_openai_sdk_reads_sees_and_streams(service: Service) -> None:
     said = run(service, sys.executable, "examples/openai_sdk.py")
     assert "text: I am the demo model" in said
