@@ -9,7 +9,7 @@ from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.account import Account, Outcome
 from autoglm_serve.gateway.admit import Call, admit
 from autoglm_serve.gateway.endpoints import ENDPOINTS
-from autoglm_serve.gateway.envelope import error_event
+from autoglm_serve.gateway.envelope import error_event, internal_error
 from autoglm_serve.gateway.http import Headers, Request, request_head
 from autoglm_serve.gateway.journal import Journal
 from autoglm_serve.gateway.local import fleet_states
@@ -144,6 +144,8 @@ async def _exchange(
     ending: "asyncio.Future[Ending]",
     client: ClientConnection,
 ) -> Ending:
+    if not connection.open:  # it was closed as soon as it was made
+        return Ending(result=Result.UNSENT, reason="connection closed before the request was sent")
     relay.connection = connection
     client.on_pause, client.on_resume = relay.pause, relay.resume
     try:
@@ -162,7 +164,7 @@ def _message(call: Call, request: Request, replica: ReplicaView) -> tuple[bytes,
     for name in (b"accept", b"x-request-id", b"traceparent", *_AUTHORIZED.get(replica.engine, ())):
         if name in request.headers:
             headers += ((name, request.headers[name]),)
-    host = replica.base_url.partition("://")[2] or "localhost"
+    host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"
     return request_head(b"POST", request.path, host.encode(), headers, len(body)), body
 
 
@@ -198,11 +200,6 @@ def _give_up(client: ClientConnection, refusal: Refusal) -> None:
         client.finish()
     else:
         client.refuse(refusal)
-
-
-def internal_error() -> Refusal:
-    message = "An internal error ended this request; the service's log has it."
-    return Refusal(500, "internal_error", message, type=RefusalType.SERVER)
 
 
 def _lost(message: str) -> Refusal:

@@ -17,6 +17,11 @@ def refusal_body(refusal: Refusal) -> bytes:
     return orjson.dumps(envelope(refusal.message, refusal.type, refusal.code, refusal.param))
 
 
+def internal_error() -> Refusal:
+    message = "An internal error ended this request; the service's log has it."
+    return Refusal(500, "internal_error", message, type=RefusalType.SERVER)
+
+
 def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
     """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
     return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"

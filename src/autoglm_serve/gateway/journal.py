@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.sse import data_of
+from autoglm_serve.gateway.sse import data_of, whole_events
 
 _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"'  # chat and completions
-    rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done)"'
+    rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
-_ERROR = re.compile(rb'^data:\s*\{\s*"error"', re.MULTILINE)
+_ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
 _TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
 
 
@@ -68,7 +68,8 @@ def before_error(events: bytes) -> tuple[bytes, bytes]:
     match = _ERROR.search(events)
     if match is None:
         return events, b""
-    return events[: match.start()], next(data_of(events[match.start() :]), b"")
+    start = whole_events(events[: match.start()])  # an `event:` line before it goes with it
+    return events[:start], next(data_of(events[start:]), b"")
 
 
 def usage_of(body: bytes) -> Usage | None:

@@ -13,6 +13,7 @@ import orjson
 
 from autoglm_serve.core import fleet_codec
 from autoglm_serve.gateway.state import FleetHolder
+from autoglm_serve.launch import unix_socket
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Link:
     """One worker's end of the line."""
 
     def __init__(self, socket: Path, index: int, fleet: FleetHolder) -> None:
-        self._socket = socket
+        self._address = unix_socket.address(socket)
         self._index = index
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
@@ -37,6 +38,8 @@ class Link:
                 log.warning("the control plane is gone; going on with the fleet as it was")
             except OSError:
                 pass
+            except (ValueError, LookupError, TypeError) as error:  # cut off in the middle of a line
+                log.warning("the control plane sent what is no fleet view: %r", error)
             await asyncio.sleep(_RETRY_S)
 
     def wake(self, model: str) -> None:
@@ -45,8 +48,7 @@ class Link:
             self._writer.write(orjson.dumps({"wake": model}) + b"\n")
 
     async def _session(self) -> None:
-        path = socket_address(self._socket)
-        reader, writer = await asyncio.open_unix_connection(path, limit=_LINE_LIMIT_BYTES)
+        reader, writer = await asyncio.open_unix_connection(self._address, limit=_LINE_LIMIT_BYTES)
         try:
             writer.write(orjson.dumps({"worker": self._index, "pid": os.getpid()}) + b"\n")
             self._writer = writer
@@ -55,14 +57,3 @@ class Link:
         finally:
             self._writer = None
             writer.close()
-
-
-def socket_address(path: Path) -> str:
-    """An address for a unix socket at `path`, however long that is: the kernel takes 107 bytes.
-
-    A longer one is reached through the descriptor of its folder, which stays open with the process.
-    """
-    if len(os.fsencode(path)) < 108:
-        return str(path)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    return f"/proc/self/fd/{folder}/{path.name}"

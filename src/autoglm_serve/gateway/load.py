@@ -35,12 +35,6 @@ class LoadTable:
         for index in range(row * _ROW, (row + 1) * _ROW):
             self._cells[index] = 0
 
-    def clear_slot(self, slot: int) -> None:
-        """Forget what every worker carried to replica `slot`: a new process starts with nothing to do."""
-        for row in range(MAX_WORKERS):
-            self._cells[row * _ROW + slot] = 0
-            self._cells[row * _ROW + MAX_SLOTS + slot] = 0
-
     def take(self, slot: int, cost: int) -> "Burden":
         """Count one request of `cost` tokens against replica `slot` until the burden is put down."""
         self._cells[self._start + slot] += 1

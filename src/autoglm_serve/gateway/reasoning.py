@@ -80,16 +80,24 @@ def _held_tail(text: str) -> int:
 
 def split_reply(body: bytes) -> bytes:
     """A whole chat completion with reasoning moved to `reasoning_content` in every choice."""
-    reply = orjson.loads(body)
-    for choice in reply.get("choices") or ():
-        message = choice.get("message") or {}
-        if isinstance(message.get("content"), str):
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    for choice in _choices(reply):
+        message = choice.get("message")
+        if isinstance(message, dict) and isinstance(message.get("content"), str):
             splitter = ThinkSplitter()
             reasoning, content = splitter.feed(message["content"])
             last_reasoning, last_content = splitter.end()
             message["reasoning_content"] = reasoning + last_reasoning
             message["content"] = content + last_content
     return orjson.dumps(reply)
+
+
+def _choices(reply: object) -> list[dict[str, Any]]:
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 class StreamSplitter:
@@ -108,18 +116,20 @@ class StreamSplitter:
             event = orjson.loads(data)
         except orjson.JSONDecodeError:
             return sse.event(data)
-        for choice in event.get("choices") or () if isinstance(event, dict) else ():
+        for choice in _choices(event):
             self._choice(choice)
         return sse.event(orjson.dumps(event))
 
     def _choice(self, choice: dict[str, Any]) -> None:
         splitter = self._splitters.setdefault(choice.get("index") or 0, ThinkSplitter())
-        delta = choice.get("delta") or {}
-        reasoning, content = splitter.feed(delta.get("content") or "")
+        delta = choice.get("delta")
+        delta = delta if isinstance(delta, dict) else {}
+        said = delta.get("content")
+        reasoning, content = splitter.feed(said if isinstance(said, str) else "")
         if choice.get("finish_reason"):
             last_reasoning, last_content = splitter.end()
             reasoning, content = reasoning + last_reasoning, content + last_content
-        if isinstance(delta.get("content"), str) or reasoning or content:
+        if isinstance(said, str) or reasoning or content:
             delta["content"] = content
             if reasoning:
                 delta["reasoning_content"] = reasoning

@@ -18,6 +18,7 @@ from autoglm_serve.gateway.sse import DONE, event, whole_events
 from autoglm_serve.gateway.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
+_MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
 _PASSED_ON = frozenset({b"content-type", b"cache-control", b"retry-after", b"content-disposition"})
 _TRY_ELSEWHERE = frozenset({500, 502, 503, 504})
 
@@ -108,6 +109,8 @@ class Relay:
             if self._collected_bytes > _COLLECT_BYTES and self._status == 200 and not self._split:
                 self._start(b"".join(self._collected))
                 self._collected.clear()
+            elif self._collected_bytes > _MOST_HELD_BYTES:
+                self._lose(f"its reply is longer than {_MOST_HELD_BYTES >> 20} MiB")
 
     def on_end(self) -> None:
         if self._streaming:
@@ -153,6 +156,9 @@ class Relay:
             self._held = b""
         else:
             data, self._held = data[:cut], data[cut:]
+            if len(self._held) > _MOST_HELD_BYTES:
+                self._lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
+                return
         if data:
             self._send_events(data)
 

@@ -5,16 +5,19 @@ every answer. What a request means is decided elsewhere (`local`, `dispatch`).
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
-from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway.envelope import JSON_TYPE, refusal_body
+from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.gateway.envelope import JSON_TYPE, internal_error, refusal_body
 from autoglm_serve.gateway.http import LAST_CHUNK, Headers, Request, chunk, response_head
+
+log = logging.getLogger(__name__)
 
 _LINGER_S = 1.0
 _LEAST_BODY_RATE = 16 * 1024  # bytes a second: what a body's deadline grows by while it arrives
@@ -30,12 +33,24 @@ class Limits:
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     keep_alive_s: float = 75.0
-    allow_origin: str = "*"
-    """Access-Control-Allow-Origin for browsers; empty sends none."""
+    send_timeout_s: float = 60.0
+    """How long a client may take nothing of what it is being sent."""
+    max_connections: int = 16_384
+    """Open connections of one worker; one more is refused."""
+    allow_origin: tuple[str, ...] = ("*",)
+    """Web origins whose pages may read the answers (CORS); * is any, empty is none."""
 
 
-Handler = Callable[["ClientConnection", Request], asyncio.Task[None] | None]
-"""Answers at once and returns None, or returns the task that will."""
+class Handler(Protocol):
+    """What requests mean: the worker's side of a connection."""
+
+    def handle(self, client: "ClientConnection", request: Request) -> asyncio.Task[None] | None:
+        """Answer at once and return None, or return the task that will."""
+        ...
+
+    def refused(self, begun_s: float) -> None:
+        """A request that began to arrive at `begun_s` was refused before it was whole."""
+        ...
 
 
 class Connections(set["ClientConnection"]):
@@ -61,40 +76,46 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(
         self,
-        handle: Handler,
+        handler: Handler,
         limits: Limits,
         loop: asyncio.AbstractEventLoop,
         everyone: Connections,
     ) -> None:
-        self._handle = handle
+        self._handler = handler
         self._limits = limits
         self._loop = loop
         self._everyone = everyone
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
+        self._loopback = False
+        self._draining = False
+        # what is being answered
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
         self._task: asyncio.Task[None] | None = None
         self._chunked = False
         self.answering = False
         """The head of the current answer has been sent."""
-        self._lingering = False
-        self._loopback = False
-        self._draining = False
+        self._last_word: Refusal | None = None
+        """What is said once all requests before it are answered; nothing is read any more."""
+        self._write_paused = False
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
-        self.deadline_s: float | None = None
-        self._deadline_is: str = "header"
+        # when to give up waiting
+        self._deadline_s: float | None = None
+        self._deadline_is = "header"
+        self._send_deadline_s: float | None = None
         self._reset()
 
     def _reset(self) -> None:
+        """Ready for the next request to arrive."""
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._header_count = 0
         self._head_bytes = 0
-        self._pending_bytes = 0
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._dry_bytes = 0
+        self._progress = 0
+        self._body: bytes | bytearray = b""
         self._in_body = False
         self._begun_s = 0.0
 
@@ -106,7 +127,10 @@ class ClientConnection(asyncio.Protocol):
         host = peer[0] if isinstance(peer, tuple) else ""
         self._loopback = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
         self._everyone.enter(self)
-        self._wait_for("header", self._limits.header_timeout_s)
+        if len(self._everyone) > self._limits.max_connections:
+            self._say_last(_too_many_connections())
+        else:
+            self._wait_for("header", self._limits.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -116,35 +140,49 @@ class ClientConnection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
+        if self._last_word is not None:
             return
-        if not self._pending_bytes and not self._in_body:
+        if not self._begun_s:
             self._begun_s = self._loop.time()
             if self._current is None:
                 self._wait_for("header", self._limits.header_timeout_s)
-        self._pending_bytes += len(data)
+        seen = self._progress
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            self._refuse_rest(_why_unparsed(error))
+            return
+        if self._progress != seen:
+            self._dry_bytes = 0
+            return
+        # One endless header, trailer or chunk extension: the parser keeps it and calls nobody.
+        self._dry_bytes += len(data)
+        if self._dry_bytes > self._limits.max_head_bytes:
+            self._refuse_rest(_head_too_large(self._limits))
+
+    def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except Refusal as refusal:
-            self._refuse_and_close(refusal)
-            return
-        except httptools.HttpParserUpgrade:
-            self._refuse_and_close(_bad_http("protocol upgrades are not supported"))
-            return
-        except httptools.HttpParserError as error:
-            context = error.__context__
-            self._refuse_and_close(context if isinstance(context, Refusal) else _bad_http(str(error)))
-            return
-        if not self._in_body and self._pending_bytes > self._limits.max_head_bytes:
-            self._refuse_and_close(_head_too_large(self._limits))  # one endless header
+        except httptools.HttpParserUpgrade as upgrade:
+            # Java's client offers h2c with its first request; an offer may be ignored, CONNECT may not.
+            if self._parser.get_method() == b"CONNECT":
+                raise
+            self._feed(data[upgrade.args[0] :])
 
     def pause_writing(self) -> None:
+        self._write_paused = True
+        self._send_deadline_s = self._deadline_in(self._limits.send_timeout_s)
         if self.on_pause is not None:
             self.on_pause()
 
     def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._open:
+            self._send_deadline_s = None
         if self.on_resume is not None:
             self.on_resume()
+        if self._current is None:
+            self._next()
 
     # httptools callbacks
 
@@ -155,7 +193,8 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1
         self._count_head(len(name) + len(value))
-        self._headers[name.lower()] = value
+        if not self._in_body:  # a trailer must not pass for a header
+            self._headers[name.lower()] = value
 
     def _count_head(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes
@@ -164,51 +203,61 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_body = True
+        self._progress += 1
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
         if length not in (None, b"0") or b"transfer-encoding" in self._headers:
             self._wait_for("body", self._limits.body_timeout_s)
             expects = self._headers.get(b"expect", b"").lower() == b"100-continue"
-            if expects and self._transport is not None and self._current is None:
+            if expects and self._transport is not None and not self.busy:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
-        self._body_bytes += len(data)
-        if self._body_bytes > self._limits.max_body_bytes:
+        self._progress += 1
+        # Not a list of pieces: a body in chunks of two bytes would take thirty times its size.
+        if not self._body:
+            self._body = data
+        elif isinstance(self._body, bytes):
+            self._body = bytearray(self._body) + data
+        else:
+            self._body += data
+        if len(self._body) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
-        self._body.append(data)
-        if self.deadline_s is not None:
-            self.deadline_s += len(data) / _LEAST_BODY_RATE
+        if self._deadline_s is not None:
+            self._deadline_s += len(data) / _LEAST_BODY_RATE
 
     def on_message_complete(self) -> None:
-        version = self._parser.get_http_version()
+        target = self._url.decode("latin-1")
         request = Request(
             method=self._parser.get_method(),
-            path=self._url.partition(b"?")[0].decode("latin-1"),
-            target=self._url.decode("latin-1"),
+            path=path_of(target),
+            target=target,
             headers=self._headers,
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            body=bytes(self._body),
             started_s=self._begun_s or self._loop.time(),
             keep_alive=self._parser.should_keep_alive(),
-            http10=version == "1.0",
+            http10=self._parser.get_http_version() == "1.0",
             loopback=self._loopback,
         )
+        progress = self._progress + 1
         self._reset()
-        self.deadline_s = None
-        if self._current is None and not self._waiting:
+        self._progress = progress
+        self._deadline_s = None
+        if not self._open:
+            return
+        if not self.busy and not self._write_paused:
             self._begin(request)
-        else:
+        else:  # one at a time, and none while the client does not read its answers
             self._waiting.append(request)
-            if self._transport is not None:
-                self._transport.pause_reading()
+            self._reading(False)
 
     # one request after the other
 
     def _begin(self, request: Request) -> None:
         self._current = request
-        self.deadline_s = None
-        task = self._handle(self, request)
+        self._deadline_s = None
+        task = self._handler.handle(self, request)
         if task is not None and self._current is request:
             self._task = task
 
@@ -217,40 +266,50 @@ class ClientConnection(asyncio.Protocol):
         request, self._current, self._task = self._current, None, None
         self.on_pause = self.on_resume = None
         self._chunked = self.answering = False
-        if self._transport is None or request is None:
+        if not self._open or request is None:
             return
-        if self._draining or not request.keep_alive:
-            self._transport.close()
-        elif self._waiting:
+        if not request.keep_alive or (self._draining and not self._waiting):
+            self.close()
+        elif self._waiting or self._last_word is not None:
             self._loop.call_soon(self._next)
+        elif self._begun_s:
+            self._wait_for("header", self._limits.header_timeout_s)
         else:
             self._wait_for("keep-alive", self._limits.keep_alive_s)
 
     def _next(self) -> None:
-        if self._transport is None or not self._waiting:
+        if not self._open or self._current is not None or self._write_paused:
             return
-        request = self._waiting.popleft()
-        if not self._waiting:
-            self._transport.resume_reading()
-        self._begin(request)
+        if self._waiting:
+            request = self._waiting.popleft()
+            if not self._waiting:
+                self._reading(True)
+            self._begin(request)
+        elif self._last_word is not None:
+            self._say_last(self._last_word)
+
+    def _reading(self, on: bool) -> None:
+        if self._transport is not None and self._last_word is None:
+            if on:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     # answers (`relay.Client`)
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer."""
         if self._transport is not None:
-            length = ((b"content-length", b"%d" % len(body)),)
-            head = response_head(status, self._common(status) + headers + length)
+            if status != 204:  # it has no body, and may not say how long
+                headers += ((b"content-length", b"%d" % len(body)),)
+            head = response_head(status, self._common() + headers)
             hidden = self._current is not None and self._current.method == b"HEAD"
             self._transport.write(head if hidden else head + body)
         self._answered()
 
     def refuse(self, refusal: Refusal) -> None:
         """An error envelope."""
-        headers: Headers = ((b"content-type", JSON_TYPE),)
-        if refusal.retry_after_s is not None:
-            headers += ((b"retry-after", b"%d" % refusal.retry_after_s),)
-        self.respond(refusal.status, headers, refusal_body(refusal))
+        self.respond(refusal.status, refusal_headers(refusal), refusal_body(refusal))
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
         """The head of an answer whose length is not known, and its first piece."""
@@ -262,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
             headers += ((b"transfer-encoding", b"chunked"),)
         else:
             self._current.keep_alive = False
-        head = response_head(status, self._common(status) + headers)
+        head = response_head(status, self._common() + headers)
         self._transport.write(head + (chunk(first) if self._chunked else first))
 
     def write(self, data: bytes) -> None:
@@ -275,12 +334,10 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(LAST_CHUNK)
         self._answered()
 
-    def _common(self, status: int) -> Headers:
-        headers: Headers = ()
-        if self._limits.allow_origin:
-            headers = ((b"access-control-allow-origin", self._limits.allow_origin.encode()),)
+    def _common(self) -> Headers:
         request = self._current
-        if request is not None and request.headers.get(b"x-request-id"):
+        headers = _allowed_origin(self._limits.allow_origin, request)
+        if request is not None and b"x-request-id" in request.headers:
             headers += ((b"x-request-id", request.headers[b"x-request-id"][:128]),)
         if request is None or not request.keep_alive or self._draining:
             headers += ((b"connection", b"close"),)
@@ -292,51 +349,59 @@ class ClientConnection(asyncio.Protocol):
 
     def _wait_for(self, what: str, seconds: float) -> None:
         self._deadline_is = what
-        self.deadline_s = self._loop.time() + seconds if seconds else None
+        self._deadline_s = self._deadline_in(seconds)
 
-    def check_deadline(self, now_s: float) -> None:
+    def _deadline_in(self, seconds: float) -> float | None:
+        return self._loop.time() + seconds if seconds else None
+
+    def check_deadlines(self, now_s: float) -> None:
         """Called for every connection now and then."""
-        if self.deadline_s is None or now_s < self.deadline_s:
+        if self._send_deadline_s is not None and now_s >= self._send_deadline_s:
+            self.abort()  # it takes nothing: it would not take an error either
             return
-        self.deadline_s = None
-        started = self._pending_bytes > 0 or self._in_body
-        if self._lingering or self._deadline_is == "keep-alive" or not started:
+        if self._deadline_s is None or now_s < self._deadline_s:
+            return
+        self._deadline_s = None
+        if self._deadline_is in ("keep-alive", "linger") or not self._begun_s:
             self.close()
             return
         part = "body" if self._in_body else "head"
         message = f"The {part} of the request did not arrive in time. Send it without long pauses."
-        self._refuse_and_close(Refusal(408, "request_timeout", message))
+        self._refuse_rest(Refusal(408, "request_timeout", message))
 
-    def _refuse_and_close(self, refusal: Refusal) -> None:
-        """Refuse what was still arriving. Its answer comes behind those that are still being written."""
-        if self._current is not None:
-            self.close()
-            return
-        self._current = Request(
-            method=b"", path="", headers={}, body=b"", started_s=self._loop.time(), keep_alive=False
-        )
+    def _refuse_rest(self, refusal: Refusal) -> None:
+        """Refuse what is still arriving, after the answers to what came before it."""
+        self._handler.refused(self._begun_s or self._loop.time())
+        if self.busy:
+            self._reading(False)
+            self._last_word = refusal
+        else:
+            self._say_last(refusal)
+
+    def _say_last(self, refusal: Refusal) -> None:
+        self._last_word = refusal
         transport = self._transport
-        self._reset()
         if transport is None:
             return
-        headers: Headers = ((b"content-type", JSON_TYPE),)
+        transport.resume_reading()
         body = refusal_body(refusal)
-        headers = self._common(refusal.status) + headers + ((b"content-length", b"%d" % len(body)),)
-        transport.write(response_head(refusal.status, headers) + body)
+        headers = (*refusal_headers(refusal), (b"content-length", b"%d" % len(body)))
+        transport.write(response_head(refusal.status, self._common() + headers) + body)
         # Closing now would reset the connection, and the client, still writing, would never read why.
-        self._lingering = True
         if transport.can_write_eof():
             transport.write_eof()
         self._wait_for("linger", _LINGER_S)
 
     def drain(self) -> None:
-        """Close once the requests in hand are answered."""
+        """Close once the requests in hand, or on their way in, are answered."""
         self._draining = True
-        if self._current is None and not self._waiting:
+        if not self.busy and not self._begun_s:
             self.close()
 
     def close(self) -> None:
+        """Close when all that was written is sent, or the client takes no more of it."""
         if self._transport is not None:
+            self._send_deadline_s = self._send_deadline_s or self._deadline_in(self._limits.send_timeout_s)
             self._transport.close()
 
     def abort(self) -> None:
@@ -346,11 +411,58 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
+        """A request is being answered, or waits to be."""
         return self._current is not None or bool(self._waiting)
+
+    @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+
+def path_of(target: str) -> str:
+    """The path of a request's target, which a proxy may send in absolute form (RFC 9112, 3.2.2)."""
+    if not target.startswith("/"):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return target.partition("?")[0]
+
+
+def refusal_headers(refusal: Refusal) -> Headers:
+    headers: Headers = ((b"content-type", JSON_TYPE),)
+    if refusal.retry_after_s is not None:
+        headers += ((b"retry-after", b"%d" % refusal.retry_after_s),)
+    return headers
+
+
+def _why_unparsed(error: httptools.HttpParserError) -> Refusal:
+    """The refusal for what the parser would not take, or for what one of our callbacks raised in it."""
+    if isinstance(error, httptools.HttpParserUpgrade):
+        return _bad_http("this is no proxy, CONNECT goes nowhere")
+    cause = error.__context__
+    if cause is None:
+        return _bad_http(str(error))
+    if isinstance(cause, Refusal):
+        return cause
+    log.error("a bug in the gateway ended a request", exc_info=cause)
+    return internal_error()
+
+
+def _allowed_origin(allowed: tuple[str, ...], request: Request | None) -> Headers:
+    """The CORS header of an answer; a list of origins answers with the one that asks."""
+    if "*" in allowed:
+        return ((b"access-control-allow-origin", b"*"),)
+    origin = request.headers.get(b"origin", b"") if request is not None else b""
+    if origin.decode("latin-1") not in allowed:
+        return ()
+    return ((b"access-control-allow-origin", origin), (b"vary", b"origin"))
 
 
 def _bad_http(why: str) -> Refusal:
     return Refusal(400, "bad_http", f"This is not a valid HTTP/1.1 request: {why}.")
+
+
+def _too_many_connections() -> Refusal:
+    message = "This service has as many connections as it can keep. Try again shortly."
+    return Refusal(503, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
 
 
 def _head_too_large(limits: Limits) -> Refusal:

@@ -4,6 +4,7 @@ Knows HTTP, not what the bytes mean: a `Reply` gets the head, the body as it arr
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -11,6 +12,9 @@ import httptools
 
 from autoglm_serve.gateway.http import Headers
 
+log = logging.getLogger(__name__)
+
+_MAX_HEAD_BYTES = 64 * 1024
 _IDLE_LIMIT = 128  # per address
 _IDLE_S = 4.0  # below uvicorn's and cpp-httplib's keep-alive of 5 s, so that we close first
 _CONNECT_TIMEOUT_S = 5.0
@@ -37,8 +41,11 @@ class Connection(asyncio.Protocol):
         self._reply: Reply | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._in_body = False
         self._parts: list[bytes] = []
         self._complete = False
+        self._paused = False
         self.used = 0
         """Requests it has carried."""
         self.replied = False
@@ -46,11 +53,13 @@ class Connection(asyncio.Protocol):
         self.idle_since_s = 0.0
 
     def send(self, data: tuple[bytes, ...], reply: Reply) -> None:
-        """Send a whole request; its answer goes to `reply`."""
+        """Send a whole request; its answer goes to `reply`. Only on an open, idle connection."""
         assert self._reply is None, "a connection carries one request at a time"
         self._reply = reply
         self._parser = httptools.HttpResponseParser(self)
         self._headers = []
+        self._head_bytes = 0
+        self._in_body = False
         self._complete = False
         self.replied = False
         self.used += 1
@@ -68,12 +77,14 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def pause(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._paused:
             self._transport.pause_reading()
+            self._paused = True
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self._paused:
             self._transport.resume_reading()
+            self._paused = False
 
     @property
     def open(self) -> bool:
@@ -89,28 +100,37 @@ class Connection(asyncio.Protocol):
             self.abort()  # an answer that nobody asked for
             return
         self.replied = True
+        reply = self._reply
         try:
-            self._parser.feed_data(data)
+            self._take(data, self._parser, reply)
+        except Exception:  # the loop would log it and leave whoever waits for the reply waiting
+            log.exception("a bug in the gateway ended a reply")
+            self.abort()
+            reply.on_lost("a bug in the gateway")
+
+    def _take(self, data: bytes, parser: httptools.HttpResponseParser, reply: Reply) -> None:
+        try:
+            parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._lose(f"not HTTP: {error}")
-            self.abort()
             return
-        if self._parts and self._reply is not None:
+        if not self._in_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._lose("the head of its answer has no end")
+            return
+        if self._parts:
             body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
-            self._reply.on_body(body)
-        if self._complete:
+            reply.on_body(body)
+        if self._complete and self._reply is not None:
             self._finish()
-
-    def eof_received(self) -> bool:
-        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._reply is None:
             return
-        if self._parser is not None and self._until_close():
-            self._complete = True
+        if exc is None and self._in_body and self._until_close():
             self._finish()
         else:
             self._lose(f"connection lost: {exc}" if exc else "connection closed before the end of the reply")
@@ -118,12 +138,14 @@ class Connection(asyncio.Protocol):
     # httptools callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if not self._in_body:  # a trailer is no header
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
         if status >= 200 and self._reply is not None:
+            self._in_body = True
             self._reply.on_head(status, tuple(self._headers))
 
     def on_body(self, data: bytes) -> None:
@@ -138,13 +160,13 @@ class Connection(asyncio.Protocol):
 
     def _until_close(self) -> bool:
         """A reply without a length ends when the connection does."""
-        names = {name for name, _ in self._headers}
-        return bool(names) and not names & {b"content-length", b"transfer-encoding"}
+        return not any(name in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
 
     def _finish(self) -> None:
         reply, self._reply = self._reply, None
         keep = self._parser is not None and self._parser.should_keep_alive() and self.open
         self._parser = None
+        self.resume()  # the next client has done nothing to be kept waiting
         if keep:
             self._on_idle(self)
         else:
@@ -154,6 +176,7 @@ class Connection(asyncio.Protocol):
 
     def _lose(self, reason: str) -> None:
         reply, self._reply = self._reply, None
+        self.abort()
         if reply is not None:
             reply.on_lost(reason)
 

@@ -76,7 +76,7 @@ def read_media(body: Json, policy: MediaPolicy) -> Media:
         if kind not in _MEDIA_TYPES:
             continue
         for name, url in _references(where, part):
-            if url.startswith("data:image/"):
+            if url.startswith("data:image/") or (url.startswith("data:") and kind in _PICTURE_TYPES):
                 pictures.append(_measured(name, url))
                 size += len(url)
             elif url.startswith("data:"):
@@ -119,8 +119,9 @@ def _check_content(content: object, where: str) -> None:
             refuse("wrong_type", f"'{name}.text' must be a string.", f"{name}.text")
 
 
-_MEDIA_TYPES = frozenset(
-    {"image_url", "input_image", "image", "video_url", "input_video", "video", "audio_url", "input_file"}
+_PICTURE_TYPES = frozenset({"image_url", "input_image", "image"})
+_MEDIA_TYPES = _PICTURE_TYPES | frozenset(
+    {"video_url", "input_video", "video", "audio_url", "input_file"}
     | {"file", "document", "image_pil", "image_embeds"}
 )
 

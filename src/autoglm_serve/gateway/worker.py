@@ -20,10 +20,11 @@ import uvloop
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import dispatch, local
 from autoglm_serve.gateway.account import Account, Outcome
+from autoglm_serve.gateway.envelope import internal_error
 from autoglm_serve.gateway.http import Request
 from autoglm_serve.gateway.link import Link
 from autoglm_serve.gateway.load import LoadTable
-from autoglm_serve.gateway.server import ClientConnection, Connections, Handler, Limits
+from autoglm_serve.gateway.server import ClientConnection, Connections, Limits
 from autoglm_serve.gateway.state import FleetHolder, Settings, Worker
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
@@ -47,7 +48,7 @@ def decode_settings(text: str) -> Settings:
         **{
             **raw,
             "state_dir": Path(raw["state_dir"]),
-            "limits": Limits(**raw["limits"]),
+            "limits": Limits(**{**raw["limits"], "allow_origin": tuple(raw["limits"]["allow_origin"])}),
             "media": MediaPolicy(**raw["media"]),
         }
     )
@@ -70,9 +71,9 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     connections = Connections()
-    handle = _handler(worker)
+    requests = Requests(worker)
     server = await loop.create_server(
-        lambda: ClientConnection(handle, settings.limits, loop, connections), sock=listener, backlog=BACKLOG
+        lambda: ClientConnection(requests, settings.limits, loop, connections), sock=listener, backlog=BACKLOG
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
@@ -84,35 +85,40 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     worker.pool.close()
 
 
-def _handler(worker: Worker) -> Handler:
-    """What a connection calls with each request."""
-    tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
+class Requests:
+    """What this worker does with each request (`server.Handler`)."""
 
-    def handle(client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
-        if _answered_here(client, request, worker):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
+
+    def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
+        if self._answered_here(client, request):
             return None
         serve = dispatch.forward_admin if request.path.startswith("/admin/") else dispatch.dispatch
-        task = worker.loop.create_task(serve(client, request, worker))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task = self._worker.loop.create_task(serve(client, request, self._worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    return handle
-
-
-def _answered_here(client: ClientConnection, request: Request, worker: Worker) -> bool:
-    """False leaves the request to `dispatch`."""
-    account = Account(worker.board, "other", request.started_s)
-    try:
-        return local.answer(client, request, worker)
-    except Refusal as refusal:
+    def refused(self, begun_s: float) -> None:
+        account = Account(self._worker.board, "other", begun_s)
         account.outcome = Outcome.REFUSED
-        client.refuse(refusal)
-    except Exception:
-        log.exception("a bug in the gateway ended a request to %s", request.path)
-        client.refuse(dispatch.internal_error())
-    account.close(worker.loop.time())
-    return True
+        account.close(self._worker.loop.time())
+
+    def _answered_here(self, client: ClientConnection, request: Request) -> bool:
+        """False leaves the request to `dispatch`. Health checks and scrapes are no business to count."""
+        account = Account(self._worker.board, "other", request.started_s)
+        try:
+            return local.answer(client, request, self._worker)
+        except Refusal as refusal:
+            account.outcome = Outcome.REFUSED
+            client.refuse(refusal)
+        except Exception:
+            log.exception("a bug in the gateway ended a request to %s", request.path)
+            client.refuse(internal_error())
+        account.close(self._worker.loop.time())
+        return True
 
 
 async def _sweep(connections: Connections, worker: Worker) -> None:
@@ -121,7 +127,7 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         await asyncio.sleep(_SWEEP_S)
         now_s = worker.loop.time()
         for connection in tuple(connections):
-            connection.check_deadline(now_s)
+            connection.check_deadlines(now_s)
         worker.pool.sweep()
 
 

@@ -1,0 +1,69 @@
+"""What the journal can tell of a stream from the bytes that went out."""
+
+import pytest
+
+from autoglm_serve.gateway.journal import Journal, Usage, before_error, usage_of
+
+FINISH = b'data: {"choices":[{"delta":{},"finish_reason": "stop"}]}\n\n'
+PIECE = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":null}]}\n\n'
+DEATH = b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def journal(*chunks: bytes) -> Journal:
+    made = Journal()
+    for chunk in chunks:
+        made.append(chunk)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("chunks", "finished"),
+    [
+        ((PIECE, FINISH, DONE), True),
+        ((PIECE + FINISH + DONE,), True),
+        ((PIECE, DONE), False),
+        ((PIECE,), False),
+        ((), False),
+        ((b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"stop\\""}}]}\n\n',), False),
+        ((b'event: message_stop\ndata: {"type":"message_stop"}\n\n',), True),
+        ((b'data: {"type": "response.completed", "response": {}}\n\n',), True),
+    ],
+)
+def test_only_a_finish_reason_ends_a_stream(chunks: tuple[bytes, ...], finished: bool) -> None:
+    assert journal(*chunks).finished is finished
+
+
+def test_usage_is_that_of_the_last_event_that_has_any() -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":2}}\n\n'
+    assert journal(PIECE, usage % 1, FINISH + usage % 7, DONE).usage() == Usage(
+        prompt_tokens=7, completion_tokens=2
+    )
+    assert journal(PIECE, b'data: {"usage":null}\n\n').usage() == Usage()
+
+
+@pytest.mark.parametrize("body", [b"", b'"usage"', b'{"usage":3}', b'["usage"]', b'{"usage":'])
+def test_what_has_no_usage_has_none(body: bytes) -> None:
+    assert usage_of(body) is None
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_an_error_event_is_cut_off_whole(line_end: bytes) -> None:
+    def written(events: bytes) -> bytes:
+        return events.replace(b"\n", line_end)
+
+    passed, error = before_error(written(PIECE + b"event: error\n" + DEATH + DONE))
+    assert passed == written(PIECE)
+    assert b"EngineCore died" in error
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        PIECE,
+        b'data: {"error":null,"choices":[]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"data: {\\"error\\": {"}}]}\n\n',
+    ],
+)
+def test_talk_of_errors_is_no_error(events: bytes) -> None:
+    assert before_error(events) == (events, b"")
