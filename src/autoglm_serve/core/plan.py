@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from autoglm_serve.core.ledger import Ledger, Predicted
 from autoglm_serve.core.model import Capability, ModelFiles, VisionGeometry
 
 
@@ -15,6 +16,10 @@ class Plan:
     pipeline_parallel: int = 1
     gpu_groups: tuple[tuple[int, ...], ...] = ()
     """The GPUs of each replica, by index; empty where the engine runs on the CPU."""
+    gpu_devices: tuple[tuple[str, ...], ...] = ()
+    """The same GPUs as CUDA_VISIBLE_DEVICES names them, where the driver was asked; else empty."""
+    content_format: str | None = None
+    """How the chat template wants message parts (vLLM: string or openai); None leaves it to the engine."""
     max_model_len: int | None = None
     """Context in tokens, prompt and answer together; None leaves the model's own."""
     max_num_seqs: int | None = None
@@ -23,6 +28,24 @@ class Plan:
     """CPU threads of one replica (llama.cpp)."""
     image_max_tokens: int | None = None
     """A larger picture is scaled down to this many tokens; None leaves the model's own bound."""
+    dtype: str = "auto"
+    """bfloat16, float16, or auto: what the checkpoint says."""
+    quantization: str | None = None
+    """Done by the engine while loading; None runs the weights as they are stored."""
+    max_num_batched_tokens: int | None = None
+    """Tokens of one forward pass; also the engine's budget for encoding images."""
+    gpu_memory_utilization: float | None = None
+    """Share of each GPU's total memory that the engine may take."""
+    max_pixels: int | None = None
+    """Hugging Face's area bound for images; None leaves the model's own."""
+    images_per_prompt: int | None = None
+    encoder_data_parallel: bool = False
+    """Whole images per GPU instead of a vision tower split over them."""
+    peer_access: bool = True
+    """The GPUs of a replica reach each other directly; without it the engine must not try."""
+    ledger: Ledger | None = None
+    """Predicted memory of the fullest GPU."""
+    predicted: Predicted | None = None
     engine_args: tuple[str, ...] = ()
     """The person's own engine flags, passed through last."""
     reasons: tuple[str, ...] = ()
@@ -41,6 +64,8 @@ class Member:
     vision: VisionGeometry | None = None
     upstreams: tuple[str, ...] = ()
     """Base URLs, one a replica, where the engine is external."""
+    upstream_model: str | None = None
+    """The name that the engine knows the model by, where that is not the served name."""
     on_demand: bool = False
     """Started by the first request that needs it, stopped after `idle_stop_s` without one."""
     idle_stop_s: float = 300.0

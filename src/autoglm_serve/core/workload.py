@@ -1,0 +1,26 @@
+"""The load a plan is made for. The default is a phone agent's: one fresh screenshot a step, a short answer.
+
+Source of the default figures: Open-AutoGLM's loop (one 1080x2400 screenshot in every request, older images
+removed, system prompt and text history in front of it) and its measured answers of 50 to 300 tokens.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A closed loop of sessions, each doing one step after the other."""
+
+    sessions: int = 32
+    image_width_px: int = 1080
+    image_height_px: int = 2400
+    images: int = 1
+    """Fresh images in each request."""
+    shared_tokens: int = 2_100
+    """Text of the prompt that an earlier step left in the prefix cache."""
+    fresh_tokens: int = 100
+    """Text of the prompt that is new in each step."""
+    output_tokens: int = 128
+
+    def prompt_tokens(self, image_tokens: int) -> int:
+        return self.shared_tokens + self.fresh_tokens + self.images * image_tokens
