@@ -1,0 +1,150 @@
+"""Names, shapes and dtypes of a checkpoint's tensors, summed into groups that are split across GPUs alike.
+
+Two sources, one path: safetensors headers where they can be read, and a list derived from the config where
+they cannot (a profile that ships with this package, a folder without its weights). Weights are never read.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from autoglm_serve.core.errors import ModelError
+from autoglm_serve.core.facts import Part, Shard, TensorGroup
+
+DTYPE_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5,
+}  # fmt: skip
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors format itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One tensor as a header describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return int(self.elements * DTYPE_BYTES.get(self.dtype, 2))
+
+
+def read_headers(folder: Path) -> tuple[Tensor, ...]:
+    """Every tensor of the safetensors files in `folder`; empty where there is none.
+
+    Raises ModelError where a file is cut short or is no safetensors file.
+    """
+    index = folder / "model.safetensors.index.json"
+    files = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        wanted = set(_index_files(index))
+        missing = sorted(name for name in wanted if not (folder / name).is_file())
+        if missing and len(missing) < len(wanted):
+            raise ModelError(
+                f"{folder} is incomplete: {missing[0]} is not there.",
+                why=f"its index names {len(wanted)} files, {len(missing)} of them are missing",
+                next_step="download the rest of the model, then try again",
+            )
+        files = [path for path in files if path.name in wanted]
+    return tuple(tensor for path in files for tensor in _file_tensors(path))
+
+
+def _index_files(index: Path) -> Iterable[str]:
+    try:
+        return [str(name) for name in json.loads(index.read_text())["weight_map"].values()]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{index} is no safetensors index.",
+            why=str(error),
+            next_step="download the file again",
+        ) from error
+
+
+def _file_tensors(path: Path) -> Iterator[Tensor]:
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > MAX_HEADER_BYTES:
+                raise ValueError(f"its header claims {length} bytes")
+            header = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                yield Tensor(name=name, shape=tuple(entry["shape"]), dtype=str(entry["dtype"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise ModelError(
+            f"{path} cannot be read as safetensors.",
+            why=str(error),
+            next_step="download the file again; a download that broke off leaves such a file",
+        ) from error
+
+
+# --- what tensor parallelism does with a tensor, by its name ---------------------------------------------
+
+_VISION = re.compile(r"(^|\.)(visual|vision_tower|vision_model|vision_encoder|vit|image_encoder)\.")
+_VISION_BRIDGE = re.compile(r"(^|\.)(multi_modal_projector|mm_projector|mlp1|aligner|connector)\.")
+_AUDIO = re.compile(r"(^|\.)(audio_tower|audio_encoder|audio_model|speech_encoder)\.")
+_LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
+_HEAD = re.compile(r"(^|\.)(lm_head|output_layer)\.weight$|^output\.weight$")
+_KV = re.compile(r"\.(k_proj|v_proj|key|value|wk|wv)\.")
+_FUSED_QKV = re.compile(r"\.(qkv_proj|query_key_value|qkv)\.")
+_ROUTER = re.compile(r"\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)\.")
+_NOT_SPLIT_IN_TOWER = re.compile(
+    r"(patch_embed|position_embedding|pos_embed|downsample|class_embedding|cls_token)"
+)
+
+
+def groups(tensors: Iterable[Tensor], *, tower_split: bool) -> tuple[TensorGroup, ...]:
+    """The tensors, summed by part, split and dtype. `tower_split`: the engine splits the vision tower."""
+    sums: dict[tuple[Part, Shard, str, bool], list[int]] = {}
+    for tensor in tensors:
+        part = _part(tensor.name)
+        linear = len(tensor.shape) >= 2 and tensor.name.endswith(("weight", "qweight", "weight_packed"))
+        shard = _shard(tensor, part, tower_split)
+        linear = linear and part in (Part.LAYERS, Part.VISION) and shard is not Shard.COPY
+        entry = sums.setdefault((part, shard, tensor.dtype, linear), [0, 0])
+        entry[0] += tensor.elements
+        entry[1] += tensor.bytes
+    return tuple(
+        TensorGroup(part=part, shard=shard, dtype=dtype, linear=linear, elements=elements, bytes=size)
+        for (part, shard, dtype, linear), (elements, size) in sorted(
+            sums.items(), key=lambda item: str(item[0])
+        )
+    )
+
+
+def _part(name: str) -> Part:
+    if _AUDIO.search(name):
+        return Part.AUDIO
+    if _VISION.search(name) or _VISION_BRIDGE.search(name):
+        return Part.VISION
+    if _EMBEDDING.search(name):
+        return Part.EMBEDDING
+    if _HEAD.search(name):
+        return Part.HEAD
+    return Part.LAYERS  # the final norm too: it is as small as one layer's
+
+
+def _shard(tensor: Tensor, part: Part, tower_split: bool) -> Shard:
+    name = tensor.name
+    if part is Part.AUDIO or len(tensor.shape) < 2:
+        return Shard.COPY
+    if part is Part.VISION:
+        return Shard.SPLIT if tower_split and not _NOT_SPLIT_IN_TOWER.search(name) else Shard.COPY
+    if part in (Part.EMBEDDING, Part.HEAD):
+        return Shard.VOCAB
+    if _ROUTER.search(name) or not _LAYER.search(name):
+        return Shard.COPY
+    return Shard.KV if _KV.search(name) else Shard.SPLIT

@@ -1,0 +1,67 @@
+"""Measured ledgers, kept in the user's data directory: one small JSON file for each subject and shape.
+
+Owns the files and their format. What follows from a measurement is `plan.calibration`'s. A file that cannot
+be read counts as not there: calibration is a help, never a reason not to plan.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger
+from autoglm_serve.plan.calibration import Measurement, Subject
+
+FORMAT = 1
+FOLDER = Path("autoglm-serve") / "measurements"
+
+
+def folder(environ: Mapping[str, str]) -> Path:
+    """$XDG_DATA_HOME/autoglm-serve/measurements, or under ~/.local/share."""
+    home = Path(environ.get("HOME") or Path.home())
+    return Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share") / FOLDER
+
+
+def save(where: Path, measurement: Measurement) -> Path:
+    """Keep a measurement, in place of an earlier one of the same subject and shape."""
+    where.mkdir(parents=True, exist_ok=True)
+    path = where / f"{_key(measurement)}.json"
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps({"format": FORMAT, **asdict(measurement)}, indent=1), encoding="utf-8")
+    os.replace(scratch, path)
+    return path
+
+
+def load(where: Path) -> tuple[Measurement, ...]:
+    """Every measurement that can be read, oldest first."""
+    found = []
+    for path in sorted(where.glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(_parse(json.loads(path.read_text(encoding="utf-8"))))
+    return tuple(found)
+
+
+def _key(measurement: Measurement) -> str:
+    words = (*asdict(measurement.subject).values(), measurement.gpus_per_replica, measurement.captured_graphs)
+    return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()[:20]
+
+
+def _parse(raw: dict[str, object]) -> Measurement:
+    if raw.get("format") != FORMAT:
+        raise ValueError("another format")
+    subject, predicted, measured = raw["subject"], raw["predicted"], raw["measured"]
+    gpus, graphs = raw["gpus_per_replica"], raw["captured_graphs"]
+    if not isinstance(subject, dict) or not isinstance(predicted, dict) or not isinstance(measured, dict):
+        raise TypeError("no measurement")
+    if not isinstance(gpus, int) or not isinstance(graphs, int):
+        raise TypeError("no measurement")
+    return Measurement(
+        subject=Subject(**subject),
+        gpus_per_replica=gpus,
+        captured_graphs=graphs,
+        predicted=Ledger(**{**predicted, "badge": Badge(predicted["badge"])}),
+        measured=MeasuredLedger(**measured),
+    )

@@ -1,0 +1,396 @@
+"""Model facts from config.json: dimensions, vision tower, limits; and from safetensors headers, the tensors.
+
+Called by the CLI and by `stack` before planning. It reads headers only, never weights; what it cannot know
+it leaves out, and says in `notes`. Architectures it has rules for are in FAMILIES; any other gets facts
+that make the planner careful.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from autoglm_serve.core.errors import ModelError
+from autoglm_serve.core.facts import ModelFacts, TextFacts, VisionFacts
+from autoglm_serve.core.model import Capability, VisionGeometry
+from autoglm_serve.probe.checkpoint import Tensor, groups, read_headers
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What is known of an architecture beyond its config."""
+
+    vision: str | None = None
+    """Which rule counts its image tokens."""
+    tower_split: bool = True
+    encoder_data_parallel: bool = False
+    speech: bool = False
+    mrope: bool = False
+    """Its engine builds a rotary table four times as long as the context (room for video positions)."""
+    frames: int = 1
+    """Frames that the processor's pixel bound counts for a still image."""
+    content_format: str | None = None
+    """string: its chat template prints system messages as they come, a list of parts as Python would."""
+
+
+FAMILIES: Mapping[str, Family] = {
+    "Glm4vForConditionalGeneration": Family(
+        vision="glm4v", encoder_data_parallel=True, mrope=True, frames=2, content_format="string"
+    ),
+    "Glm4vMoeForConditionalGeneration": Family(
+        vision="glm4v", encoder_data_parallel=True, mrope=True, frames=2, content_format="string"
+    ),
+    "Qwen2VLForConditionalGeneration": Family(vision="qwen", mrope=True),
+    "Qwen2_5_VLForConditionalGeneration": Family(vision="qwen", encoder_data_parallel=True, mrope=True),
+    "Qwen3VLForConditionalGeneration": Family(vision="qwen", encoder_data_parallel=True, mrope=True),
+    "Qwen3VLMoeForConditionalGeneration": Family(vision="qwen", encoder_data_parallel=True, mrope=True),
+    "InternVLChatModel": Family(vision="internvl", encoder_data_parallel=True),
+    "InternVLForConditionalGeneration": Family(vision="internvl", encoder_data_parallel=True),
+    "GlmAsrForConditionalGeneration": Family(speech=True),
+    "LlamaForCausalLM": Family(),
+    "MistralForCausalLM": Family(),
+    "Qwen2ForCausalLM": Family(),
+    "Qwen3ForCausalLM": Family(),
+    "Qwen3MoeForCausalLM": Family(),
+    "Glm4ForCausalLM": Family(),
+    "Glm4MoeForCausalLM": Family(),
+}
+
+PROFILES: Mapping[str, str] = {
+    "zai-org/AutoGLM-Phone-9B": "autoglm-phone-9b.json",
+    "zai-org/AutoGLM-Phone-9B-Multilingual": "autoglm-phone-9b.json",
+    "ZhipuAI/AutoGLM-Phone-9B": "autoglm-phone-9b.json",
+    "ZhipuAI/AutoGLM-Phone-9B-Multilingual": "autoglm-phone-9b.json",
+}
+"""Models whose config ships with this package, so that a plan needs no network."""
+
+
+# --- where a config comes from ---------------------------------------------------------------------------
+
+
+def from_profile(reference: str) -> ModelFacts | None:
+    """Facts of a model this package ships the config of; None for any other."""
+    name = PROFILES.get(reference)
+    if name is None:
+        return None
+    profile = json.loads(resources.files(__package__).joinpath("profiles", name).read_text())
+    return from_config(
+        reference,
+        profile["config"],
+        preprocessor=profile["preprocessor"],
+        recommended_max_model_len=profile["recommended_max_model_len"],
+    )
+
+
+def from_folder(folder: Path, reference: str | None = None) -> ModelFacts:
+    """Facts of a model in a local folder. Raises ModelError where it holds none that an engine could load."""
+    name = reference or str(folder)
+    if not (folder / "config.json").is_file():
+        raise _no_model(folder)
+    config = _json(folder / "config.json")
+    preprocessor = next(
+        (_json(path) for path in (folder / "preprocessor_config.json",) if path.is_file()), {}
+    )
+    return from_config(name, config, preprocessor=preprocessor, tensors=read_headers(folder))
+
+
+def from_hub(reference: str, *, token: str | None = None) -> ModelFacts:
+    """Facts of a repository on the Hugging Face hub: two small files, and tensor headers by range requests.
+
+    Raises ModelError where the hub cannot be reached or has no such repository.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    api = hub.HfApi(token=token)
+    try:
+        config = _json(Path(hub.hf_hub_download(reference, "config.json", token=token)))
+        metadata = api.get_safetensors_metadata(reference, token=token)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{reference} cannot be read from the hub.",
+            why=str(error).splitlines()[0],
+            next_step="check the name and the network, or give --model a local folder",
+        ) from error
+    tensors = [
+        Tensor(name=name, shape=tuple(info.shape), dtype=info.dtype)
+        for file in metadata.files_metadata.values()
+        for name, info in file.tensors.items()
+    ]
+    return from_config(reference, config, preprocessor=_hub_preprocessor(reference, token), tensors=tensors)
+
+
+def _hub_preprocessor(reference: str, token: str | None) -> Config:
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return _json(Path(hub.hf_hub_download(reference, "preprocessor_config.json", token=token)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return {}  # text models have none
+
+
+def _no_model(folder: Path) -> ModelError:
+    if (folder / "adapter_config.json").is_file():
+        return ModelError(
+            f"{folder} holds a LoRA adapter, not a model.",
+            why="it has adapter_config.json and no config.json",
+            next_step="give --model the base model, and hand the adapter to the engine after -- "
+            "(vLLM: --enable-lora --lora-modules NAME=FOLDER), or merge it first",
+        )
+    if not folder.is_dir():
+        return ModelError(f"{folder} is not there.", next_step="give --model a folder or a hub repository")
+    return ModelError(
+        f"{folder} is no model.",
+        why="it has no config.json",
+        next_step="give --model the folder with config.json and the safetensors files",
+    )
+
+
+def _json(path: Path) -> Config:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read.", why=str(error), next_step="download the file again"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{path} is no JSON object.", next_step="download the file again")
+    return loaded
+
+
+# --- what a config says ----------------------------------------------------------------------------------
+
+
+def from_config(
+    reference: str,
+    config: Config,
+    *,
+    preprocessor: Config | None = None,
+    tensors: Iterable[Tensor] = (),
+    recommended_max_model_len: int | None = None,
+) -> ModelFacts:
+    """Facts from a parsed config. Raises ModelError naming the key that is missing."""
+    architecture = str((config.get("architectures") or ["unknown"])[0])
+    family = FAMILIES.get(architecture)
+    rules = family or Family()
+    text = _text(reference, config, rules)
+    vision = _vision(config, preprocessor or {}, rules)
+    listed = tuple(tensors)
+    derived = listed or tuple(_derived(config, text, vision, _dtype(config)))
+    quantization = _quantization(config)
+    return ModelFacts(
+        reference=reference,
+        architecture=architecture,
+        known=family is not None,
+        text=text,
+        groups=groups(derived, tower_split=family is not None and rules.tower_split),
+        vision=vision,
+        capabilities=_capabilities(vision, rules),
+        quantization=quantization,
+        from_headers=bool(listed),
+        content_format=rules.content_format,
+        recommended_max_model_len=recommended_max_model_len,
+        notes=tuple(_notes(architecture, family, bool(listed), quantization)),
+    )
+
+
+def _notes(architecture: str, family: Family | None, listed: bool, quantization: str | None) -> Iterator[str]:
+    if family is None:
+        yield f"{architecture} is not an architecture this planner knows: figures carry a larger margin"
+    if not listed and quantization:
+        yield "no safetensors header could be read: weights are counted as if they were not quantised"
+
+
+def _text(reference: str, config: Config, rules: Family) -> TextFacts:
+    text = next((config[key] for key in ("text_config", "llm_config") if key in config), config)
+
+    def need(*keys: str) -> int:
+        value = next((text[key] for key in keys if text.get(key) is not None), None)
+        if not isinstance(value, int) or value <= 0:
+            raise ModelError(
+                f"The config.json of {reference} lacks {keys[0]}.",
+                why="the planner cannot size the model without it",
+                next_step="check that the folder holds a complete language model, then try again",
+            )
+        return value
+
+    hidden, heads = need("hidden_size", "n_embd"), need("num_attention_heads", "n_head")
+    head_dim = text.get("head_dim") or hidden // heads
+    positions = int(text.get("max_position_embeddings") or 4096)
+    experts = int(
+        text.get("num_experts") or text.get("n_routed_experts") or text.get("num_local_experts") or 0
+    )
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    partial = rope.get("partial_rotary_factor") or text.get("partial_rotary_factor") or 1.0
+    rotary = int(head_dim * partial)
+    return TextFacts(
+        layers=need("num_hidden_layers", "n_layer"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=int(text.get("num_key_value_heads") or heads),
+        head_dim=int(head_dim),
+        intermediate=need("intermediate_size", "n_inner"),
+        vocab=need("vocab_size"),
+        max_positions=positions,
+        tied_embeddings=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
+        experts=experts,
+        experts_per_token=int(text.get("num_experts_per_tok") or 0) if experts else 0,
+        expert_intermediate=int(text.get("moe_intermediate_size") or 0) if experts else 0,
+        rotary_table_bytes=positions * (4 if rules.mrope else 1) * rotary * 2,
+    )
+
+
+def _vision(config: Config, preprocessor: Config, rules: Family) -> VisionFacts | None:
+    vision = config.get("vision_config")
+    if not isinstance(vision, dict) or not vision.get("hidden_size"):
+        return None
+    hidden = int(vision["hidden_size"])
+    glm = rules.vision == "glm4v"
+    geometry = _geometry(vision, preprocessor, rules)
+    cell = geometry.patch_px * geometry.merge
+    intermediate = vision.get("out_hidden_size") if glm else vision.get("intermediate_size")
+    depth = int(vision.get("depth") or vision.get("num_hidden_layers") or 24)
+    windowed = vision.get("fullatt_block_indexes")
+    tiled = rules.vision == "internvl"
+    return VisionFacts(
+        depth=depth,
+        hidden=hidden,
+        heads=int(vision.get("num_heads") or vision.get("num_attention_heads") or 16),
+        intermediate=int(intermediate or 4 * hidden),
+        gated=glm or "2_5" in str(config.get("model_type")),
+        geometry=geometry,
+        full_attention_layers=0 if tiled else len(windowed) if isinstance(windowed, list) else depth,
+        longest_tokens=geometry.max_pixels // cell**2,
+        max_pixels_flag=rules.vision in ("glm4v", "qwen"),
+        encoder_data_parallel=rules.encoder_data_parallel,
+    )
+
+
+def _geometry(vision: Config, preprocessor: Config, rules: Family) -> VisionGeometry:
+    patch = vision.get("patch_size") or 14
+    patch_px = int(patch[0] if isinstance(patch, list) else patch)
+    if rules.vision == "internvl":
+        # Fixed 448x448 tiles of 256 tokens, up to 12 and a thumbnail.
+        return VisionGeometry(patch_px=patch_px, merge=2, min_pixels=448 * 448, max_pixels=13 * 448 * 448)
+    merge = int(vision.get("spatial_merge_size") or preprocessor.get("merge_size") or 1)
+    size = preprocessor.get("size") or {}
+    cell = patch_px * merge
+    longest = size.get("longest_edge") or preprocessor.get("max_pixels") or 16_384 * cell**2
+    shortest = size.get("shortest_edge") or preprocessor.get("min_pixels") or 4 * cell**2
+    return VisionGeometry(
+        patch_px=patch_px,
+        merge=merge,
+        min_pixels=int(shortest) // rules.frames,
+        max_pixels=int(longest) // rules.frames,
+    )
+
+
+def _capabilities(vision: VisionFacts | None, rules: Family) -> frozenset[Capability]:
+    if rules.speech:
+        return frozenset({Capability.CHAT, Capability.TRANSCRIPTION})
+    return frozenset({Capability.CHAT, Capability.VISION} if vision else {Capability.CHAT})
+
+
+def _quantization(config: Config) -> str | None:
+    text = config.get("text_config")
+    found = config.get("quantization_config") or (text or {}).get("quantization_config")
+    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else None
+
+
+def _dtype(config: Config) -> str:
+    text = config.get("text_config") or {}
+    name = str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16")
+    return {"float32": "F32", "float16": "F16"}.get(name, "BF16")
+
+
+# --- the tensors that a config implies -------------------------------------------------------------------
+
+
+def _derived(config: Config, text: TextFacts, vision: VisionFacts | None, dtype: str) -> Iterator[Tensor]:
+    shapes = dict(_text_shapes(config, text))
+    if vision is not None:
+        shapes |= dict(_tower_shapes(config["vision_config"], vision, text.hidden))
+    if isinstance(config.get("audio_config"), dict):
+        shapes |= dict(_audio_shapes(config["audio_config"], text.hidden))
+    yield from (Tensor(name=name, shape=shape, dtype=dtype) for name, shape in shapes.items())
+
+
+Shape = tuple[int, ...]
+
+
+def _text_shapes(config: Config, text: TextFacts) -> Iterator[tuple[str, Shape]]:
+    inner = config.get("text_config") or config.get("llm_config") or config
+    bias = bool(inner.get("attention_bias", str(inner.get("model_type", "")).startswith(("glm4", "qwen2"))))
+    query, key = text.heads * text.head_dim, text.kv_heads * text.head_dim
+    norms = 4 if str(inner.get("model_type", "")).startswith("glm4") and not text.experts else 2
+    yield "model.embed_tokens.weight", (text.vocab, text.hidden)
+    if not text.tied_embeddings:
+        yield "lm_head.weight", (text.vocab, text.hidden)
+    yield "model.norm.weight", (text.hidden,)
+    for layer in range(text.layers):
+        at = f"model.layers.{layer}"
+        for name, rows in (("q", query), ("k", key), ("v", key)):
+            yield f"{at}.self_attn.{name}_proj.weight", (rows, text.hidden)
+            if bias:
+                yield f"{at}.self_attn.{name}_proj.bias", (rows,)
+        yield f"{at}.self_attn.o_proj.weight", (text.hidden, query)
+        yield f"{at}.norms.weight", (norms * text.hidden,)
+        if text.experts and layer >= int(inner.get("first_k_dense_replace") or 0):
+            yield f"{at}.mlp.gate.weight", (text.experts, text.hidden)
+            width = text.experts * text.expert_intermediate
+            shared = int(inner.get("n_shared_experts") or 0) * text.expert_intermediate
+            yield f"{at}.mlp.experts.weight", (3 * (width + shared), text.hidden)
+        else:
+            yield f"{at}.mlp.gate_up_proj.weight", (2 * text.intermediate, text.hidden)
+            yield f"{at}.mlp.down_proj.weight", (text.hidden, text.intermediate)
+
+
+def _tower_shapes(config: Config, vision: VisionFacts, out: int) -> Iterator[tuple[str, Shape]]:
+    hidden, at = vision.hidden, "visual"
+    channels = int(config.get("in_channels") or 3)
+    frames = int(config.get("temporal_patch_size") or 1)
+    patch = vision.geometry.patch_px
+    positions = (int(_first(config.get("image_size"), 336)) // patch) ** 2
+    yield f"{at}.patch_embed.proj.weight", (hidden, channels, frames, patch, patch)
+    yield f"{at}.patch_embed.proj.bias", (hidden,)
+    yield f"{at}.embeddings.position_embedding.weight", (positions, hidden)
+    yield f"{at}.norms.weight", (2 * hidden,)
+    for block in range(vision.depth):
+        yield f"{at}.blocks.{block}.attn.qkv.weight", (3 * hidden, hidden)
+        yield f"{at}.blocks.{block}.attn.proj.weight", (hidden, hidden)
+        yield f"{at}.blocks.{block}.mlp.up.weight", ((2 if vision.gated else 1) * vision.intermediate, hidden)
+        yield f"{at}.blocks.{block}.mlp.down.weight", (hidden, vision.intermediate)
+        yield f"{at}.blocks.{block}.norms.weight", (2 * hidden,)
+    merge = vision.geometry.merge
+    if str(config.get("model_type", "")).startswith("glm"):
+        merger = int(config.get("intermediate_size") or 4 * out)
+        yield f"{at}.downsample.weight", (out, hidden, merge, merge)
+        yield f"{at}.downsample.bias", (out,)
+        yield f"{at}.merger.proj.weight", (out, out)
+        yield f"{at}.merger.norm.weight", (2 * out,)
+        yield f"{at}.merger.gate_up.weight", (2 * merger, out)
+        yield f"{at}.merger.down.weight", (out, merger)
+    else:
+        wide = hidden * merge**2
+        yield f"{at}.merger.first.weight", (wide, wide)
+        yield f"{at}.merger.second.weight", (out, wide)
+
+
+def _audio_shapes(config: Config, out: int) -> Iterator[tuple[str, Shape]]:
+    hidden = int(config.get("hidden_size") or 1280)
+    inner = int(config.get("intermediate_size") or 4 * hidden)
+    for layer in range(int(config.get("num_hidden_layers") or 32)):
+        yield f"audio_tower.layers.{layer}.attn.weight", (4 * hidden, hidden)
+        yield f"audio_tower.layers.{layer}.mlp.weight", (2 * inner, hidden)
+    yield "audio_tower.projector.weight", (2 * out, inner)
+
+
+def _first(value: object, default: int) -> int:
+    if isinstance(value, list) and value:
+        return int(value[0])
+    return value if isinstance(value, int) else default

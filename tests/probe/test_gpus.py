@@ -1,0 +1,85 @@
+"""What the driver says, turned into hardware; recorded hosts are under captured/nvml."""
+
+from dataclasses import replace
+
+import pytest
+
+from autoglm_serve.core.hardware import GIB, Link
+from autoglm_serve.probe.gpus import Driver, GpuReading, Snapshot, hardware, read
+
+
+def reading(index: int, **changes: object) -> GpuReading:
+    base = GpuReading(
+        uuid=f"GPU-{index}{index}-aa",
+        name="NVIDIA H200",
+        capability=(9, 0),
+        total_bytes=140 * GIB,
+        used_bytes=0,
+        pcie_width=16,
+        pcie_width_max=16,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+HOST = Snapshot(
+    driver=Driver.OK,
+    driver_version="580.159.04",
+    cuda_version="13.0",
+    gpus=tuple(reading(index) for index in range(4)),
+    nvlink=((0, 1), (2, 3)),
+    peers=((0, 1), (2, 3), (0, 2)),
+)
+
+
+def test_links_of_each_pair() -> None:
+    found = hardware(HOST)
+    assert found.link(0, 1) is Link.NVLINK
+    assert found.link(2, 0) is Link.P2P
+    assert found.link(1, 3) is Link.HOST
+    assert found.driver == "580.159.04"
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, [0, 1, 2, 3]),
+        ("2,0", [2, 0]),
+        ("GPU-33", [3]),
+        ("1,9,2", [1]),  # CUDA stops at the first it does not know
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_cuda_visible_devices_is_respected(visible: str | None, uuids: list[int]) -> None:
+    found = hardware(HOST, visible)
+    assert [gpu.device for gpu in found.gpus] == [f"GPU-{index}{index}-aa" for index in uuids]
+    assert [gpu.index for gpu in found.gpus] == list(range(len(uuids)))
+
+
+def test_links_follow_the_visible_order() -> None:
+    found = hardware(HOST, "3,0,2")
+    assert found.link(0, 2) is Link.NVLINK  # NVML's 3 and 2
+    assert found.link(1, 2) is Link.P2P  # NVML's 0 and 2
+
+
+def test_somebody_else_s_memory_is_seen_and_said() -> None:
+    busy = reading(0, used_bytes=20 * GIB, processes=((4711, 19 * GIB),))
+    found = hardware(replace(HOST, gpus=(busy,)))
+    assert found.gpus[0].free_bytes == 120 * GIB
+    assert any("20.0 GiB in use by pid 4711" in note for note in found.notes)
+
+
+def test_mig_and_narrow_slots_are_said() -> None:
+    odd = reading(0, mig=True, pcie_width=4)
+    notes = hardware(replace(HOST, gpus=(odd,))).notes
+    assert any("MIG" in note for note in notes)
+    assert any("PCIe x4 of x16" in note for note in notes)
+
+
+def test_a_snapshot_survives_json() -> None:
+    assert Snapshot.from_json(HOST.to_json()) == HOST
+
+
+def test_asking_never_raises() -> None:
+    """On a machine without a driver this is NO_GPU; with one it is OK."""
+    assert read().driver in set(Driver)
