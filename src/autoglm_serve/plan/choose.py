@@ -1,0 +1,100 @@
+"""Choosing a plan: each legal shape is sized, those that fit are timed, the goal picks one, the rest say why.
+
+Pure: facts, hardware, traits and constants come in, a `Decision` goes out. A model that does not fit is an
+answer too, with the shortfall and the nearest things that would help.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autoglm_serve.core.engine_traits import Constants, EngineTraits
+from autoglm_serve.core.facts import ModelFacts
+from autoglm_serve.core.hardware import Hardware
+from autoglm_serve.core.plan import Plan
+from autoglm_serve.plan import why
+from autoglm_serve.plan.request import Goal, Request
+from autoglm_serve.plan.score import CLOSE
+from autoglm_serve.plan.search import (
+    Candidate,
+    Rejected,
+    Search,
+    allowed_quantization,
+    contradiction,
+    usable_gpus,
+)
+from autoglm_serve.plan.way_out import nearest_shortfall_bytes, ways_out
+from autoglm_serve.plan.why import Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer: a plan or the reason there is none, what else was tried, and what would change it."""
+
+    facts: ModelFacts
+    hardware: Hardware
+    request: Request
+    traits: EngineTraits
+    constants: Constants
+    chosen: Plan | None = None
+    problem: str = ""
+    """Why there is no plan; empty where there is one."""
+    rejected: tuple[Rejected, ...] = ()
+    """Fastest first, then those that do not fit."""
+    offers: tuple[Offer, ...] = ()
+    sensitivities: tuple[Offer, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def decide(
+    facts: ModelFacts,
+    hardware: Hardware,
+    request: Request,
+    traits: EngineTraits,
+    constants: Constants,
+) -> Decision:
+    """Plan `facts` on `hardware`. Never raises for a model that does not fit: `chosen` is None then."""
+    usable, notes = usable_gpus(hardware, request.pins)
+    base = Decision(
+        facts=facts,
+        hardware=hardware,
+        request=request,
+        traits=traits,
+        constants=constants,
+        problem=contradiction(facts, hardware, usable, request.pins, traits),
+        warnings=(*facts.notes, *hardware.notes, *notes),
+    )
+    if base.problem:
+        return base
+    search = Search(
+        facts=facts, hardware=hardware, gpus=usable, request=request, traits=traits, constants=constants
+    )
+    candidates, unfit = search.candidates(allowed_quantization(facts, usable, request.pins))
+    if not candidates:
+        problem = why.nothing_fits(search, nearest_shortfall_bytes(search), len(unfit))
+        return replace(base, problem=problem, rejected=tuple(unfit), offers=tuple(ways_out(search, best_of)))
+    best = best_of(candidates, request)
+    losers = sorted(
+        (candidate for candidate in candidates if candidate is not best),
+        key=lambda candidate: -candidate.predicted.steps_per_s,
+    )
+    fp8, _ = search.candidates(("fp8",))
+    return replace(
+        base,
+        chosen=replace(best.plan, reasons=tuple(why.reasons(search, best, candidates))),
+        rejected=(*(why.lost(other, best, request) for other in losers), *unfit),
+        offers=tuple(why.offers(search, best, best_of(fp8, request) if fp8 else None)),
+        sensitivities=tuple(why.sensitivities(search, best)),
+        warnings=(*base.warnings, *why.warnings(search, best)),
+    )
+
+
+def best_of(candidates: Sequence[Candidate], request: Request) -> Candidate:
+    """The highest score; among near ties the one with the smallest replicas, then unquantised."""
+    top = max(candidate.score for candidate in candidates)
+    near = [candidate for candidate in candidates if candidate.score >= top - CLOSE]
+    if request.goal is Goal.TARGETS:  # several may meet the targets: the most steps per second then
+        return max(near, key=lambda c: (c.predicted.steps_per_s, -c.shape.gpus))
+    return min(
+        near,
+        key=lambda c: (c.shape.gpus, c.shape.pipeline_parallel, c.plan.quantization is not None, -c.score),
+    )

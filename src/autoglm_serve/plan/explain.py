@@ -1,0 +1,122 @@
+"""A decision as a person reads it: the plan, its ledger, its speed, what lost and what would change it."""
+
+from collections.abc import Iterator, Sequence
+
+from autoglm_serve.core.hardware import GpuSource
+from autoglm_serve.core.ledger import TERMS, Ledger, MeasuredLedger, Predicted, term_bytes
+from autoglm_serve.core.plan import Plan
+from autoglm_serve.plan.choose import Decision
+from autoglm_serve.plan.memory import gib
+from autoglm_serve.plan.why import Offer
+
+LABELS = {
+    "weights": "weights",
+    "peak_activation": "peak activation",
+    "non_torch": "CUDA and NCCL",
+    "cuda_graphs": "CUDA graphs",
+    "kv_cache": "KV cache",
+}
+SHOWN_LOSERS = 6
+
+
+def short(decision: Decision) -> str:
+    """The plan and its first reason, in a few lines."""
+    return "\n".join([*_head(decision), *_warnings(decision)])
+
+
+def full(decision: Decision) -> str:
+    """Everything, for --explain."""
+    sections = [list(_head(decision))]
+    plan = decision.chosen
+    if plan is not None:
+        sections.append(_titled("Why", [f"- {reason}" for reason in plan.reasons]))
+        if plan.ledger is not None:
+            sections.append(list(ledger_table(plan.ledger)))
+        if plan.predicted is not None:
+            sections.append(list(_speed(decision, plan.predicted)))
+    sections.append(_titled("What lost", list(_losers(decision))))
+    sections.append(_titled("What one knob would change", _offers(decision.sensitivities)))
+    heading = "What would fit" if plan is None else "What would be faster"
+    sections.append(_titled(heading, _offers(decision.offers)))
+    sections.append(list(_warnings(decision)))
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def _head(decision: Decision) -> Iterator[str]:
+    hardware, facts = decision.hardware, decision.facts
+    where = "from the table, nothing was probed" if hardware.source is GpuSource.TABLE else "found here"
+    size = f"{facts.parameters / 1e9:.1f} B parameters, {gib(facts.bytes)}"
+    yield f"model     {facts.reference} ({facts.architecture}; {size})"
+    yield f"hardware  {hardware.summary} ({where})"
+    yield f"plan      {summary(decision.chosen) if decision.chosen else 'none: ' + decision.problem}"
+
+
+def summary(plan: Plan) -> str:
+    """vLLM, 2 replicas of one GPU each."""
+    gpus = plan.tensor_parallel * plan.pipeline_parallel
+    replicas = "1 replica" if plan.replicas == 1 else f"{plan.replicas} replicas"
+    each = " each" if plan.replicas > 1 else ""
+    if gpus == 1:
+        spread = f"of one GPU{each}"
+    else:
+        parts = [
+            f"tensor parallel {plan.tensor_parallel}" if plan.tensor_parallel > 1 else "",
+            f"pipeline parallel {plan.pipeline_parallel}" if plan.pipeline_parallel > 1 else "",
+        ]
+        spread = f"of {gpus} GPUs{each} ({', '.join(filter(None, parts))})"
+    quantized = f", {plan.quantization}" if plan.quantization else ""
+    limits = f"context {plan.max_model_len:,}, {plan.max_num_seqs} sequences" if plan.max_model_len else ""
+    return f"{plan.engine}, {replicas} {spread}{quantized}; {limits}"
+
+
+def ledger_table(ledger: Ledger, measured: MeasuredLedger | None = None) -> Iterator[str]:
+    """Memory of the fullest GPU, term by term; what the engine measured beside it where that is known."""
+    yield "Memory of the fullest GPU" + (f" ({ledger.badge})" if measured is None else "")
+    if measured is not None:
+        yield f"  {'':<16}{ledger.badge:>12}{'measured':>12}"
+    for term in TERMS:
+        said = getattr(measured, f"{term}_bytes") if measured else None
+        beside = f"{gib(said):>12}" if said is not None else ""
+        yield f"  {LABELS[term]:<16}{gib(term_bytes(ledger, term)):>12}{beside}"
+    if ledger.other_bytes:
+        yield f"  {'not ours':<16}{gib(ledger.other_bytes):>12}"
+    yield f"  {'left free':<16}{gib(ledger.free_bytes):>12}"
+    yield f"  {'of':<16}{gib(ledger.total_bytes):>12}"
+    tokens = f"{ledger.kv_cache_tokens:,}"
+    beside = f"{measured.kv_cache_tokens:>12,}" if measured and measured.kv_cache_tokens else ""
+    yield f"  {'KV tokens':<16}{tokens:>12}{beside}"
+
+
+def _speed(decision: Decision, predicted: Predicted) -> Iterator[str]:
+    load = decision.request.workload
+    picture = f"a {load.image_width_px}x{load.image_height_px} screenshot, " if decision.facts.vision else ""
+    yield f"Agent load ({predicted.badge}; {picture}{load.output_tokens} tokens out)"
+    sessions = f"{predicted.sessions} sessions"
+    yield f"  {sessions:<16}{predicted.steps_per_s:>8.2f} steps/s   TTFT {predicted.ttft_s:>6.2f} s   " + (
+        f"TPOT {predicted.tpot_s * 1e3:>6.1f} ms"
+    )
+    alone = predicted.single_ttft_s + load.output_tokens * predicted.single_tpot_s
+    yield f"  {'1 session':<16}{1 / alone:>8.2f} steps/s   TTFT {predicted.single_ttft_s:>6.2f} s   " + (
+        f"TPOT {predicted.single_tpot_s * 1e3:>6.1f} ms"
+    )
+
+
+def _losers(decision: Decision) -> Iterator[str]:
+    for rejected in decision.rejected[:SHOWN_LOSERS]:
+        speed = f"{rejected.predicted.steps_per_s:6.2f} steps/s" if rejected.predicted else " " * 14
+        yield f"- {rejected.name:<14}{speed}  {rejected.reason}"
+    hidden = len(decision.rejected) - SHOWN_LOSERS
+    if hidden > 0:
+        yield f"- and {hidden} more (--json lists all)"
+
+
+def _offers(offers: Sequence[Offer]) -> list[str]:
+    return [f"- {offer.change}: {offer.effect}" for offer in offers]
+
+
+def _warnings(decision: Decision) -> Iterator[str]:
+    yield from (f"note      {warning}" for warning in decision.warnings)
+
+
+def _titled(title: str, lines: list[str]) -> list[str]:
+    return [title, *lines] if lines else []

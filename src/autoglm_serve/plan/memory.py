@@ -1,0 +1,237 @@
+"""Bytes on one GPU of a replica, term by term: weights, activations, graphs, and what the KV cache gets.
+
+The terms and the order of subtraction follow vLLM (`vllm/v1/worker/gpu_worker.py`): it takes a share of the
+total, loads the weights, runs the largest forward pass once, and gives the rest to the KV cache. Where a
+version does not count its CUDA graphs or its vision tower, they come on top and this module leaves room.
+"""
+
+from dataclasses import dataclass
+from math import ceil, floor
+
+from autoglm_serve.core.engine_traits import Constants, EngineTraits
+from autoglm_serve.core.facts import ModelFacts, Part, Shard, TensorGroup
+from autoglm_serve.core.hardware import GIB, Gpu
+from autoglm_serve.core.ledger import Ledger
+from autoglm_serve.plan.shapes import Shape
+
+MARGIN_BYTES = 300 * 2**20
+"""Left alone on each GPU: allocator fragmentation and the driver (vLLM itself keeps 150 MiB)."""
+MARGIN_UNKNOWN_ARCHITECTURE = 0.05
+"""Of the weights, where the architecture has no rules here."""
+HIGHEST_UTILIZATION = 0.95
+BLOCK_TOKENS = 16
+FLOATS = frozenset({"F32", "F16", "BF16"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The knobs that cost memory."""
+
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    quantization: str | None = None
+    max_pixels: int | None = None
+    gpu_memory_utilization: float | None = None
+    """None takes the largest share that is safe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What a shape and its limits come to on one GPU."""
+
+    ledger: Ledger
+    gpu_memory_utilization: float
+    shortfall_bytes: int
+    """More memory needed before the KV cache holds one request of full length; 0 or less where it does."""
+
+    @property
+    def feasible(self) -> bool:
+        return self.shortfall_bytes <= 0
+
+
+def fit(
+    facts: ModelFacts,
+    gpu: Gpu,
+    shape: Shape,
+    limits: Limits,
+    traits: EngineTraits,
+    constants: Constants,
+) -> Fit:
+    """The ledger of the fullest stage on `gpu`. Never refuses: a shortfall is part of the answer."""
+    weights = max(
+        stage_weights_bytes(facts, shape, stage, limits.quantization, traits)
+        for stage in range(shape.pipeline_parallel)
+    )
+    weights += facts.text.rotary_table_bytes + constants.weights_slack_bytes
+    if not facts.known:
+        weights += int(weights * MARGIN_UNKNOWN_ARCHITECTURE)
+    encoder = encoder_bytes(facts, shape, limits, constants)
+    graphs = graphs_bytes(facts, shape, limits, constants)
+    peak = max(
+        layer_activation_bytes(facts, shape, limits, constants),
+        sampler_bytes(facts, limits, traits),
+        encoder if traits.profiles_encoder else 0,
+    )
+    outside = 0 if traits.profiles_encoder else encoder
+    non_torch = constants.non_torch_bytes if shape.gpus == 1 else constants.non_torch_parallel_bytes
+    on_top = outside + (0 if traits.budgets_graphs else graphs) + MARGIN_BYTES
+    share = limits.gpu_memory_utilization or safe_utilization(gpu, on_top)
+    requested = ceil(gpu.total_bytes * share)
+    inside = weights + peak + non_torch + (graphs if traits.budgets_graphs else 0)
+    per_token = kv_bytes_per_token(facts, shape)
+    available = requested - inside
+    tokens = max(0, available) // (per_token * BLOCK_TOKENS) * BLOCK_TOKENS
+    needed = ceil(limits.max_model_len / BLOCK_TOKENS) * BLOCK_TOKENS * per_token
+    ledger = Ledger(
+        total_bytes=gpu.total_bytes,
+        weights_bytes=weights,
+        peak_activation_bytes=peak,
+        non_torch_bytes=non_torch,
+        cuda_graphs_bytes=graphs,
+        kv_cache_bytes=max(0, available),
+        kv_cache_tokens=tokens,
+        other_bytes=gpu.total_bytes - gpu.free_bytes,
+        unprofiled_bytes=outside,
+        badge=constants.badge,
+    )
+    missing = max(needed - available, requested - gpu.free_bytes)
+    return Fit(ledger=ledger, gpu_memory_utilization=share, shortfall_bytes=missing)
+
+
+def safe_utilization(gpu: Gpu, on_top_bytes: int) -> float:
+    """The largest share, in hundredths, that leaves `on_top_bytes` of what is free now."""
+    share = (gpu.free_bytes - on_top_bytes) / gpu.total_bytes
+    return max(0.01, min(HIGHEST_UTILIZATION, floor(share * 100) / 100))
+
+
+# --- terms -----------------------------------------------------------------------------------------------
+
+
+def stage_weights_bytes(
+    facts: ModelFacts, shape: Shape, stage: int, quantization: str | None, traits: EngineTraits
+) -> int:
+    """Weights of one pipeline stage on one of its GPUs."""
+    first, last = stage == 0, stage == shape.pipeline_parallel - 1
+    # The towers are loaded by every stage: the engine builds them before it cuts the decoder.
+    share = {
+        Part.LAYERS: _largest_stage_share(facts.text.layers, shape.pipeline_parallel),
+        Part.EMBEDDING: 1.0 if first or (last and facts.text.tied_embeddings) else 0.0,
+        Part.HEAD: 1.0 if last else 0.0,
+        Part.VISION: 1.0,
+        Part.AUDIO: 1.0,
+    }
+    return int(sum(share[g.part] * _rank_bytes(facts, g, shape, quantization, traits) for g in facts.groups))
+
+
+def _largest_stage_share(layers: int, stages: int) -> float:
+    return ceil(layers / stages) / layers
+
+
+def _rank_bytes(
+    facts: ModelFacts, group: TensorGroup, shape: Shape, quantization: str | None, traits: EngineTraits
+) -> float:
+    size = stored_bytes(group, quantization, traits)
+    ways = shape.tensor_parallel
+    if group.part is Part.VISION and shape.encoder_data_parallel:
+        return size
+    match group.shard:
+        case Shard.COPY:
+            return size
+        case Shard.KV:
+            return size * max(1, facts.text.kv_heads // ways) / facts.text.kv_heads
+        case Shard.VOCAB:
+            vocab = facts.text.vocab
+            return size * ceil(vocab / 64 / ways) * 64 / vocab
+        case Shard.SPLIT:
+            return size / ways
+
+
+def stored_bytes(group: TensorGroup, quantization: str | None, traits: EngineTraits) -> float:
+    """Bytes of a group on the GPU: floats run in 16 bits, linears shrink where the engine quantises them."""
+    if group.dtype not in FLOATS:
+        return group.bytes
+    if quantization and group.linear and (group.part is Part.LAYERS or traits.fp8_tower):
+        return group.elements * QUANTIZED_BYTES.get(quantization, 1.0)
+    return group.elements * 2
+
+
+QUANTIZED_BYTES = {"fp8": 1.0, "int8": 1.0, "bitsandbytes": 0.55}
+"""Bytes of one weight that an engine quantises while it loads, its scales included."""
+
+
+def kv_bytes_per_token(facts: ModelFacts, shape: Shape) -> int:
+    """Of one token on one GPU. Key/value heads are copied where there are fewer heads than GPUs."""
+    text = facts.text
+    heads = max(1, text.kv_heads // shape.tensor_parallel)
+    layers = ceil(text.layers / shape.pipeline_parallel)
+    return layers * heads * text.head_dim * 2 * 2
+
+
+def layer_activation_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+    """One forward pass of max_num_batched_tokens: gate, up and their product, and four hidden states."""
+    text = facts.text
+    width = text.intermediate
+    if text.experts:
+        width = max(width, text.experts_per_token * text.expert_intermediate)
+    per_token = (3 * width / shape.tensor_parallel + 4 * text.hidden) * 2
+    return int(limits.max_num_batched_tokens * per_token * constants.layer_activation_factor)
+
+
+def sampler_bytes(facts: ModelFacts, limits: Limits, traits: EngineTraits) -> int:
+    """The sampler's dummy run: one row of logits for each sequence, in 16 and in 32 bits."""
+    rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
+    return int(rows * facts.text.vocab * traits.sampler_bytes_per_logit)
+
+
+def longest_image_tokens(facts: ModelFacts, max_pixels: int | None) -> int:
+    """Most tokens one image can become; 0 for a model without sight."""
+    vision = facts.vision
+    if vision is None:
+        return 0
+    if max_pixels is None:
+        return vision.longest_tokens
+    cell = vision.geometry.patch_px * vision.geometry.merge
+    return max(1, min(vision.longest_tokens, max_pixels // frames(facts) // cell**2))
+
+
+def frames(facts: ModelFacts) -> int:
+    """Frames that `max_pixels` counts for a still image: GLM-4.1V's processor counts two."""
+    return 2 if facts.architecture.startswith("Glm4v") else 1
+
+
+def encoder_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+    """The vision tower at work on as many of the largest images as one pass takes, and their embeddings."""
+    vision = facts.vision
+    if vision is None:
+        return 0
+    longest = longest_image_tokens(facts, limits.max_pixels)
+    tokens = longest * max(1, limits.max_num_batched_tokens // longest)
+    patches = tokens * vision.geometry.merge**2
+    ways = 1 if shape.encoder_data_parallel else shape.tensor_parallel
+    pixels = patches * 3 * 2 * vision.geometry.patch_px**2 * 2 * 2
+    states = patches * 3 * vision.hidden * 2
+    widest = max(3 * vision.intermediate, 6 * vision.hidden) * patches * 2 / ways
+    cached = tokens * facts.text.hidden * 2
+    return int((pixels + states + widest) * constants.encoder_activation_factor + cached)
+
+
+def capture_sizes(max_num_seqs: int, max_num_batched_tokens: int) -> tuple[int, ...]:
+    """Batch sizes that vLLM captures as CUDA graphs: 1, 2, 4, 8 to 248 by 8, from 256 by 16."""
+    largest = min(2 * max_num_seqs, 512, max_num_batched_tokens)
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)]
+    return tuple(size for size in sizes if size <= largest)
+
+
+def graphs_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+    """Every captured batch size of this GPU's layers."""
+    count = len(capture_sizes(limits.max_num_seqs, limits.max_num_batched_tokens))
+    layers = ceil(facts.text.layers / shape.pipeline_parallel) / 40
+    width = facts.text.hidden / 4096
+    one = constants.graph_bytes * layers * max(0.25, width)
+    return int(constants.graphs_base_bytes + count * one * (1 if shape.tensor_parallel == 1 else 0.6))
+
+
+def gib(size: float) -> str:
+    """12.3 GiB."""
+    return f"{size / GIB:.1f} GiB" if abs(size) >= 0.95 * GIB else f"{size / GIB:.2f} GiB"

@@ -1,0 +1,213 @@
+"""Which plan is chosen for which host, and what is said where there is none."""
+
+from dataclasses import replace
+
+import pytest
+
+from autoglm_serve.core.hardware import GIB, GpuProcess, Link
+from autoglm_serve.plan.request import Goal, Pins
+from autoglm_serve.probe import hardware_table
+from tests.plan.worlds import autoglm, chosen, planned
+
+
+@pytest.mark.parametrize(
+    ("hardware", "replicas"),
+    [("h200:2", 2), ("h200:4", 4), ("rtx4090:2", 2), ("rtx3090:2", 2), ("l40s:8@pcie", 8), ("a100:4", 4)],
+)
+def test_a_model_that_fits_one_gpu_runs_as_replicas(hardware: str, replicas: int) -> None:
+    plan = chosen(planned(hardware))
+    assert (plan.replicas, plan.tensor_parallel, plan.pipeline_parallel) == (replicas, 1, 1)
+    assert "whole replica" in plan.reasons[0]
+
+
+def test_every_loser_comes_with_a_reason() -> None:
+    decision = planned("h200:2")
+    assert {rejected.name for rejected in decision.rejected} == {"1x TP2", "1x PP2"}
+    assert all(rejected.reason for rejected in decision.rejected)
+
+
+def test_latency_takes_tensor_parallel_where_the_link_is_fast() -> None:
+    plan = chosen(planned("h200:2", goal=Goal.LATENCY))
+    assert (plan.replicas, plan.tensor_parallel) == (1, 2)
+    assert plan.peer_access
+
+
+def test_a_target_that_replicas_meet_is_met_with_replicas() -> None:
+    plan = chosen(planned("h200:4", goal=Goal.TARGETS, target_ttft_s=30.0, target_tpot_s=1.0))
+    assert plan.replicas == 4
+
+
+def test_a_target_that_only_tensor_parallel_meets_takes_it() -> None:
+    decision = planned("h200:4", goal=Goal.TARGETS, sessions=1, target_tpot_s=0.0045)
+    plan = chosen(decision)
+    assert plan.tensor_parallel > 1
+    assert any(rejected.reason.startswith("misses the targets") for rejected in decision.rejected)
+
+
+def test_gpus_too_small_for_a_replica_share_one() -> None:
+    plan = chosen(planned("rtx4080:2"))
+    assert plan.replicas == 1
+    assert plan.tensor_parallel * plan.pipeline_parallel == 2
+    assert not plan.peer_access
+
+
+def test_groups_follow_nvlink() -> None:
+    host = hardware_table.hardware("rtx3090:4")
+    bridged = {(0, 2), (1, 3)}
+    links = tuple((a, b, Link.NVLINK if (a, b) in bridged else link) for a, b, link in host.links)
+    plan = chosen(planned(replace(host, links=links), pins=Pins(tensor_parallel=2)))
+    assert set(plan.gpu_groups) == bridged
+    assert plan.peer_access
+
+
+# --- pins ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_pinned_stays() -> None:
+    pins = Pins(
+        tensor_parallel=2,
+        replicas=1,
+        max_model_len=8192,
+        max_num_seqs=20,
+        max_num_batched_tokens=6144,
+        gpu_memory_utilization=0.7,
+        max_pixels=3_000_000,
+        dtype="float16",
+        quantization="fp8",
+        engine_args=("--seed", "1"),
+    )
+    plan = chosen(planned("h200:4", pins=pins))
+    assert plan.tensor_parallel == 2
+    assert plan.replicas == 1
+    assert plan.max_model_len == 8192
+    assert plan.max_num_seqs == 20
+    assert plan.max_num_batched_tokens == 6144
+    assert plan.gpu_memory_utilization == 0.7
+    assert plan.max_pixels == 3_000_000
+    assert plan.dtype == "float16"
+    assert plan.quantization == "fp8"
+    assert plan.engine_args == ("--seed", "1")
+
+
+def test_pinned_gpus_are_the_only_ones_used() -> None:
+    plan = chosen(planned("h200:4", pins=Pins(gpus=(1, 3))))
+    assert plan.gpu_groups == ((1,), (3,))
+
+
+def test_nothing_is_quantised_unasked() -> None:
+    assert chosen(planned("rtx4090:2")).quantization is None
+    assert any("fp8" in offer.change for offer in planned("rtx4090:2").offers)
+
+
+def test_auto_may_quantise() -> None:
+    assert chosen(planned("rtx4090:2", pins=Pins(quantization="auto"))).quantization == "fp8"
+
+
+@pytest.mark.parametrize("ways", [3, 5, 6])
+def test_a_split_that_heads_do_not_allow_names_those_that_are_possible(ways: int) -> None:
+    decision = planned("h200:8", pins=Pins(tensor_parallel=ways))
+    assert decision.chosen is None
+    assert f"tensor parallel {ways} is not possible: 32 attention heads" in decision.problem
+    assert "Possible: 1, 2, 4, 8" in decision.problem
+
+
+def test_more_gpus_than_there_are_is_one_clear_line() -> None:
+    assert "4 GPUs were asked for" in planned("h200:2", pins=Pins(tensor_parallel=4)).problem
+    assert "8 GPUs were asked for" in planned("h200:4", pins=Pins(tensor_parallel=4, replicas=2)).problem
+    assert planned("h200:2", pins=Pins(gpus=(0, 7))).problem == (
+        "GPU 7 was asked for and this machine shows 2: 0 to 1"
+    )
+
+
+def test_bfloat16_is_refused_where_the_chip_has_none() -> None:
+    assert "no bfloat16" in planned("v100:2", pins=Pins(dtype="bfloat16")).problem
+    assert chosen(planned("v100:2")).dtype == "float16"
+
+
+# --- hosts that are not ideal ----------------------------------------------------------------------------
+
+
+def test_mixed_gpus_leave_the_weaker_kind_out_and_say_so() -> None:
+    decision = planned("rtx4090:2,rtx3060:1")
+    assert chosen(decision).gpu_groups == ((0,), (1,))
+    assert any("GPUs differ" in warning and "3060" in warning for warning in decision.warnings)
+
+
+def test_a_gpu_that_somebody_fills_is_planned_around() -> None:
+    host = hardware_table.hardware("rtx4090:2")
+    busy = replace(host.gpus[0], free_bytes=10 * GIB, processes=(GpuProcess(pid=42, used_bytes=13 * GIB),))
+    decision = planned(replace(host, gpus=(busy, host.gpus[1])))
+    assert chosen(decision).gpu_groups == ((1,),)
+    assert any("GPU 0 stays unused" in warning for warning in decision.warnings)
+
+
+def test_a_share_is_chosen_from_what_is_free_now() -> None:
+    host = hardware_table.hardware("h200")
+    half = replace(host.gpus[0], free_bytes=70 * GIB)
+    plan = chosen(planned(replace(host, gpus=(half,))))
+    assert plan.gpu_memory_utilization is not None
+    assert plan.gpu_memory_utilization * half.total_bytes < 70 * GIB
+
+
+def test_a_model_that_does_not_fit_says_by_how_much_and_what_would() -> None:
+    decision = planned("rtx3060")
+    assert decision.chosen is None
+    assert "needs 10.0 GiB more on each GPU" in decision.problem
+    assert any(offer.change.endswith("RTX 3060") for offer in decision.offers)
+
+
+def test_a_narrow_miss_offers_quantisation_and_a_shorter_context() -> None:
+    decision = planned("l4")
+    assert decision.chosen is None
+    changes = [offer.change for offer in decision.offers]
+    assert "--quantization fp8" in changes
+    assert any(change.startswith("--max-model-len") for change in changes)
+
+
+def test_pins_that_make_it_impossible_are_named_as_the_way_out() -> None:
+    decision = planned("h200", pins=Pins(gpu_memory_utilization=0.1))
+    assert decision.chosen is None
+    assert any(offer.change == "fewer pinned options" for offer in decision.offers)
+
+
+def test_no_gpu_at_all_is_a_value_and_no_crash() -> None:
+    host = replace(hardware_table.hardware("h200"), gpus=(), links=())
+    assert planned(host).problem == "vllm needs a GPU and none is visible"
+
+
+def test_an_unknown_architecture_is_planned_with_a_margin_and_says_so() -> None:
+    known = autoglm()
+    unknown = replace(known, known=False, notes=("FooModel is not an architecture this planner knows",))
+    ours, theirs = chosen(planned("h200", facts=known)), planned("h200", facts=unknown)
+    assert chosen(theirs).ledger is not None
+    assert ours.ledger is not None
+    assert chosen(theirs).ledger.weights_bytes > ours.ledger.weights_bytes * 1.04  # type: ignore[union-attr]
+    assert any("FooModel" in warning for warning in theirs.warnings)
+
+
+# --- traps -----------------------------------------------------------------------------------------------
+
+
+def test_the_longest_image_always_fits_the_encoder_budget() -> None:
+    """vLLM refuses an image longer than max_num_batched_tokens; tall ones reach 6,144 tokens."""
+    for hardware in ("rtx4090:2", "h200:2", "l4:2", "rtx4080:2"):
+        plan = chosen(planned(hardware))
+        assert plan.max_num_batched_tokens is not None
+        longest = 6144 if plan.max_pixels is None else plan.max_pixels // (2 * 28 * 28)
+        assert plan.max_num_batched_tokens >= longest
+
+
+def test_a_pinned_budget_below_the_longest_image_is_warned_of() -> None:
+    decision = planned("h200", pins=Pins(max_num_batched_tokens=2048))
+    assert any("will be refused (400)" in warning for warning in decision.warnings)
+
+
+def test_one_screenshot_is_never_worth_splitting_the_tower_over_pcie() -> None:
+    plan = chosen(planned("l40s:2", pins=Pins(tensor_parallel=2)))
+    assert plan.encoder_data_parallel
+    plan = chosen(planned("h200:2", pins=Pins(tensor_parallel=2)))
+    assert not plan.encoder_data_parallel
+
+
+def test_twelve_vision_heads_over_eight_gpus_go_as_whole_images() -> None:
+    assert chosen(planned("h200:8", pins=Pins(tensor_parallel=8))).encoder_data_parallel
