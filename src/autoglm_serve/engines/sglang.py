@@ -1,0 +1,177 @@
+"""SGLang: from a plan to `sglang.launch_server`, from its log to progress, from its exits to causes.
+
+The same shape as `vllm`; asked for with --engine sglang. Starts nothing and reads no file.
+"""
+
+import json
+import re
+import sys
+
+from autoglm_serve.core.engine_traits import EngineTraits
+from autoglm_serve.core.hardware import GIB
+from autoglm_serve.core.ledger import MeasuredLedger
+from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
+from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.clues import Clue, clue, killed, telling
+from autoglm_serve.engines.vllm import environment
+
+NEWEST = "0.5"
+
+
+def traits(version: str | None) -> EngineTraits:
+    """SGLang sizes its KV pool from a share of the GPU before it runs anything, and profiles nothing."""
+    return EngineTraits(
+        engine="sglang",
+        version=version or NEWEST,
+        profiles_encoder=False,
+        budgets_graphs=False,
+        sampler_bytes_per_logit=6.0,
+    )
+
+
+class Sglang:
+    """The `Engine` of SGLang."""
+
+    name = "sglang"
+    title = "SGLang"
+    health_path = "/health"
+    start_timeout_s = 900.0
+
+    def command(self, member: Member, index: int, port: int) -> Command:
+        plan = member.plan
+        model = member.files.path or member.files.reference
+        return Command(
+            argv=(
+                *(sys.executable, "-m", "sglang.launch_server", "--model-path", str(model)),
+                *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", member.name),
+                *flags(plan),
+                *plan.engine_args,
+            ),
+            env={name: value for name, value in environment(plan, index).items() if "VLLM" not in name},
+        )
+
+    def progress(self, line: str) -> Progress | None:
+        return next((step for text, step in _STAGES if text in line), None)
+
+    def measured(self, line: str) -> MeasuredLedger | None:
+        """What one log line says of the memory taken, if anything."""
+        weights = _WEIGHTS.search(line)
+        if weights:
+            return MeasuredLedger(weights_bytes=int(float(weights[1]) * GIB))
+        tokens = _TOKENS.search(line)
+        return MeasuredLedger(kv_cache_tokens=int(tokens[1])) if tokens else None
+
+    def diagnose(self, facts: ExitFacts) -> Diagnosis:
+        if facts.code == 0:
+            return Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")
+        found = telling(_CLUES, facts) or killed(
+            facts, "Run fewer replicas, or give the machine more memory."
+        )
+        return found or Diagnosis(
+            cause=ExitCause.UNKNOWN,
+            summary="SGLang ended by itself and its log names no cause that is known.",
+            remedy="The replica's log has the details.",
+        )
+
+
+def flags(plan: Plan) -> tuple[str, ...]:
+    """The flags of a plan; the person's own come after them and so win."""
+    settings: dict[str, object] = {
+        "--tp-size": plan.tensor_parallel if plan.tensor_parallel > 1 else None,
+        "--pp-size": plan.pipeline_parallel if plan.pipeline_parallel > 1 else None,
+        "--dtype": None if plan.dtype == "auto" else plan.dtype,
+        "--quantization": plan.quantization,
+        "--context-length": plan.max_model_len,
+        "--max-running-requests": plan.max_num_seqs,
+        "--chunked-prefill-size": plan.max_num_batched_tokens,
+        "--mem-fraction-static": _static_share(plan),
+    }
+    words = [part for flag, value in settings.items() if value is not None for part in (flag, str(value))]
+    if plan.max_pixels is not None:
+        process = {"image": {"max_pixels": plan.max_pixels}}
+        words += ["--mm-process-config", json.dumps(process, separators=(",", ":"))]
+    if plan.encoder_data_parallel:
+        words += ["--mm-enable-dp-encoder"]
+    if plan.tensor_parallel > 1 and not plan.peer_access:
+        words += ["--disable-custom-all-reduce"]
+    return tuple(words)
+
+
+def _static_share(plan: Plan) -> float | None:
+    """SGLang's share covers weights and KV cache alone; the plan's covers activations too."""
+    if plan.ledger is None:
+        return plan.gpu_memory_utilization
+    ledger = plan.ledger
+    return int(100 * (ledger.weights_bytes + ledger.kv_cache_bytes) / ledger.total_bytes) / 100
+
+
+_STAGES = (
+    ("Load weight begin", Progress(stage="loading the weights", fraction=0.15)),
+    ("Load weight end", Progress(stage="making the KV cache", fraction=0.5)),
+    ("Capture cuda graph begin", Progress(stage="capturing CUDA graphs", fraction=0.7)),
+    ("Capture cuda graph end", Progress(stage="warming up", fraction=0.9)),
+    ("The server is fired up and ready to roll", Progress(stage="ready", fraction=1.0)),
+)
+
+_WEIGHTS = re.compile(r"Load weight end.*?mem usage=([\d.]+) GB")
+_TOKENS = re.compile(r"max_total_num_tokens=(\d+)")
+
+_CLUES: tuple[Clue, ...] = (
+    clue(
+        r"Not enough memory\. Please try to increase --mem-fraction-static",
+        ExitCause.OUT_OF_MEMORY,
+        "Nothing was left on the GPU for the KV cache.",
+        "Lower --max-num-seqs or --max-model-len, or take --quantization fp8.",
+    ),
+    clue(
+        r"CUDA out of memory|OutOfMemoryError",
+        ExitCause.OUT_OF_MEMORY,
+        "The GPU ran out of memory.",
+        "Lower --max-num-seqs, --max-num-batched-tokens or --max-pixels, or take --quantization fp8.",
+    ),
+    clue(
+        r"address already in use",
+        ExitCause.PORT_TAKEN,
+        "Its port was taken by another program.",
+        "It is started again on another port.",
+        retryable=True,
+    ),
+    clue(
+        r"No module named '?sglang'?",
+        ExitCause.ENGINE_MISSING,
+        "SGLang is not installed in this Python environment.",
+        "pip install sglang, or choose --engine vllm.",
+    ),
+    clue(
+        r"does not recognize this architecture|Unsupported architectures?",
+        ExitCause.MODEL_UNREADABLE,
+        "This SGLang, or its transformers, does not know the model's architecture.",
+        "pip install --upgrade transformers sglang",
+    ),
+    clue(
+        r"is not a local folder and is not a valid model identifier|Repository Not Found",
+        ExitCause.MODEL_NOT_FOUND,
+        "The model is not there.",
+        "Check --model: a folder with config.json and safetensors, or a repository on the hub.",
+    ),
+    clue(
+        r"launch_server\.py: error: (.+)",
+        ExitCause.BAD_FLAG,
+        "SGLang does not know one of its flags: {0}.",
+        "Check what follows -- on the command line.",
+    ),
+    clue(
+        r"driver version is insufficient|no kernel image is available|libcuda",
+        ExitCause.DRIVER,
+        "SGLang cannot use the GPU: driver, CUDA libraries and SGLang do not fit together.",
+        "Check that nvidia-smi works; update the driver.",
+    ),
+    clue(
+        r"NCCL (?:error|failure)|ncclUnhandled|ncclSystemError",
+        ExitCause.COLLECTIVES,
+        "The GPUs of one replica lost touch with each other (NCCL).",
+        "Run one GPU a replica if the model fits; else set NCCL_DEBUG=INFO and look at the log.",
+        retryable=True,
+    ),
+)
