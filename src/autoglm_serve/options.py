@@ -29,6 +29,7 @@ class Section(StrEnum):
     ADDRESS = "Address"
     MODEL = "Model"
     ENGINE = "Engine"
+    PLAN = "Plan for GPUs"
     GATEWAY = "Gateway"
     SPEECH = "Speech"
     STATE = "State and logs"
@@ -106,6 +107,7 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 Text = Annotated[str, MinLen(1)]
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 AutoWhole = Annotated[int | None, Ge(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
+AutoNumber = Annotated[float | None, BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
 Seconds = Annotated[float, Ge(0), BeforeValidator(_no_switch)]
 SomeSeconds = Annotated[float, Ge(0.1), BeforeValidator(_no_switch)]
 Names = Annotated[
@@ -124,6 +126,8 @@ EngineName = Annotated[
     Literal["auto", "llama_cpp", "vllm", "sglang", "external"],
     BeforeValidator(_lower),
 ]
+Goal = Annotated[Literal["balanced", "throughput", "latency"], BeforeValidator(_lower)]
+Dtype = Annotated[Literal["auto", "bfloat16", "float16"], BeforeValidator(_lower)]
 Hub = Annotated[Literal["huggingface", "modelscope"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "plain", "json"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
@@ -230,6 +234,88 @@ class Options:
             flag=False,
         ),
     ] = ()
+
+    goal: Annotated[
+        Goal,
+        Doc(
+            Section.PLAN,
+            "What the plan is for: the most steps per second (throughput), the shortest single step "
+            "(latency), or the most steps per second that a single step does not suffer much for (balanced). "
+            "A target below wins over it.",
+        ),
+    ] = "balanced"
+    sessions: Annotated[
+        Whole,
+        Ge(1),
+        Doc(Section.PLAN, "Phone agents that work at the same time, for the plan's figures.", "N"),
+    ] = 32
+    target_ttft: Annotated[
+        AutoNumber,
+        Ge(0.01),
+        Doc(Section.PLAN, "Time to the first token that the plan must reach.", "SECONDS", unset="none"),
+    ] = None
+    target_tpot: Annotated[
+        AutoNumber,
+        Ge(0.0001),
+        Doc(Section.PLAN, "Time per output token that the plan must reach.", "SECONDS", unset="none"),
+    ] = None
+    tp: Annotated[
+        AutoWhole,
+        Doc(
+            Section.PLAN, "GPUs that share each layer of one replica (tensor parallel).", "N", unset="chosen"
+        ),
+    ] = None
+    pp: Annotated[
+        AutoWhole,
+        Doc(Section.PLAN, "GPUs that take turns on one replica's layers (pipeline).", "N", unset="chosen"),
+    ] = None
+    gpus: Annotated[
+        Names,
+        Doc(Section.PLAN, "The GPUs to use, by number among the visible ones.", "N[,N]", unset="all"),
+    ] = ()
+    dtype: Annotated[
+        Dtype,
+        Doc(Section.PLAN, "Number format of the weights. auto takes the checkpoint's where the GPU can."),
+    ] = "auto"
+    quantization: Annotated[
+        Text | None,
+        Doc(
+            Section.PLAN,
+            "none, auto (fp8 where it helps), or a method that the engine applies while loading, such as "
+            "fp8. It changes answers slightly.",
+            "METHOD",
+            unset="the checkpoint as it is",
+        ),
+    ] = None
+    max_num_batched_tokens: Annotated[
+        AutoWhole,
+        Doc(
+            Section.PLAN,
+            "Tokens of one forward pass; also the longest image that is let through.",
+            "TOKENS",
+            unset="chosen for the model",
+        ),
+    ] = None
+    gpu_memory_utilization: Annotated[
+        AutoNumber,
+        Ge(0.05),
+        Le(1),
+        Doc(
+            Section.PLAN,
+            "Share of each GPU's memory that the engine may take.",
+            "SHARE",
+            unset="chosen from what is free",
+        ),
+    ] = None
+    max_pixels: Annotated[
+        AutoWhole,
+        Doc(
+            Section.PLAN,
+            "Larger images are scaled down to this area (as Hugging Face counts it).",
+            "PIXELS",
+            unset="the model's own bound",
+        ),
+    ] = None
 
     gateway_workers: Annotated[
         AutoWhole,
@@ -392,6 +478,8 @@ def _expects(kind: Any, bounds: Iterable[Ge | Le], doc: Doc) -> str:
         return "a whole number" + _between(bounds) + (", or auto" if type(None) in members else "")
     if kind is float:
         return "a number of seconds" + _between(bounds)
+    if float in members:
+        return "a number" + _between(bounds) + ", or auto"
     return "a folder" if Path in members else "text"
 
 

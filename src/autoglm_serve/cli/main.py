@@ -41,6 +41,12 @@ class Verb:
 
 VERBS = (
     Verb(name="serve", summary="start the service", with_options=True, engine_args=True),
+    Verb(
+        name="plan",
+        summary="say how a model would run on GPUs, and why",
+        with_options=True,
+        engine_args=True,
+    ),
     Verb(name="status", summary="ask a running service how it is", with_options=True),
     Verb(name="config", summary="show every option, its value and where it came from", engine_args=True),
     Verb(name="version", summary="print the version, and those of the engines found"),

@@ -1,0 +1,164 @@
+"""From options to a decision about GPUs: probe or table, model facts, engine traits, calibration, plan.
+
+The one place where these stages meet; `autoglm plan` prints the decision and `deployment` runs it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from autoglm_serve.core.engine_traits import Constants, EngineTraits
+from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
+from autoglm_serve.core.facts import ModelFacts
+from autoglm_serve.core.hardware import Hardware
+from autoglm_serve.core.model import ModelFiles, ModelFormat
+from autoglm_serve.core.plan import Member
+from autoglm_serve.core.workload import Workload
+from autoglm_serve.engines import sglang, vllm_versions
+from autoglm_serve.options import Options
+from autoglm_serve.plan.calibration import Subject, constants_for
+from autoglm_serve.plan.choose import Decision, decide
+from autoglm_serve.plan.request import Goal, Pins, Request
+from autoglm_serve.probe import engines, gpus, hardware_table, measurements, model_facts
+
+DEFAULT_MODEL = "zai-org/AutoGLM-Phone-9B"
+SESSIONS_WITHOUT_LIMIT = Workload().sessions
+
+
+def plan(options: Options, environ: Mapping[str, str], *, hardware: str | None = None) -> Decision:
+    """The decision for these options; `hardware` plans for the table's GPUs instead of the ones here.
+
+    Raises ConfigError, ModelError or NoPlan where there is nothing to decide about.
+    """
+    facts = model(options.model or DEFAULT_MODEL)
+    found = hardware_table.hardware(hardware) if hardware else probed(environ)
+    traits = traits_of(options.engine)
+    return decide(facts, found, request(options), traits, constants(found, traits, facts, environ))
+
+
+def model(reference: str) -> ModelFacts:
+    """Facts of a model: a folder, a profile that ships with this package, or a repository on the hub."""
+    path = Path(reference).expanduser()
+    if path.suffix == ".gguf":
+        raise ModelError(
+            f"{reference} is a GGUF file, which the embedded engine runs without a GPU plan.",
+            next_step="`autoglm serve --model FILE` runs it; to plan for GPUs give the safetensors model",
+        )
+    if path.exists() or reference.startswith((".", "/", "~")):
+        return model_facts.from_folder(path, reference)
+    return model_facts.from_profile(reference) or model_facts.from_hub(reference)
+
+
+def probed(environ: Mapping[str, str]) -> Hardware:
+    """The GPUs of this machine. Raises NoPlan, in three different ways, where there is none."""
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    snapshot = gpus.read()
+    found = gpus.hardware(snapshot, visible)
+    match snapshot.driver:
+        case gpus.Driver.NO_GPU:
+            raise NoPlan(
+                "There is no NVIDIA GPU here.",
+                why="no NVIDIA driver is installed",
+                next_step="name the hardware to plan for: autoglm plan --hardware rtx4090:2",
+            )
+        case gpus.Driver.BROKEN:
+            raise NoPlan(
+                "The NVIDIA driver does not answer.",
+                why=snapshot.detail,
+                next_step="see whether nvidia-smi works; after a driver update, restart the machine",
+            )
+        case gpus.Driver.NO_DEVICE | gpus.Driver.OK if not found.gpus:
+            hidden = (
+                f"CUDA_VISIBLE_DEVICES={visible!r} hides them" if snapshot.gpus else "the driver shows none"
+            )
+            raise NoPlan(
+                "No GPU is visible.",
+                why=hidden,
+                next_step="unset CUDA_VISIBLE_DEVICES, or give the container its GPUs (--gpus all)",
+            )
+    return found
+
+
+def traits_of(engine: str) -> EngineTraits:
+    """The traits of the engine that would run: the installed version's, or the newest known."""
+    if engine == "sglang":
+        return sglang.traits(engines.installed("sglang"))
+    return vllm_versions.traits(engines.installed("vllm"))
+
+
+def constants(
+    hardware: Hardware, traits: EngineTraits, facts: ModelFacts, environ: Mapping[str, str]
+) -> Constants:
+    """Fitted constants where there are any for this hardware."""
+    if not hardware.gpus:
+        return Constants()
+    spec = hardware.gpus[0].spec
+    subject = Subject(
+        gpu=spec.key,
+        driver=hardware.driver,
+        engine=f"{traits.engine} {traits.version}",
+        model=facts.reference,
+    )
+    return constants_for(spec.key, subject, measurements.load(measurements.folder(environ)))
+
+
+def request(options: Options) -> Request:
+    """What the person asked for, as the planner's value."""
+    targets = options.target_ttft is not None or options.target_tpot is not None
+    return Request(
+        goal=Goal.TARGETS if targets else Goal(options.goal),
+        workload=Workload(sessions=options.sessions),
+        target_ttft_s=options.target_ttft,
+        target_tpot_s=options.target_tpot,
+        pins=Pins(
+            tensor_parallel=options.tp,
+            pipeline_parallel=options.pp,
+            replicas=options.replicas,
+            gpus=_gpus(options.gpus),
+            dtype=None if options.dtype == "auto" else options.dtype,
+            quantization=options.quantization,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            max_num_batched_tokens=options.max_num_batched_tokens,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            max_pixels=options.max_pixels,
+            engine_args=options.engine_args,
+        ),
+    )
+
+
+def _gpus(words: tuple[str, ...]) -> tuple[int, ...] | None:
+    wrong = next((word for word in words if not word.isdigit()), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"--gpus {','.join(words)}: {wrong!r} is no GPU number.", next_step="write it as --gpus 0,1"
+        )
+    return tuple(map(int, words)) or None
+
+
+def member(decision: Decision, options: Options) -> Member:
+    """The deployment's member for a decision. Raises NoPlan where nothing fits."""
+    facts = decision.facts
+    if decision.chosen is None:
+        raise no_plan(decision)
+    path = Path(facts.reference).expanduser()
+    files = ModelFiles(
+        reference=facts.reference,
+        format=ModelFormat.HUGGING_FACE,
+        path=path if path.exists() else None,
+    )
+    return Member(
+        names=options.served_model_name or (path.name if path.exists() else facts.reference,),
+        files=files,
+        plan=decision.chosen,
+        capabilities=facts.capabilities,
+        vision=facts.vision.geometry if facts.vision else None,
+    )
+
+
+def no_plan(decision: Decision) -> NoPlan:
+    """The error of a decision without a plan, with the nearest way out as its next step."""
+    ways = "; ".join(f"{offer.change} ({offer.effect})" for offer in decision.offers)
+    return NoPlan(
+        f"{decision.problem}.",
+        next_step=ways or "`autoglm plan --explain` shows what was tried",
+    )
