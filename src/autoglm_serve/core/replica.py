@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class ReplicaState(StrEnum):
@@ -70,3 +71,31 @@ class Progress:
     """A word a person understands: loading, compiling, capturing, ready …"""
     fraction: float | None = None
     """0 to 1 where the engine tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """One replica at one moment, as its supervisor knows it. Made anew on every change."""
+
+    id: str
+    """"r0", "r1" …: unique in the service, stable for its life."""
+    slot: int
+    model: str
+    engine: str
+    state: ReplicaState
+    base_url: str = ""
+    """http://host:port; empty while it has none."""
+    pid: int | None = None
+    port: int | None = None
+    gpus: tuple[int, ...] = ()
+    restarts: int = 0
+    """Starts that followed an exit nobody had asked for."""
+    last_exit: Diagnosis | None = None
+    """Why it last ended by itself."""
+    progress: Progress | None = None
+    """How far the present start has come."""
+    start_s: float | None = None
+    """Seconds from its last start to readiness; None before it was ready."""
+    retry_in_s: float | None = None
+    """While it waits: how long, from when it ended, until it is started again."""
+    log_path: Path | None = None

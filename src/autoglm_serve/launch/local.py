@@ -1,0 +1,169 @@
+"""Starts engine processes on this machine.
+
+Each runs in a session of its own with its output in a file, so it outlives the control plane if that is
+killed; it does not run before its record is on disk, so it can always be found again. Knows commands, not
+engines. Called by `watch.supervisor`.
+"""
+
+import fcntl
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from autoglm_serve.engines.base import Command
+from autoglm_serve.launch.base import Exit
+from autoglm_serve.launch.orphans import reap_orphans
+from autoglm_serve.launch.ports import PortLease
+from autoglm_serve.launch.process import ProcessIdentity, end_session, gone, kill_session
+from autoglm_serve.launch.records import Records, ReplicaRecord
+
+KEPT_LOGS = 3
+SHELL = "/bin/sh"
+VMSTAT = Path("/proc/vmstat")
+GATE = 3
+"""Where the child waits for one line before it becomes the engine; end of file means that we died first."""
+WAIT_AT_GATE = f'read -r _ <&{GATE} && exec "$@" {GATE}<&-'
+LISTENER = 4
+"""Where a process that inherits a listening socket finds it."""
+DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
+
+
+class LocalProcess:
+    """A started engine. Its owner awaits `exited` and calls `close` after it."""
+
+    def __init__(self, record: ReplicaRecord, pidfd: int, records: Records) -> None:
+        self.record = record
+        self._pidfd = pidfd
+        self._records = records
+        self._oom_kills_before = oom_kills()
+
+    @property
+    def pid(self) -> int:
+        return self.record.identity.pid
+
+    @property
+    def log_path(self) -> Path:
+        return self.record.log_path
+
+    async def exited(self) -> Exit:
+        """Returns when the process has ended, with how."""
+        await gone(self._pidfd)
+        return replace(_collected(self._pidfd), oom_kills=oom_kills() - self._oom_kills_before)
+
+    async def end(self, grace_s: float) -> None:
+        """Asks it to stop, waits, and leaves nothing of its session alive."""
+        await end_session(self.record.identity, grace_s)
+
+    def kill(self) -> None:
+        """Ends it and its session at once, without waiting: for when nothing may be awaited any more."""
+        kill_session(self.record.identity)
+
+    async def close(self) -> None:
+        """After its exit: ends what it left behind and forgets it."""
+        await end_session(self.record.identity, 0.0)
+        self._records.remove(self.record.id)
+        os.close(self._pidfd)
+
+
+def _high_copy(descriptor: int, until: ExitStack) -> int:
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 64)
+    until.callback(os.close, copy)
+    return copy
+
+
+def oom_kills() -> int:
+    """How often the kernel's out-of-memory killer has struck since boot."""
+    for line in VMSTAT.read_text().splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+def _collected(pidfd: int) -> Exit:
+    """How an ended process ended; it is no zombie after this."""
+    try:
+        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return Exit()
+    if info is None:
+        return Exit()
+    by_itself = info.si_code == os.CLD_EXITED
+    return Exit(code=info.si_status) if by_itself else Exit(signal=info.si_status)
+
+
+class LocalLauncher:
+    """The `Launcher` of this machine. Its records and logs lie in one state directory."""
+
+    def __init__(self, state_dir: Path, *, environment: Mapping[str, str] | None = None) -> None:
+        self._state_dir = state_dir
+        self._logs = state_dir / "logs"
+        self._records = Records(state_dir)
+        self._environment = dict(os.environ if environment is None else environment)
+
+    async def reap(self) -> tuple[ReplicaRecord, ...]:
+        """Ends what an earlier service left; the caller holds the state directory's lock."""
+        return await reap_orphans(self._state_dir)
+
+    def lease_port(self) -> PortLease:
+        return PortLease()
+
+    def start(
+        self, replica_id: str, command: Command, port: int, *, listener: int | None = None
+    ) -> LocalProcess:
+        """Starts a process; one with a `listener` inherits that socket as descriptor 4.
+
+        Raises OSError where it cannot be made.
+        """
+        log_path = self._fresh_log(replica_id)
+        gate_read, gate_write = os.pipe()
+        try:
+            pid = self._spawn(
+                command, log_path, {gate_read: GATE} | ({listener: LISTENER} if listener else {})
+            )
+            pidfd = os.pidfd_open(pid)
+            identity = ProcessIdentity.of(pid)
+            assert identity is not None, "a child that was not waited for has an entry in /proc"
+            record = ReplicaRecord(
+                id=replica_id, identity=identity, argv=command.argv, port=port, log_path=log_path
+            )
+            self._records.write(record)
+            with suppress(BrokenPipeError):  # it was killed already: `exited` tells
+                os.write(gate_write, b"\n")
+        finally:
+            os.close(gate_read)
+            os.close(gate_write)
+        return LocalProcess(record, pidfd, self._records)
+
+    def _spawn(self, command: Command, log_path: Path, inherited: Mapping[int, int]) -> int:
+        """`inherited` maps our descriptors to the child's."""
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with ExitStack() as copies:
+            # From high numbers, so that none is overwritten before it is copied.
+            high = {_high_copy(ours, copies): theirs for ours, theirs in inherited.items()}
+            return os.posix_spawn(
+                SHELL,
+                (SHELL, "-c", WAIT_AT_GATE, SHELL, *command.argv),
+                self._environment | dict(command.env),
+                file_actions=(
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                    *((os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in high.items()),
+                ),
+                setsid=True,
+                setsigmask=(),
+                setsigdef=DEFAULT_SIGNALS,
+            )
+
+    def _fresh_log(self, replica_id: str) -> Path:
+        """The path of a new log; the logs of the last starts are kept beside it as .1, .2, .3."""
+        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._logs / f"{replica_id}.log"
+        for age in range(KEPT_LOGS, 0, -1):
+            older = path if age == 1 else path.with_name(f"{path.name}.{age - 1}")
+            if older.exists():
+                older.replace(path.with_name(f"{path.name}.{age}"))
+        return path

@@ -1,0 +1,144 @@
+"""Processes by identity: a pid alone is reused, a pid with its start time is not.
+
+Owns what the kernel tells of a process and of the session it leads, and how a session is ended to its last
+member. Knows nothing of engines. Called by `local` and `orphans`.
+"""
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+BOOT_ID = PROC / "sys/kernel/random/boot_id"
+KILL_DEADLINE_S = 5.0
+"""How long a process may take to vanish after SIGKILL (a GPU driver can hold it for seconds)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessIdentity:
+    """One process, for all time: no other has the same three."""
+
+    pid: int
+    start_ticks: int
+    """Clock ticks from boot to its start: field 22 of /proc/PID/stat."""
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessIdentity | None":
+        """The process that has this pid now; None where there is none."""
+        stat = _stat(pid)
+        return None if stat is None else cls(pid=pid, start_ticks=stat.start_ticks, boot_id=boot_id())
+
+    @property
+    def alive(self) -> bool:
+        stat = _stat(self.pid)
+        if stat is None or stat.zombie:
+            return False
+        return stat.start_ticks == self.start_ticks and boot_id() == self.boot_id
+
+    def session_members(self) -> "tuple[ProcessIdentity, ...]":
+        """The living processes of the session it leads or led.
+
+        While one of them lives the kernel gives its leader's pid to nobody else. So if another process
+        has that pid today, none of ours is left.
+        """
+        holder = _stat(self.pid)
+        reused = holder is not None and holder.start_ticks != self.start_ticks
+        if reused or boot_id() != self.boot_id:
+            return ()
+        pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+        stats = ((pid, stat) for pid in pids if (stat := _stat(pid)) is not None)
+        return tuple(
+            ProcessIdentity(pid=pid, start_ticks=stat.start_ticks, boot_id=self.boot_id)
+            for pid, stat in stats
+            if stat.session == self.pid and not stat.zombie
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    session: int
+    start_ticks: int
+    zombie: bool
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = (PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the program's name in parentheses and may hold anything, so count from behind it.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return _Stat(session=int(fields[3]), start_ticks=int(fields[19]), zombie=fields[0] in (b"Z", b"X"))
+
+
+def boot_id() -> str:
+    return BOOT_ID.read_text().strip()
+
+
+async def gone(pidfd: int) -> None:
+    """Returns when the process of this pidfd has ended, whether it is our child or not."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def notice() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(pidfd, notice)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(pidfd)
+
+
+async def end_session(leader: ProcessIdentity, grace_s: float) -> None:
+    """Ends the leader and everything in its session: SIGTERM to the leader, the grace, then SIGKILL to all.
+
+    Only the leader is asked: an engine's workers that get SIGTERM beside it would cut what it still finishes.
+    """
+    if grace_s > 0:
+        await _end((leader,), signal.SIGTERM, grace_s)
+    while members := leader.session_members():
+        if not await _end(members, signal.SIGKILL, KILL_DEADLINE_S):
+            return
+
+
+def kill_session(leader: ProcessIdentity) -> None:
+    """SIGKILL to the whole session, without waiting for it to be gone."""
+    with ExitStack() as opened:
+        for member in leader.session_members():
+            if (pidfd := _opened(member, opened)) is not None:
+                _signal(pidfd, signal.SIGKILL)
+
+
+async def _end(processes: tuple[ProcessIdentity, ...], number: signal.Signals, timeout_s: float) -> bool:
+    """Signals them all; true when all are gone in time."""
+    with ExitStack() as opened:
+        pidfds = [pidfd for process in processes if (pidfd := _opened(process, opened)) is not None]
+        for pidfd in pidfds:
+            _signal(pidfd, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for pidfd in pidfds:
+                    await gone(pidfd)
+            return True
+    return False
+
+
+def _opened(process: ProcessIdentity, until: ExitStack) -> int | None:
+    """A pidfd that is this very process's: opened first, compared after, so that no reuse slips between."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    until.callback(os.close, pidfd)
+    return pidfd if process.alive else None
+
+
+def _signal(pidfd: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)

@@ -1,0 +1,78 @@
+"""What is running, on disk: one small file a replica, so that the next start finds what this one left.
+
+`<state_dir>/replicas/<id>.json` is written whole or not at all and is on the disk before the process may run.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from autoglm_serve.launch.process import ProcessIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaRecord:
+    """One started process."""
+
+    id: str
+    identity: ProcessIdentity
+    argv: tuple[str, ...]
+    port: int
+    log_path: Path
+
+    @property
+    def pid(self) -> int:
+        return self.identity.pid
+
+
+class Records:
+    """The folder of records."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "replicas"
+
+    def write(self, record: ReplicaRecord) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._path(record.id)
+        draft = path.with_suffix(".tmp")
+        with draft.open("w") as file:
+            json.dump(asdict(record) | {"log_path": str(record.log_path)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+    def remove(self, replica_id: str) -> None:
+        self._path(replica_id).unlink(missing_ok=True)
+
+    def read_all(self) -> tuple[ReplicaRecord, ...]:
+        """Every record that can be read; a damaged one names no process and is dropped."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found.append(_record(json.loads(path.read_text())))
+            except (ValueError, KeyError, TypeError):
+                path.unlink(missing_ok=True)
+        return tuple(found)
+
+    def _path(self, replica_id: str) -> Path:
+        return self._folder / f"{replica_id}.json"
+
+
+def _record(data: dict[str, object]) -> ReplicaRecord:
+    match data:
+        case {
+            "id": str(replica_id),
+            "identity": {"pid": int(pid), "start_ticks": int(ticks), "boot_id": str(boot)},
+            "argv": [*argv],
+            "port": int(port),
+            "log_path": str(log_path),
+        }:
+            return ReplicaRecord(
+                id=replica_id,
+                identity=ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=boot),
+                argv=tuple(map(str, argv)),
+                port=port,
+                log_path=Path(log_path),
+            )
+    raise ValueError("not a replica record")

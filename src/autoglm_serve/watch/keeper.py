@@ -1,0 +1,206 @@
+"""Keeps one replica alive: a life, a diagnosis, a wait, the next life.
+
+What follows from an event is in `lifecycle`, how long to wait in `backoff`, why it ended in the engine's
+adapter; here they meet. Run by `supervisor`, one for each replica.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Any
+
+from autoglm_serve.core.plan import Member
+from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, ReplicaState, ReplicaStatus
+from autoglm_serve.engines.base import Engine
+from autoglm_serve.launch.base import Exit, RunningProcess
+from autoglm_serve.launch.ports import LOOPBACK
+from autoglm_serve.watch.board import Board
+from autoglm_serve.watch.life import Life
+from autoglm_serve.watch.lifecycle import Event
+from autoglm_serve.watch.surroundings import Surroundings
+
+logger = logging.getLogger(__name__)
+
+
+NO_PROCESS: Mapping[str, Any] = {"pid": None, "port": None, "base_url": "", "progress": None}
+
+
+class Want(Enum):
+    """What the keeper is to bring about."""
+
+    RUN = auto()
+    DRAIN = auto()  # as it is, without new requests; not started again
+    REST = auto()  # stopped, until it is woken
+    END = auto()  # stopped for good
+
+
+class Keeper:
+    """One replica whose processes are ours."""
+
+    def __init__(
+        self, status: ReplicaStatus, member: Member, index: int, engine: Engine, around: Surroundings
+    ) -> None:
+        self.board = Board(status, around.on_change)
+        self._member = member
+        self._index = index
+        self._engine = engine
+        self._around = around
+        self._want = Want.REST if member.on_demand else Want.RUN
+        self._grace_s = 0.0
+        self._told = asyncio.Event()
+        self._life: Life | None = None
+        self._crashes = 0
+        self._was_ever_ready = False
+
+    @property
+    def log_tail(self) -> tuple[str, ...]:
+        """The last lines of the present life, or of the last one."""
+        return self._life.log.lines if self._life is not None else ()
+
+    def wake(self) -> None:
+        if self._want is Want.REST:
+            self._tell(Want.RUN)
+
+    def rest(self, grace_s: float) -> None:
+        if self._want is Want.RUN:
+            self._tell(Want.REST, grace_s)
+
+    def drain(self) -> None:
+        """A replica that serves goes on with what it has; any other has nothing to finish."""
+        if self.board.state is ReplicaState.READY:
+            self.board.move(Event.DRAIN)
+            self._tell(Want.DRAIN)
+        elif self.board.state is not ReplicaState.DRAINING:
+            self.end(0.0)
+
+    def end(self, grace_s: float) -> None:
+        self._tell(Want.END, grace_s)
+
+    def _tell(self, want: Want, grace_s: float = 0.0) -> None:
+        self._want, self._grace_s = want, grace_s
+        self._told.set()
+
+    async def _news(self) -> None:
+        """Returns when somebody wants something else."""
+        self._told.clear()
+        await self._told.wait()
+
+    async def _unwanted(self) -> float:
+        """Returns the grace once the process is to stop."""
+        await self._news()
+        while self._want in (Want.RUN, Want.DRAIN):
+            await self._news()
+        return self._grace_s
+
+    async def run(self) -> None:
+        """Returns once it was told to end and its process is gone."""
+        while self._want is not Want.END:
+            match self.board.state:
+                case ReplicaState.WAITING:
+                    await self._wait_to_retry()
+                case ReplicaState.STOPPED if self._want is Want.RUN:
+                    await self._live()
+                case _:
+                    await self._news()
+                    self._leave_failure()
+        if self.board.state in (ReplicaState.WAITING, ReplicaState.FAILED):
+            self.board.move(Event.STOP, retry_in_s=None)
+
+    def _leave_failure(self) -> None:
+        """A failed replica that is sent to rest may be woken to a new try."""
+        if self.board.state is ReplicaState.FAILED and self._want is Want.REST:
+            self.board.move(Event.STOP)
+            self._crashes = 0
+
+    async def _wait_to_retry(self) -> None:
+        sleep = asyncio.ensure_future(self._around.clock.sleep(self.board.status.retry_in_s or 0.0))
+        told = asyncio.ensure_future(self._news())
+        try:
+            await asyncio.wait((sleep, told), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            told.cancel()
+        if self._want is Want.RUN and sleep.done():
+            await self._live()
+        elif self._want is not Want.RUN:
+            self.board.move(Event.STOP, retry_in_s=None)
+
+    async def _live(self) -> None:
+        with self._around.launcher.lease_port() as lease:
+            command = self._engine.command(self._member, self._index, lease.port)
+            try:
+                process = self._around.launcher.start(self.board.status.id, command, lease.port)
+            except OSError as problem:
+                self._cannot_start(problem)
+                return
+            self._announce(process, lease.port)
+            self._life = Life(process, self._engine, self.board, self._around)
+            ended = await self._life.run(self._unwanted)
+        self._settle(self._life, ended)
+
+    def _announce(self, process: RunningProcess, port: int) -> None:
+        status = self.board.status
+        again = status.state is ReplicaState.WAITING
+        self.board.move(
+            Event.START,
+            pid=process.pid,
+            port=port,
+            base_url=f"http://{LOOPBACK}:{port}",
+            restarts=status.restarts + again,
+            progress=None,
+            start_s=None,
+            retry_in_s=None,
+            log_path=process.log_path,
+        )
+        logger.info(
+            "%s: %s of %s %s, pid %d, port %d",
+            *(status.id, self._engine.title, status.model),
+            *("started again" if again else "started", process.pid, port),
+        )
+
+    def _cannot_start(self, problem: OSError) -> None:
+        self.board.move(Event.START)
+        diagnosis = Diagnosis(
+            cause=ExitCause.ENGINE_MISSING,
+            summary=f"Its process cannot be started: {problem}",
+            retryable=False,
+        )
+        self._crashed(diagnosis, ready_for_s=0.0)
+
+    def _settle(self, life: Life, ended: Exit) -> None:
+        """What follows from an exit."""
+        status = self.board.status
+        if status.state in (ReplicaState.STOPPING, ReplicaState.DRAINING) and not life.stuck:
+            self.board.move(Event.ENDED, **NO_PROCESS)
+            logger.info("%s: stopped", status.id)
+            return
+        self._was_ever_ready |= life.ready_at_s is not None
+        self._crashed(self._diagnosed(life, ended), life.ready_for_s())
+
+    def _diagnosed(self, life: Life, ended: Exit) -> Diagnosis:
+        if life.stuck:
+            return Diagnosis(cause=ExitCause.STUCK, summary=life.stuck)
+        facts = ExitFacts(
+            code=ended.code,
+            signal=ended.signal,
+            was_ready=life.ready_at_s is not None,
+            log_tail=life.log.lines,
+            oom_kills=ended.oom_kills,
+        )
+        return self._engine.diagnose(facts)
+
+    def _crashed(self, diagnosis: Diagnosis, ready_for_s: float) -> None:
+        around, status = self._around, self.board.status
+        self._crashes = around.back_off.crashes_after(self._crashes, ready_for_s)
+        if diagnosis.retryable and self._crashes >= around.patience.tries and not self._was_ever_ready:
+            tries = f" It was started {self._crashes} times and never became ready."
+            diagnosis = replace(diagnosis, summary=diagnosis.summary + tries, retryable=False)
+        if not diagnosis.retryable:
+            self.board.move(Event.DOOMED, last_exit=diagnosis, **NO_PROCESS)
+            logger.error("%s: failed. %s %s", status.id, diagnosis.summary, diagnosis.remedy)
+            return
+        delay_s = around.back_off.delay_s(self._crashes, around.rng.random())
+        self.board.move(Event.CRASHED, last_exit=diagnosis, retry_in_s=delay_s, **NO_PROCESS)
+        logger.warning("%s: %s Starting again in %.1f s.", status.id, diagnosis.summary, delay_s)

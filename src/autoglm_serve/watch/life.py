@@ -1,0 +1,128 @@
+"""One life of a replica: a process from its start to its exit.
+
+Follows the log and the health path, tells readiness and progress to the board, and ends the process when it
+is stuck or no longer wanted. Why it ended, and whether there is another life, is the keeper's to decide.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from autoglm_serve.core.replica import Progress
+from autoglm_serve.engines.base import Engine
+from autoglm_serve.launch.base import Exit, RunningProcess
+from autoglm_serve.watch.board import Board
+from autoglm_serve.watch.health import Health
+from autoglm_serve.watch.lifecycle import Event
+from autoglm_serve.watch.log_tail import LogTail
+from autoglm_serve.watch.surroundings import Surroundings
+
+SLOWER = 1.5
+
+
+class Life:
+    """Awaits one process; its fields tell afterwards how it went."""
+
+    def __init__(self, process: RunningProcess, engine: Engine, board: Board, around: Surroundings) -> None:
+        self.log = LogTail(process.log_path)
+        self.ready_at_s: float | None = None
+        self.stuck: str = ""
+        """What it did not do, where it was ended because it was stuck."""
+        self._process = process
+        self._engine = engine
+        self._board = board
+        self._around = around
+        self._started_s = around.clock.now_s()
+
+    def ready_for_s(self) -> float:
+        return 0.0 if self.ready_at_s is None else self._around.clock.now_s() - self.ready_at_s
+
+    async def run(self, unwanted: Callable[[], Awaitable[float]]) -> Exit:
+        """Returns when the process is gone.
+
+        `unwanted` returns the grace when somebody wants it to stop, and again when that gets shorter.
+        """
+        exited = asyncio.ensure_future(self._process.exited())
+        watch = asyncio.ensure_future(self._watch())
+        stop = asyncio.ensure_future(unwanted())
+        try:
+            await asyncio.wait((exited, watch, stop), return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                watch.result()
+            watch.cancel()
+            if not exited.done():
+                await self._end(exited, stop, unwanted)
+            return await exited
+        except BaseException:
+            self._process.kill()
+            raise
+        finally:
+            for task in (exited, watch, stop):
+                task.cancel()
+            self._read_log()
+            await self._process.close()
+
+    async def _end(
+        self,
+        exited: "asyncio.Future[Exit]",
+        stop: "asyncio.Future[float]",
+        unwanted: Callable[[], Awaitable[float]],
+    ) -> None:
+        """Asks the process to stop; a later wish for a shorter grace counts at once."""
+        self._board.move(Event.STUCK if self.stuck else Event.STOP)
+        grace_s = self._around.patience.stuck_grace_s
+        while not exited.done():
+            if stop.done():
+                grace_s, stop = stop.result(), asyncio.ensure_future(unwanted())
+            ending = asyncio.ensure_future(self._process.end(grace_s))
+            await asyncio.wait((exited, stop), return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+        stop.cancel()
+
+    async def _watch(self) -> None:
+        """Returns when the process is stuck; `stuck` says how."""
+        if await self._become_ready():
+            await self._stay_ready()
+
+    async def _become_ready(self) -> bool:
+        clock, patience = self._around.clock, self._around.patience
+        look_s, last_sign_s = patience.first_look_s, clock.now_s()
+        while not await self._healthy():
+            if self._read_log():
+                last_sign_s = clock.now_s()
+            if clock.now_s() - last_sign_s > self._engine.start_timeout_s:
+                self.stuck = f"It showed no progress for {self._engine.start_timeout_s:g} s while it started."
+                return False
+            await clock.sleep(look_s)
+            look_s = min(look_s * SLOWER, patience.slowest_look_s)
+        self._read_log()
+        self.ready_at_s = clock.now_s()
+        self._board.move(
+            Event.ANSWERED,
+            start_s=self.ready_at_s - self._started_s,
+            progress=Progress(stage="ready", fraction=1.0),
+        )
+        return True
+
+    async def _stay_ready(self) -> None:
+        clock, patience = self._around.clock, self._around.patience
+        silences, next_ask_s = 0, clock.now_s() + patience.health_every_s
+        while silences < patience.silences:
+            await clock.sleep(patience.ready_look_s)
+            self._read_log()
+            if clock.now_s() >= next_ask_s:
+                silences = 0 if await self._healthy() else silences + 1
+                next_ask_s = clock.now_s() + patience.health_every_s
+        self.stuck = f"Its health path {self._engine.health_path} did not answer {silences} times in a row."
+
+    async def _healthy(self) -> bool:
+        status, timeout_s = self._board.status, self._around.patience.health_timeout_s
+        answer = await self._around.ask(status.base_url, self._engine.health_path, timeout_s=timeout_s)
+        return answer is Health.OK
+
+    def _read_log(self) -> bool:
+        """Takes in new lines; true if there were any."""
+        lines = self.log.read_new()
+        found = [progress for line in lines if (progress := self._engine.progress(line)) is not None]
+        if found and self.ready_at_s is None:
+            self._board.note(progress=found[-1])
+        return bool(lines)

@@ -1,0 +1,134 @@
+"""Keeps every replica of a deployment: starts them, watches them, stops them.
+
+Owns the keepers. Others read `statuses()`, a tuple of frozen values, and are told when it changed. Called by
+the composition root; knows nothing of the gateway.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count
+
+from autoglm_serve.core.plan import Deployment, Member
+from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.engines.base import Engine
+from autoglm_serve.launch.base import Launcher
+from autoglm_serve.watch import health
+from autoglm_serve.watch.attached import AttachedKeeper
+from autoglm_serve.watch.backoff import BackOff
+from autoglm_serve.watch.clock import Clock, RealClock
+from autoglm_serve.watch.keeper import Keeper
+from autoglm_serve.watch.surroundings import Ask, Patience, Surroundings
+
+REST_GRACE_S = 30.0
+"""For what a model on demand still finishes when it is sent to rest."""
+
+
+class Supervisor:
+    """The life of a deployment's replicas. `run` is its task; everything else returns at once."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        engines: Mapping[str, Engine],
+        launcher: Launcher,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        on_change: Callable[[], None] = lambda: None,
+        ask: Ask = health.ask,
+        patience: Patience | None = None,
+        back_off: BackOff | None = None,
+    ) -> None:
+        self.first_ready = asyncio.Event()
+        """Set once a replica can serve."""
+        self._gone = asyncio.Event()
+        self._on_change = on_change
+        self._keepers = tuple(
+            _keepers(
+                deployment.members,
+                engines,
+                Surroundings(
+                    launcher=launcher,
+                    clock=clock or RealClock(),
+                    rng=rng or random.Random(),
+                    ask=ask,
+                    on_change=self._changed,
+                    patience=patience or Patience(),
+                    back_off=back_off or BackOff(),
+                ),
+            )
+        )
+
+    async def run(self) -> None:
+        """Keeps every replica until `stop`. The launcher has reaped what an earlier service left."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for keeper in self._keepers:
+                    group.create_task(keeper.run(), name=f"keeper {keeper.board.status.id}")
+        finally:
+            self._gone.set()
+
+    def statuses(self) -> tuple[ReplicaStatus, ...]:
+        """Every replica as it is now, in the order of slots."""
+        return tuple(keeper.board.status for keeper in self._keepers)
+
+    def log_tail(self, replica_id: str) -> tuple[str, ...]:
+        """The last lines of a replica's log, oldest first."""
+        return next(k.log_tail for k in self._keepers if k.board.status.id == replica_id)
+
+    def wake(self, model: str) -> None:
+        """Starts a model on demand; nothing happens to one that runs."""
+        for keeper in self._of(model):
+            keeper.wake()
+
+    def rest(self, model: str) -> None:
+        """Stops a model on demand until it is woken again."""
+        for keeper in self._of(model):
+            keeper.rest(REST_GRACE_S)
+
+    def drain(self) -> None:
+        """No new requests for anybody; what is in flight goes on."""
+        for keeper in self._keepers:
+            keeper.drain()
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends every replica within the grace; returns when `run` does. A second call may hurry the first."""
+        for keeper in self._keepers:
+            keeper.end(grace_s)
+        await self._gone.wait()
+
+    def _changed(self) -> None:
+        if any(keeper.board.state is ReplicaState.READY for keeper in self._keepers):
+            self.first_ready.set()
+        self._on_change()
+
+    def _of(self, model: str) -> Iterator[Keeper | AttachedKeeper]:
+        return (keeper for keeper in self._keepers if keeper.board.status.model == model)
+
+
+def _keepers(
+    members: Iterable[Member], engines: Mapping[str, Engine], around: Surroundings
+) -> Iterator[Keeper | AttachedKeeper]:
+    slots = count()
+    for member in members:
+        engine = engines[member.plan.engine]
+        for index in range(len(member.upstreams) or member.plan.replicas):
+            status = _first_status(member, index, next(slots))
+            if member.upstreams:
+                yield AttachedKeeper(status, engine, around)
+            else:
+                yield Keeper(status, member, index, engine, around)
+
+
+def _first_status(member: Member, index: int, slot: int) -> ReplicaStatus:
+    groups = member.plan.gpu_groups
+    return ReplicaStatus(
+        id=f"r{slot}",
+        slot=slot,
+        model=member.name,
+        engine=member.plan.engine,
+        state=ReplicaState.STOPPED,
+        base_url=member.upstreams[index] if member.upstreams else "",
+        gpus=groups[index] if index < len(groups) else (),
+    )
