@@ -186,7 +186,7 @@ def test_a_model_is_asked_only_what_it_can_do() -> None:
 
 
 def test_the_body_goes_on_as_it_came() -> None:
-    raw = b' {"messages" : [ {"role":"user", "content":"\\u70b9 \xe7\x82\xb9"} ],\n"new": 1e3, }'
+    raw = b' {"messages" : [ {"role":"user", "content":"\\u70b9 \xe7\x82\xb9"} ],\n"new": 1e3 }'
     assert call(raw).body is raw
 
 

@@ -142,10 +142,6 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._last_word is not None:
             return
-        if not self._begun_s:
-            self._begun_s = self._loop.time()
-            if self._current is None:
-                self._wait_for("header", self._limits.header_timeout_s)
         seen = self._progress
         try:
             self._feed(data)
@@ -164,10 +160,19 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Java's client offers h2c with its first request; an offer may be ignored, CONNECT may not.
-            if self._parser.get_method() == b"CONNECT":
-                raise
-            self._feed(data[upgrade.args[0] :])
+            self._parse_again_without_upgrade(data[upgrade.args[0] :])
+
+    def _parse_again_without_upgrade(self, rest: bytes) -> None:
+        """Pass over an offer to upgrade, as RFC 9110 allows: Java's client offers h2c with its first POST.
+
+        llhttp takes what follows the head for another protocol, so the head is read again without the offer.
+        """
+        method, url, version = self._parser.get_method(), self._url, self._parser.get_http_version()
+        headers = [item for item in self._headers.items() if item[0] not in (b"upgrade", b"connection")]
+        self._reset()
+        self._parser = httptools.HttpRequestParser(self)
+        lines = [b"%b %b HTTP/%b" % (method, url, version.encode()), *(b"%b: %b" % item for item in headers)]
+        self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -185,6 +190,11 @@ class ClientConnection(asyncio.Protocol):
             self._next()
 
     # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._begun_s = self._loop.time()
+        if self._current is None:
+            self._wait_for("header", self._limits.header_timeout_s)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -204,6 +214,10 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_body = True
         self._progress += 1
+        if self._parser.should_upgrade():
+            if self._parser.get_method() == b"CONNECT":
+                raise _bad_http("this is no proxy, CONNECT goes nowhere")
+            return
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
@@ -228,6 +242,8 @@ class ClientConnection(asyncio.Protocol):
             self._deadline_s += len(data) / _LEAST_BODY_RATE
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return
         target = self._url.decode("latin-1")
         request = Request(
             method=self._parser.get_method(),
@@ -235,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
             target=target,
             headers=self._headers,
             body=bytes(self._body),
-            started_s=self._begun_s or self._loop.time(),
+            started_s=self._begun_s,
             keep_alive=self._parser.should_keep_alive(),
             http10=self._parser.get_http_version() == "1.0",
             loopback=self._loopback,
@@ -435,8 +451,6 @@ def refusal_headers(refusal: Refusal) -> Headers:
 
 def _why_unparsed(error: httptools.HttpParserError) -> Refusal:
     """The refusal for what the parser would not take, or for what one of our callbacks raised in it."""
-    if isinstance(error, httptools.HttpParserUpgrade):
-        return _bad_http("this is no proxy, CONNECT goes nowhere")
     cause = error.__context__
     if cause is None:
         return _bad_http(str(error))
