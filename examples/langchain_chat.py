@@ -1,7 +1,9 @@
 """LangChain's ChatOpenAI with the two thinking switches, streamed.
 
-sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
-python examples/langchain_chat.py
+Start a service under the name that this asks for, then run it:
+
+    sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
+    python examples/langchain_chat.py
 """
 
 import os

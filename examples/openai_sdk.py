@@ -1,7 +1,9 @@
 """The OpenAI SDK: a question, the same as a stream with the thinking apart, and a picture.
 
-sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
-python examples/openai_sdk.py [PICTURE.png]
+Start a service under the name that this asks for, then run it:
+
+    sh run_autoglm_server.sh --served-model-name autoglm-phone-9b
+    python examples/openai_sdk.py [PICTURE.png]
 """
 
 import base64
