@@ -4,9 +4,18 @@ The control plane makes a new view on every change and pushes it whole; nobody e
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
+
+
+class Continuation(StrEnum):
+    """How an engine takes the beginning of an answer that another replica could not finish."""
+
+    NONE = "none"  # not at all, or nobody knows
+    PREFILL = "prefill"  # a last message of the assistant is gone on with
+    FLAGS = "flags"  # the same, with continue_final_message and without a generation prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +32,11 @@ class ReplicaView:
     """http://host:port, where its HTTP server listens; empty while it has none."""
     upstream_model: str | None = None
     """The name it knows the model by, where that is not the served name."""
+    continuation: Continuation = Continuation.NONE
+    capacity_requests: int | None = None
+    """Requests that it should carry at once; more would only wait inside it. None: it never says no."""
+    capacity_tokens: int | None = None
+    """Outstanding cost in tokens that its KV cache has room for."""
 
     @property
     def routable(self) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
+from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
 
@@ -43,4 +43,5 @@ def _model(raw: dict[str, Any]) -> ModelView:
 
 
 def _replica(raw: dict[str, Any]) -> ReplicaView:
-    return ReplicaView(**{**raw, "state": ReplicaState(raw["state"])})
+    states = {"state": ReplicaState(raw["state"]), "continuation": Continuation(raw["continuation"])}
+    return ReplicaView(**{**raw, **states})
