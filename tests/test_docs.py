@@ -1,14 +1,15 @@
 """The documents say what the code does: generated parts are fresh, named things exist, links lead on."""
 
 import argparse
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 from autoglm_serve.cli.config import reference
-from autoglm_serve.cli.main import VERBS
-from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.main import VERBS, main
+from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.account import Outcome
 from autoglm_serve.gateway.endpoints import ENDPOINTS
@@ -39,18 +40,20 @@ def test_every_local_link_leads_to_a_file(document: Path) -> None:
     assert [link for link in local if not (document.parent / link).exists()] == []
 
 
+def flags_of(verb: str) -> set[str]:
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"autoglm_serve.cli.{verb}").add_arguments(parser)
+    return set(parser._option_string_actions)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_flag_that_is_named_exists(document: Path) -> None:
-    serve = argparse.ArgumentParser()
-    add_flags(serve)
-    ours = set(serve._option_string_actions) | {"--help", "--json", "--version"}
-    commands = re.findall(r"(?:autoglm \w+|run_autoglm_server\.sh)((?: [^\n`|]*)?)", read(document))
-    named = {
-        flag
-        for command in commands
-        for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", command.split(" -- ")[0])
-    }
-    assert named <= ours
+    commands = re.findall(r"autoglm (\w+)((?: [^\n`|]*)?)", read(document))
+    commands += [("serve", rest) for rest in re.findall(r"run_autoglm_server\.sh( [^\n`|]*)", read(document))]
+    for verb, rest in commands:
+        named = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest.partition(" -- ")[0].partition("#")[0]))
+        if named:
+            assert named <= flags_of(verb), verb
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -67,6 +70,19 @@ def test_the_two_readmes_show_the_same_code() -> None:
     assert [code for language, code in english if language == "sh"] == [
         code for language, code in chinese if language == "sh"
     ]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_plan_that_a_readme_shows_is_what_the_planner_says(
+    readme: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = code_blocks(readme)
+    command, shown = next(
+        (code, blocks[index + 1][1]) for index, (_, code) in enumerate(blocks) if "autoglm plan" in code
+    )
+    assert main(command.split()[1:]) == ExitCode.OK
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in shown.splitlines() if line not in said] == []
 
 
 def test_the_map_names_every_package_and_no_other() -> None:
