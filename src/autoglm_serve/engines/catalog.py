@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from autoglm_serve.engines.base import Engine
+from autoglm_serve.engines.external import External
 from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.engines.sglang import Sglang
 from autoglm_serve.engines.vllm import Vllm
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {engine.name: engine for engine in (LlamaCpp(), Vllm(), Sglang())}
+    {engine.name: engine for engine in (LlamaCpp(), Vllm(), Sglang(), External())}
 )

@@ -4,15 +4,14 @@ Turns a plan into the command line of `llama_cpp_host`, reads llama.cpp's log, a
 both. Starts nothing and reads no file.
 """
 
-import re
 import sys
-from dataclasses import dataclass
 from enum import IntEnum
 
 from autoglm_serve.core.model import ModelFiles, VisionGeometry
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.clues import clue, killed, telling
 
 DEFAULT_MAX_MODEL_LEN = 16_384
 """Tokens of one request where nobody asks for more: a step of a phone agent (3,400 image tokens, the
@@ -52,61 +51,46 @@ def vision_geometry(patch_px: int, merge: int | None, image_max_tokens: int | No
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Clue:
-    """A line of the log, and what it means."""
-
-    pattern: re.Pattern[str]
-    cause: ExitCause
-    summary: str
-    remedy: str
-    retryable: bool = False
-
-
-def _clue(pattern: str, cause: ExitCause, summary: str, remedy: str, *, retryable: bool = False) -> _Clue:
-    return _Clue(re.compile(pattern, re.IGNORECASE), cause, summary, remedy, retryable)
-
-
 _SMALLER = "Use a smaller quantisation, fewer replicas, or a lower --max-model-len."
 _CLUES = (
-    _clue(
+    clue(
         r"couldn't bind|address already in use",
         ExitCause.PORT_TAKEN,
         "Its port was taken by another program.",
         "It is started again on another port.",
         retryable=True,
     ),
-    _clue(
+    clue(
         r"failed to allocate|unable to allocate|cannot allocate memory|std::bad_alloc|out of memory",
         ExitCause.OUT_OF_MEMORY,
         "There was not enough memory to load the model.",
         _SMALLER,
     ),
-    _clue(
+    clue(
         r"unknown model architecture: '?([\w.-]+)",
         ExitCause.MODEL_UNREADABLE,
         "This version of llama.cpp does not know the model's architecture ({0}).",
         "Update xllamacpp, or choose a model that llama.cpp runs.",
     ),
-    _clue(
+    clue(
         r"CLIP cannot be used as main model",
         ExitCause.MODEL_UNREADABLE,
         "The file is a vision tower (mmproj), not a model.",
         "Give the model's own GGUF with --model; the mmproj beside it is found by itself.",
     ),
-    _clue(
+    clue(
         r"failed to load multimodal model, '(.+)'",
         ExitCause.MODEL_UNREADABLE,
         "The vision tower {0} cannot be loaded.",
         "Give the mmproj file that belongs to this model, whole and unchanged.",
     ),
-    _clue(
+    clue(
         r"failed to open GGUF file '(.+?)'",
         ExitCause.MODEL_NOT_FOUND,
         "The model file {0} cannot be opened.",
         "Check the path and its permissions.",
     ),
-    _clue(
+    clue(
         r"error loading model: (.+)",
         ExitCause.MODEL_UNREADABLE,
         "llama.cpp cannot load the model: {0}.",
@@ -185,11 +169,12 @@ class LlamaCpp:
         return next((progress for mark, progress in _STAGES if mark in line), None)
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
-        if facts.signal is not None:
-            return _killed(facts)
+        by_signal = killed(facts, _SMALLER)
+        if by_signal is not None:
+            return by_signal
         if facts.was_ready or facts.code in (None, 0):
             return _BY_STATUS[0] if facts.code == 0 else _UNKNOWN
-        return _clue_in(facts.log_tail) or _BY_STATUS.get(facts.code, _UNKNOWN)
+        return telling(_CLUES, facts) or _BY_STATUS.get(facts.code, _UNKNOWN)
 
 
 _UNKNOWN = Diagnosis(
@@ -203,30 +188,3 @@ def _model_path(files: ModelFiles) -> str:
     if files.path is None:
         raise ValueError(f"{files.reference} has no file for llama.cpp to load")
     return str(files.path)
-
-
-def _killed(facts: ExitFacts) -> Diagnosis:
-    if facts.signal == 9 and facts.oom_kills:
-        return Diagnosis(
-            cause=ExitCause.OUT_OF_MEMORY,
-            summary="The kernel ended it because the machine ran out of memory.",
-            remedy=_SMALLER,
-            retryable=facts.was_ready,
-        )
-    names = {6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-    name = names.get(facts.signal or 0, f"signal {facts.signal}")
-    return Diagnosis(cause=ExitCause.KILLED, summary=f"It was ended by {name}.")
-
-
-def _clue_in(log_tail: tuple[str, ...]) -> Diagnosis | None:
-    """The first known line, oldest first: what follows it is its consequence."""
-    for line in log_tail:
-        for clue in _CLUES:
-            if found := clue.pattern.search(line):
-                return Diagnosis(
-                    cause=clue.cause,
-                    summary=clue.summary.format(*found.groups()),
-                    remedy=clue.remedy,
-                    retryable=clue.retryable,
-                )
-    return None

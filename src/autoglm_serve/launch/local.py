@@ -7,6 +7,7 @@ engines. Called by `watch.supervisor`.
 
 import fcntl
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -117,6 +118,8 @@ class LocalLauncher:
 
         Raises OSError where it cannot be made.
         """
+        if shutil.which(command.argv[0], path=self._environment.get("PATH")) is None:
+            raise FileNotFoundError(f"{command.argv[0]} is not installed, or not on the PATH")
         log_path = self._fresh_log(replica_id)
         gate_read, gate_write = os.pipe()
         try:

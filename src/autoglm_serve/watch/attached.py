@@ -12,6 +12,7 @@ from autoglm_serve.watch.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
+MODELS_PATH = "/v1/models"
 LOST_AFTER = 2
 """Unanswered looks in a row after which nothing is sent there. It costs nobody a restart, so it is small."""
 
@@ -70,8 +71,12 @@ class AttachedKeeper:
             await self._around.clock.sleep(patience.ready_look_s if ready else patience.slowest_look_s)
 
     async def _answers(self) -> bool:
+        """Not every server has this health path; every one lists its models, if only to those with a key."""
         url, timeout_s = self.board.status.base_url, self._around.patience.health_timeout_s
-        return await self._around.ask(url, self._engine.health_path, timeout_s=timeout_s) is Health.OK
+        answer = await self._around.ask(url, self._engine.health_path, timeout_s=timeout_s)
+        if answer is Health.ABSENT:
+            answer = await self._around.ask(url, MODELS_PATH, timeout_s=timeout_s)
+        return answer in (Health.OK, Health.ABSENT)
 
     def _found(self) -> None:
         self.board.move(Event.ANSWERED)

@@ -1,4 +1,4 @@
-"""Asks an engine whether it can serve: one GET, one deadline, one of three answers.
+"""Asks an engine whether it can serve: one GET, one deadline, one of four answers.
 
 Knows HTTP just enough to read a status; knows neither replicas nor what follows from the answer.
 """
@@ -13,23 +13,22 @@ from urllib.parse import urlsplit
 class Health(StrEnum):
     OK = "ok"
     NOT_YET = "not yet"  # it answers, and says that it cannot serve
+    ABSENT = "absent"  # it answers, but not here, or not to us (404, 401)
     SILENT = "silent"  # no answer: refused, reset, cut, no HTTP, or too late
 
 
 async def ask(base_url: str, path: str, *, timeout_s: float) -> Health:
     """The health of the engine at `base_url`; any failure to answer is an answer too."""
-    status = await status_of(base_url, path, timeout_s=timeout_s)
-    if status is None:
-        return Health.SILENT
-    return Health.OK if status == 200 else Health.NOT_YET
-
-
-async def status_of(base_url: str, path: str, *, timeout_s: float) -> int | None:
-    """The HTTP status of GET `path`; None where none came in time."""
     with suppress(OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError):
         async with asyncio.timeout(timeout_s):
-            return await _get(base_url, path)
-    return None
+            return _meaning(await _get(base_url, path))
+    return Health.SILENT
+
+
+def _meaning(status: int) -> Health:
+    if 200 <= status < 300:
+        return Health.OK
+    return Health.ABSENT if 400 <= status < 500 and status != 429 else Health.NOT_YET
 
 
 async def _get(base_url: str, path: str) -> int:

@@ -1,0 +1,377 @@
+"""Repositories on a model hub: what is in one, its files on this machine, and why not.
+
+Hugging Face and ModelScope through their own libraries, imported when needed: these keep the cache, resume
+and authenticate. Here their errors become `ModelError`, and what they downloaded is checked against the size
+and checksum that the hub gives. Called by `model_files`.
+"""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from autoglm_serve.core.errors import ModelError
+from autoglm_serve.core.model import ModelFormat
+from autoglm_serve.probe.repository import Choice, NoModel, RemoteFile, choose
+
+logger = logging.getLogger(__name__)
+
+PARALLEL_FILES = 4
+LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """How far a download has come."""
+
+    repository: str
+    done_bytes: int
+    total_bytes: int
+
+
+OnProgress = Callable[[Download], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """A model's files on this machine."""
+
+    folder: Path
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a repository holds at one revision."""
+
+    revision: str
+    files: tuple[RemoteFile, ...]
+
+
+class NotReachable(Exception):
+    """The hub did not answer, or we are told to stay offline; the message says which."""
+
+
+class Hub(Protocol):
+    """One hub. Its methods block."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def download_command(self) -> str:
+        """What a person types to download a repository by hand, before its id."""
+        ...
+
+    def listing(self, repository: str) -> Listing:
+        """Raises NotReachable, or ModelError where there is no such repository or it may not be read."""
+        ...
+
+    def download(self, repository: str, revision: str, name: str) -> Path:
+        """One file, from the cache or the hub; raises NotReachable or ModelError."""
+        ...
+
+    def folder(self, repository: str) -> Path:
+        """Where its files lie or would lie in the cache."""
+        ...
+
+    def snapshot(self, repository: str) -> Path | None:
+        """The last revision that was downloaded, whole or not; None where there is none."""
+        ...
+
+
+def fetch(
+    repository: str,
+    *,
+    hub: Hub,
+    quantisation: str | None = None,
+    wanted: ModelFormat | None = None,
+    on_progress: OnProgress = lambda _: None,
+) -> Fetched:
+    """The files of one model, downloaded where they are not here yet. Raises ModelError."""
+    try:
+        listing = hub.listing(repository)
+        choice = _chosen(repository, hub, listing.files, quantisation, wanted)
+        folder = _download(repository, hub, listing.revision, choice, on_progress)
+        return Fetched(folder=folder, choice=choice)
+    except NotReachable as problem:
+        return _from_cache(repository, hub, quantisation, wanted, str(problem))
+
+
+def _chosen(
+    repository: str,
+    hub: Hub,
+    files: Sequence[RemoteFile],
+    quantisation: str | None,
+    wanted: ModelFormat | None,
+) -> Choice:
+    try:
+        return choose(files, quantisation=quantisation, wanted=wanted)
+    except NoModel as problem:
+        expected = "a GGUF file" if wanted is ModelFormat.GGUF else "a GGUF file, or safetensors with config"
+        raise ModelError(
+            f"{repository} on {hub.title} is not what the engine can run: {problem}.",
+            why=f"Expected {expected}.",
+            next_step="Name a repository that has one, as org/name or org/name:QUANTISATION.",
+        ) from problem
+
+
+def _from_cache(
+    repository: str, hub: Hub, quantisation: str | None, wanted: ModelFormat | None, why: str
+) -> Fetched:
+    """What an earlier download left, if it is a whole model."""
+    folder = hub.snapshot(repository)
+    if folder is not None:
+        files = tuple(_files_in(folder))
+        try:
+            choice = choose(files, quantisation=quantisation, wanted=wanted)
+        except NoModel as problem:
+            why = f"{why}, and what is here of it is no whole model: {problem}"
+        else:
+            logger.info("%s: %s; using the copy in %s", repository, why, folder)
+            return Fetched(folder=folder, choice=choice)
+    raise ModelError(
+        f"{repository} is not on this machine and cannot be downloaded.",
+        why=f"{why}; looked in {hub.folder(repository)}.",
+        next_step=f"Download it where there is a network ({hub.download_command} {repository}) and give "
+        "--model the folder, or try again once the hub can be reached.",
+    )
+
+
+def _files_in(folder: Path) -> Iterator[RemoteFile]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield RemoteFile(name=path.relative_to(folder).as_posix(), size_bytes=path.stat().st_size)
+
+
+def _download(repository: str, hub: Hub, revision: str, choice: Choice, on_progress: OnProgress) -> Path:
+    """Every chosen file, checked; returns the folder that has them at their names."""
+    begun_ns = _newest_ns(hub.folder(repository))
+
+    def one(file: RemoteFile) -> Path:
+        path = hub.download(repository, revision, file.name)
+        _check(repository, hub, file, path, fresh=path.resolve().stat().st_mtime_ns > begun_ns)
+        return path
+
+    with _watched(repository, hub, choice, on_progress), ThreadPoolExecutor(PARALLEL_FILES) as pool:
+        paths = list(pool.map(one, choice.files))
+    depth = len(Path(choice.files[0].name).parts)
+    return paths[0].parents[depth - 1]
+
+
+def _newest_ns(folder: Path) -> int:
+    """When the last file of the cache was written; 0 while it is empty."""
+    return max((path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()), default=0)
+
+
+def _check(repository: str, hub: Hub, file: RemoteFile, path: Path, *, fresh: bool) -> None:
+    """Size always; the checksum of what was just downloaded. A damaged file is removed."""
+    size = path.stat().st_size
+    damage = ""
+    if size != file.size_bytes:
+        damage = f"it has {size} bytes, {hub.title} says {file.size_bytes}"
+    elif fresh and file.sha256 is not None and _sha256(path) != file.sha256:
+        damage = "its checksum is not the one the hub gives"
+    if damage:
+        path.resolve().unlink(missing_ok=True)
+        raise ModelError(
+            f"{file.name} of {repository} arrived damaged.",
+            why=f"{damage}; it was removed.",
+            next_step="Start again: what is whole is kept.",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _watched(repository: str, hub: Hub, choice: Choice, on_progress: OnProgress) -> Iterator[None]:
+    """Tells the progress by looking at the cache: the libraries show theirs only on a screen of their own."""
+    folder, over = hub.folder(repository), threading.Event()
+
+    def tell() -> None:
+        done = min(_bytes_in(folder), choice.size_bytes)
+        on_progress(Download(repository=repository, done_bytes=done, total_bytes=choice.size_bytes))
+
+    def watch() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            tell()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    tell()
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    on_progress(Download(repository=repository, done_bytes=choice.size_bytes, total_bytes=choice.size_bytes))
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of real files; links into the cache count once."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue
+        total += info.st_blocks * 512 if path.is_file() and not path.is_symlink() else 0
+    return total
+
+
+# --- Hugging Face ---------------------------------------------------------------------------------
+
+
+class HuggingFace:
+    """huggingface.co, or the mirror in HF_ENDPOINT; its cache in HF_HOME."""
+
+    title = "Hugging Face"
+    download_command = "hf download"
+
+    def __init__(self, *, endpoint: str | None = None, cache: Path | None = None) -> None:
+        self._endpoint = endpoint
+        self._cache = cache
+
+    def listing(self, repository: str) -> Listing:
+        library = import_module("huggingface_hub")
+        with self._mapped(repository):
+            info = library.HfApi(endpoint=self._endpoint).model_info(repository, files_metadata=True)
+        files = (
+            RemoteFile(name=s.rfilename, size_bytes=s.size or 0, sha256=s.lfs.sha256 if s.lfs else None)
+            for s in info.siblings
+        )
+        return Listing(revision=info.sha, files=tuple(files))
+
+    def download(self, repository: str, revision: str, name: str) -> Path:
+        library = import_module("huggingface_hub")
+        with self._mapped(repository):
+            return Path(
+                library.hf_hub_download(
+                    repository, name, revision=revision, cache_dir=self._cache, endpoint=self._endpoint
+                )
+            )
+
+    def folder(self, repository: str) -> Path:
+        cache = self._cache or Path(import_module("huggingface_hub.constants").HF_HUB_CACHE)
+        return cache / f"models--{repository.replace('/', '--')}"
+
+    def snapshot(self, repository: str) -> Path | None:
+        folder = self.folder(repository)
+        try:
+            revision = (folder / "refs" / "main").read_text().strip()
+        except FileNotFoundError:
+            snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime)
+            return snapshots[-1] if snapshots else None
+        path = folder / "snapshots" / revision
+        return path if path.is_dir() else None
+
+    @contextmanager
+    def _mapped(self, repository: str) -> Iterator[None]:
+        """The library's errors as ours."""
+        errors = import_module("huggingface_hub.errors")
+        try:
+            yield
+        except errors.OfflineModeIsEnabled as problem:
+            raise NotReachable("HF_HUB_OFFLINE says to stay offline") from problem
+        except errors.GatedRepoError as problem:
+            raise ModelError(
+                f"{repository} may only be downloaded by those who accepted its terms.",
+                why="Hugging Face refused the download.",
+                next_step=f"Accept them on https://huggingface.co/{repository}, then `hf auth login`.",
+            ) from problem
+        except errors.RepositoryNotFoundError as problem:
+            _no_such_repository(repository, self.title, "and `hf auth login` if it is private", problem)
+        except Exception as problem:
+            # Connection errors come from its HTTP library, which is another one in each major version.
+            raise NotReachable(f"{self.title} could not be reached ({_said(problem)})") from problem
+
+
+# --- ModelScope -----------------------------------------------------------------------------------
+
+
+class ModelScope:
+    """modelscope.cn; its cache in MODELSCOPE_CACHE."""
+
+    title = "ModelScope"
+    download_command = "modelscope download --model"
+
+    def __init__(self, *, cache: Path | None = None) -> None:
+        self._cache = cache
+
+    def listing(self, repository: str) -> Listing:
+        with self._mapped(repository):
+            api = self._library("modelscope.hub.api").HubApi()
+            entries = api.get_model_files(repository, recursive=True)
+        files = (
+            RemoteFile(name=entry["Path"], size_bytes=entry["Size"], sha256=entry.get("Sha256") or None)
+            for entry in entries
+            if entry["Type"] != "tree"
+        )
+        return Listing(revision="master", files=tuple(files))
+
+    def download(self, repository: str, revision: str, name: str) -> Path:
+        with self._mapped(repository):
+            library = self._library("modelscope.hub.file_download")
+            path = library.model_file_download(repository, name, revision=revision, cache_dir=self._cache_dir)
+            return Path(path)
+
+    def folder(self, repository: str) -> Path:
+        root = self._library("modelscope.hub.utils.utils").get_model_cache_root()
+        base = self._cache or Path(root)
+        return base / repository
+
+    def snapshot(self, repository: str) -> Path | None:
+        folder = self.folder(repository)
+        return folder if folder.is_dir() and any(folder.iterdir()) else None
+
+    @property
+    def _cache_dir(self) -> str | None:
+        return str(self._cache) if self._cache else None
+
+    def _library(self, name: str) -> Any:
+        try:
+            return import_module(name)
+        except ImportError as problem:
+            raise ModelError(
+                "Downloading from ModelScope needs its library, which is not installed.",
+                why=str(problem),
+                next_step="pip install modelscope, or leave --hub at huggingface.",
+            ) from problem
+
+    @contextmanager
+    def _mapped(self, repository: str) -> Iterator[None]:
+        try:
+            yield
+        except ModelError:
+            raise
+        except Exception as problem:
+            # Its errors have no common root that says whether the repository or the network is missing.
+            if "NotExist" in type(problem).__name__ or "404" in str(problem):
+                _no_such_repository(repository, self.title, "", problem)
+            raise NotReachable(f"{self.title} could not be reached ({_said(problem)})") from problem
+
+
+def _no_such_repository(repository: str, hub: str, also: str, problem: Exception) -> NoReturn:
+    raise ModelError(
+        f"There is no model {repository} on {hub}.",
+        why="It is misspelt, private, or neither a file nor a folder of this machine.",
+        next_step=f"Check the id on the hub's site {also}".strip() + ".",
+    ) from problem
+
+
+def _said(problem: Exception) -> str:
+    """The first line of an error, short."""
+    first = str(problem).strip().splitlines()[:1]
+    return (first[0] if first else type(problem).__name__)[:160]
+
+
+HUBS: dict[str, Callable[[], Hub]] = {"huggingface": HuggingFace, "modelscope": ModelScope}

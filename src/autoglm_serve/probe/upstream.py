@@ -1,0 +1,60 @@
+"""What an address that already serves says of itself: the names of its models and how much they take."""
+
+import asyncio
+import http.client
+import json
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from autoglm_serve.core.errors import Unreachable
+
+MOST_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteModel:
+    """One entry of /v1/models."""
+
+    name: str
+    max_model_len: int | None
+
+
+async def models_at(base_url: str, *, timeout_s: float) -> tuple[RemoteModel, ...]:
+    """What it serves; empty where it wants a key before it tells. Raises Unreachable."""
+    try:
+        async with asyncio.timeout(timeout_s + 1):
+            status, body = await asyncio.to_thread(_get, base_url, "/v1/models", timeout_s)
+        if status in (401, 403):
+            return ()
+        if status != 200:
+            raise ValueError(f"/v1/models answered {status}")
+        return tuple(_model(card) for card in json.loads(body)["data"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
+        raise Unreachable(
+            f"{base_url} is not an OpenAI-compatible server, or does not answer.",
+            why=str(problem) or type(problem).__name__,
+            next_step="Check --upstream: the address without a path, such as http://127.0.0.1:8000",
+        ) from problem
+
+
+def _get(base_url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+    url = urlsplit(base_url)
+    connection = (
+        http.client.HTTPSConnection(url.netloc, timeout=timeout_s, context=ssl.create_default_context())
+        if url.scheme == "https"
+        else http.client.HTTPConnection(url.netloc, timeout=timeout_s)
+    )
+    try:
+        connection.request("GET", url.path.rstrip("/") + path)
+        with connection.getresponse() as response:
+            return response.status, response.read(MOST_BYTES)
+    finally:
+        connection.close()
+
+
+def _model(card: dict[str, object]) -> RemoteModel:
+    """vLLM and SGLang say max_model_len, llama.cpp says meta.n_ctx."""
+    meta = card.get("meta")
+    length = card.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    return RemoteModel(name=str(card["id"]), max_model_len=length if isinstance(length, int) else None)
