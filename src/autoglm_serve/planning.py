@@ -160,5 +160,5 @@ def no_plan(decision: Decision) -> NoPlan:
     ways = "; ".join(f"{offer.change} ({offer.effect})" for offer in decision.offers)
     return NoPlan(
         f"{decision.problem}.",
-        next_step=ways or "`autoglm plan --explain` shows what was tried",
+        next_step=ways or "leave the pinned option out; `autoglm plan --explain` shows what was tried",
     )

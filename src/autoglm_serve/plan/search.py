@@ -272,15 +272,15 @@ def contradiction(
         missing = next(index for index in pins.gpus if index not in {gpu.index for gpu in hardware.gpus})
         return f"GPU {missing} was asked for and this machine shows {total}: 0 to {total - 1}"
     ways, stages = pins.tensor_parallel or 1, pins.pipeline_parallel or 1
-    wanted = ways * stages * (pins.replicas or 1)
-    if wanted > len(usable):
-        return f"{wanted} GPUs were asked for (TP x PP x replicas) and {len(usable)} can be used"
     data = bool(facts.vision and facts.vision.encoder_data_parallel)
     shape = Shape(tensor_parallel=ways, pipeline_parallel=stages, encoder_data_parallel=data)
     illegal = why_illegal(facts, shape)
     if illegal:
         legal = ", ".join(map(str, legal_tensor_parallel(facts, max(8, ways))))
         return f"tensor parallel {ways} is not possible: {illegal}. Possible: {legal}"
+    wanted = ways * stages * (pins.replicas or 1)
+    if wanted > len(usable):
+        return f"{wanted} GPUs were asked for (TP x PP x replicas) and {len(usable)} can be used"
     if pins.dtype == "bfloat16" and not all(gpu.spec.bf16 for gpu in usable):
         return f"{usable[0].title} has no bfloat16; use --dtype float16 or leave it out"
     return ""

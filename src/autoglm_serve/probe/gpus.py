@@ -161,7 +161,7 @@ def _notes(gpus: Iterable[Gpu], readings: Iterable[GpuReading]) -> Iterator[str]
 def read() -> Snapshot:
     """Ask the driver. Never raises: what went wrong is in the snapshot."""
     try:
-        import pynvml as nvml  # type: ignore[import-untyped]
+        import pynvml as nvml
     except ImportError:
         return Snapshot(driver=Driver.BROKEN, detail="the package nvidia-ml-py is not installed")
     try:

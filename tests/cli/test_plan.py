@@ -1,0 +1,109 @@
+"""`autoglm plan` as a person runs it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve.cli.main import main
+from autoglm_serve.core.errors import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No config file and no measurements of the person who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+
+
+def plan(*flags: str) -> int:
+    return main(["plan", *flags])
+
+
+def test_the_shown_example_works_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    code = plan("--hardware", "rtx4090:2", "--model", "zai-org/AutoGLM-Phone-9B", "--explain")
+    said = capsys.readouterr().out
+    assert code == ExitCode.OK
+    assert "2 replicas of one GPU each" in said
+    assert "What lost" in said
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "h200:4", "--json", "--", "--seed", "3") == ExitCode.OK
+    said = json.loads(capsys.readouterr().out)
+    assert said["chosen"]["replicas"] == 4
+    assert said["chosen"]["argv"][-2:] == ["--seed", "3"]
+    assert said["chosen"]["env"]["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_the_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "h200:2", "--emit", "command") == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "CUDA_VISIBLE_DEVICES=1" in lines[1]
+    assert "--host 127.0.0.1" in lines[0]
+
+
+def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--tp", "2", "--max-num-seqs", "12", "--quantization", "fp8", "--gpus", "0,1")
+    assert plan("--hardware", "h200:4", "--json", *flags) == ExitCode.OK
+    chosen = json.loads(capsys.readouterr().out)["chosen"]
+    assert chosen["tensor_parallel"] == 2
+    assert chosen["max_num_seqs"] == 12
+    assert chosen["quantization"] == "fp8"
+    assert chosen["gpu_groups"] == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (("--hardware", "rtx9999"), ExitCode.CONFIG, "no GPU is known as 'rtx9999'"),
+        (("--hardware", "h200:2", "--tp", "3"), ExitCode.NO_PLAN, "tensor parallel 3 is not possible"),
+        (("--hardware", "h200:2", "--tp", "4"), ExitCode.NO_PLAN, "4 GPUs were asked for"),
+        (("--hardware", "rtx3060"), ExitCode.NO_PLAN, "does not fit"),
+        (("--hardware", "h200", "--gpus", "x"), ExitCode.CONFIG, "'x' is no GPU number"),
+        (("--hardware", "h200", "--model", "./nowhere"), ExitCode.MODEL, "is not there"),
+        (("--hardware", "h200", "--model", "."), ExitCode.MODEL, "is no model"),
+        (("--hardware", "h200", "--model", "x.gguf"), ExitCode.MODEL, "GGUF"),
+    ],
+)
+def test_a_mistake_is_plain_lines_with_a_next_step(
+    flags: tuple[str, ...], code: ExitCode, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(*flags) == code
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Next:" in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_with_a_broken_config_is_a_mistake_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    assert plan("--hardware", "h200", "--model", "./m") == ExitCode.MODEL
+    assert "lacks hidden_size" in capsys.readouterr().err
+
+
+def test_every_name_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "list") == ExitCode.OK
+    said = capsys.readouterr().out
+    assert "rtx4090" in said
+    assert "b200" in said
+
+
+@pytest.mark.process
+def test_it_takes_less_than_two_seconds_and_no_torch() -> None:
+    program = (
+        "import sys; from autoglm_serve.cli.main import main; "
+        "code = main(['plan', '--hardware', 'h200:8', '--explain']); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+    assert time.monotonic() - begun < 2.0
