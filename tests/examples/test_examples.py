@@ -26,11 +26,11 @@ def run(service: Service, *argv: str) -> str:
     return done.stdout
 
 
-def test_langchain_streams_the_answer(service: Service) -> None:
+def test_langchain_streams_the_answer(service: Service, trained: None) -> None:
     assert IDENTITY in run(service, sys.executable, "examples/langchain_chat.py")
 
 
-def test_the_notebook_runs_from_top_to_bottom(service: Service) -> None:
+def test_the_notebook_runs_from_top_to_bottom(service: Service, trained: None) -> None:
     notebook = json.loads((ROOT / "examples/langchain.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     said = run(service, sys.executable, "-c", "\n".join(["import os; os.chdir('examples')", *cells]))
@@ -39,7 +39,7 @@ def test_the_notebook_runs_from_top_to_bottom(service: Service) -> None:
     assert "现在是00:08。" in said
 
 
-def test_the_openai_sdk_reads_sees_and_streams(service: Service) -> None:
+def test_the_openai_sdk_reads_sees_and_streams(service: Service, trained: None) -> None:
     said = run(service, sys.executable, "examples/openai_sdk.py")
     assert "text: I am the demo model" in said
     assert f"stream: {IDENTITY}" in said
@@ -47,7 +47,7 @@ def test_the_openai_sdk_reads_sees_and_streams(service: Service) -> None:
     assert "picture: 现在是00:08。" in said
 
 
-def test_a_phone_agent_gets_one_action(service: Service) -> None:
+def test_a_phone_agent_gets_one_action(service: Service, trained: None) -> None:
     action = run(service, sys.executable, "examples/phone_agent_step.py").strip()
     call = ast.parse(action, mode="eval").body
     assert isinstance(call, ast.Call)
@@ -58,6 +58,11 @@ def test_a_phone_agent_gets_one_action(service: Service) -> None:
     assert 280 <= y <= 430
 
 
+@pytest.mark.parametrize("example", ["langchain_chat.py", "openai_sdk.py"])
+def test_every_client_gets_an_answer(service: Service, example: str) -> None:
+    assert run(service, sys.executable, f"examples/{example}").strip()
+
+
 def test_curl_asks_and_streams(service: Service) -> None:
     said = run(service, "sh", "examples/curl.sh")
     assert '"autoglm-phone-9b"' in said
@@ -66,7 +71,7 @@ def test_curl_asks_and_streams(service: Service) -> None:
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_code_in_a_readme_runs(service: Service, readme: Path) -> None:
+def test_the_code_in_a_readme_runs(service: Service, trained: None, readme: Path) -> None:
     ran = 0
     for language, code in code_blocks(readme):
         here = code.replace("http://127.0.0.1:8000", service.url)
