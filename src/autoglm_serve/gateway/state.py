@@ -61,6 +61,11 @@ class FleetHolder:
         changed, self._changed = self._changed, self._loop.create_future()
         changed.set_result(None)
 
+    async def first_view(self) -> None:
+        """Return once the control plane has said what there is."""
+        while self.view.version == 0:
+            await self.changed()
+
     async def changed(self) -> None:
         """Return at the next change."""
         await asyncio.shield(self._changed)

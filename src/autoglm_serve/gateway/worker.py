@@ -72,11 +72,14 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     connections = Connections()
     requests = Requests(worker)
-    server = await loop.create_server(
-        lambda: ClientConnection(requests, settings.limits, loop, connections), sock=listener, backlog=BACKLOG
-    )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
+        await fleet.first_view()  # until then connections wait in the socket's queue
+        server = await loop.create_server(
+            lambda: ClientConnection(requests, settings.limits, loop, connections),
+            sock=listener,
+            backlog=BACKLOG,
+        )
         await stop.wait()
         server.close()
         await _drain(connections, settings.drain_timeout_s)

@@ -1,0 +1,33 @@
+"""`autoglm serve`: start the service and stay until it is told to stop."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+import uvloop
+
+from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.observe import logs
+from autoglm_serve.options import Options
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_flags(parser)
+
+
+def run(args: Namespace, options: Options) -> int:
+    # Imported here: `--help` needs none of it.
+    from rich.console import Console
+
+    from autoglm_serve.cli.screen import LogNarrator, TerminalNarrator
+    from autoglm_serve.stack import serve
+
+    screen = options.log_format == "auto" and sys.stdout.isatty()
+    # In a terminal the screen tells the story, and the log only what goes wrong.
+    logs.configure(
+        options.log_format, "warning" if screen and options.log_level == "info" else options.log_level
+    )
+    narrator = TerminalNarrator(Console()) if screen else LogNarrator()
+    try:
+        return uvloop.run(serve(options, narrator))
+    finally:
+        narrator.close()

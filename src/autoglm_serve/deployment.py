@@ -1,0 +1,106 @@
+"""From options to a deployment: which model, which engine, how many replicas, under which names.
+
+The one place that chooses an engine. `planning` decides about GPUs, `plan.embedded` about the rest.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from autoglm_serve import planning
+from autoglm_serve.core.model import Capability, ModelFiles, ModelFormat
+from autoglm_serve.core.plan import Deployment, Member
+from autoglm_serve.demo import demo_model
+from autoglm_serve.engines import external, llama_cpp
+from autoglm_serve.options import Options
+from autoglm_serve.plan.embedded import plan_embedded
+from autoglm_serve.probe import engines, gpus
+from autoglm_serve.probe.gguf import read_gguf
+from autoglm_serve.probe.hub import Download
+from autoglm_serve.probe.model_files import find_model
+
+DEMO = "the bundled demo model"
+OnDownload = Callable[[Download], None]
+
+
+async def decide(options: Options, on_download: OnDownload) -> Deployment:
+    """What to run. Raises ServeError where that cannot be. Blocks nothing, though models are downloaded."""
+    match choose_engine(options):
+        case "external":
+            member = await external.attach(options.upstream, options.served_model_name)
+        case "llama.cpp":
+            member = await asyncio.to_thread(_embedded, options, on_download)
+        case engine:
+            member = await asyncio.to_thread(_on_gpus, replace(options, engine=engine), on_download)
+    return Deployment(members=(member,))
+
+
+def choose_engine(options: Options) -> str:
+    """The engine that was asked for; else vLLM where it and a GPU are, and the embedded one elsewhere."""
+    if options.engine != "auto":
+        return {"llama_cpp": llama_cpp.LlamaCpp.name}.get(options.engine, options.engine)
+    is_gguf = options.model is not None and options.model.endswith(".gguf")
+    if not is_gguf and engines.installed("vllm") and gpus.read().gpus:
+        return "vllm"
+    return llama_cpp.LlamaCpp.name
+
+
+def _on_gpus(options: Options, on_download: OnDownload) -> Member:
+    """A member for vLLM or SGLang: planned first, so that what cannot run is not downloaded."""
+    member = planning.member(planning.plan(options, os.environ), options)
+    files = find_model(
+        member.files.reference, hub=options.hub, wanted=ModelFormat.HUGGING_FACE, on_progress=on_download
+    )
+    return replace(member, files=files)
+
+
+def _embedded(options: Options, on_download: OnDownload) -> Member:
+    """A member for llama.cpp: the demo, or the GGUF that was asked for."""
+    files, name = _files(options, on_download)
+    assert files.path is not None
+    facts = read_gguf(files.path)
+    vision = read_gguf(files.mmproj).vision if files.mmproj else None
+    image_max_tokens = demo_model().image_max_tokens if options.model is None else None
+    plan = plan_embedded(
+        engine=llama_cpp.LlamaCpp.name,
+        cores=len(os.sched_getaffinity(0)),
+        free_memory_bytes=psutil.virtual_memory().available,
+        model_bytes=_size_bytes(files),
+        replicas=options.replicas,
+        threads=options.threads,
+        max_model_len=llama_cpp.context_tokens(options.max_model_len, facts.context_length),
+        max_num_seqs=options.max_num_seqs,
+        image_max_tokens=image_max_tokens,
+        engine_args=options.engine_args,
+    )
+    return Member(
+        names=options.served_model_name or (name,),
+        files=files,
+        plan=plan,
+        capabilities=frozenset({Capability.CHAT} | ({Capability.VISION} if vision else set())),
+        vision=llama_cpp.vision_geometry(vision.patch_px, vision.merge, image_max_tokens) if vision else None,
+    )
+
+
+def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:
+    """The model's files, and the name it goes by."""
+    if options.model is None:
+        demo = demo_model()
+        files = ModelFiles(reference=DEMO, format=ModelFormat.GGUF, path=demo.gguf, mmproj=demo.mmproj)
+        return files, demo.name
+    files = find_model(options.model, hub=options.hub, wanted=ModelFormat.GGUF, on_progress=on_download)
+    return files, _name(options.model)
+
+
+def _name(reference: str) -> str:
+    """A repository keeps its id; a path is known by its last part."""
+    path = Path(reference)
+    return path.stem if path.suffix == ".gguf" else path.name if path.exists() else reference
+
+
+def _size_bytes(files: ModelFiles) -> int:
+    return sum(path.stat().st_size for path in (files.path, files.mmproj) if path)

@@ -1,0 +1,71 @@
+"""The service's own address: its gateway workers' listening sockets, and the claim that no one else has it.
+
+One SO_REUSEPORT socket a worker, all on one port: the kernel spreads connections over them. They are made
+here and inherited, so that a worker that dies leaves its socket, and the connections queued on it, to its
+successor.
+"""
+
+import errno
+import socket
+
+from autoglm_serve.core.errors import ConfigError, PortTaken
+from autoglm_serve.probe.ports import holder_of
+
+BACKLOG = 4096
+
+
+def listen(host: str, port: int, count: int) -> tuple[socket.socket, ...]:
+    """`count` listening sockets on one port; port 0 takes any free one.
+
+    Raises PortTaken, which names the program that has it, or ConfigError for an address that is not ours.
+    """
+    family = _family(host)
+    with _new_socket(family) as trial:  # without SO_REUSEPORT: it fails if anybody has the port, even so
+        _bind(trial, host, port)
+        port = trial.getsockname()[1]
+    sockets = []
+    for _ in range(count):
+        listener = _new_socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(listener, host, port)
+        listener.listen(BACKLOG)
+        sockets.append(listener)
+    return tuple(sockets)
+
+
+def _new_socket(family: socket.AddressFamily) -> socket.socket:
+    new = socket.socket(family)
+    new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return new
+
+
+def _family(host: str) -> socket.AddressFamily:
+    try:
+        return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    except OSError as error:
+        raise ConfigError(
+            f"{host} is no address of this machine.",
+            why=str(error),
+            next_step="Give --host an address such as 127.0.0.1, or 0.0.0.0 for every interface.",
+        ) from error
+
+
+def _bind(new: socket.socket, host: str, port: int) -> None:
+    try:
+        new.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                f"Port {port} is taken by {holder_of(port) or 'another program'}.",
+                next_step="Stop it, or choose another port with --port.",
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ConfigError(
+                f"Port {port} needs more rights than this user has.",
+                next_step="Choose a port of 1024 or above with --port.",
+            ) from error
+        raise ConfigError(
+            f"Cannot listen on {host} port {port}.",
+            why=error.strerror or str(error),
+            next_step="Give --host an address of this machine.",
+        ) from error

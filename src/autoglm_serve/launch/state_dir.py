@@ -1,0 +1,47 @@
+"""The state directory: one service's records, logs and sockets, and the lock that keeps it one's."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from autoglm_serve.core.errors import ConfigError, StateDirBusy
+
+
+class StateDir:
+    """Holds the directory for this process; the kernel lets it go when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Make it if need be, and lock it. Raises StateDirBusy or ConfigError."""
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"The state directory {path} cannot be used.",
+                why=error.strerror or str(error),
+                next_step="Choose a folder that you may write to with --state-dir.",
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._lock, 20).decode("ascii", "replace").strip()
+            os.close(self._lock)
+            raise StateDirBusy(
+                f"Another service (pid {holder or 'unknown'}) uses the state directory {path}.",
+                next_step="Stop it, or give this one its own with --state-dir (and --port).",
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def __enter__(self) -> "StateDir":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

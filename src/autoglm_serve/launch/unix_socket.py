@@ -1,0 +1,26 @@
+"""Unix sockets at paths of any length."""
+
+import os
+import socket
+from pathlib import Path
+
+_LONGEST = 107  # bytes of a path that the kernel takes
+
+
+def address(path: Path) -> str:
+    """An address for a socket at `path`; a long one is reached through a descriptor of its folder.
+
+    The descriptor stays open with the process: ask once for each path.
+    """
+    if len(os.fsencode(path)) <= _LONGEST:
+        return str(path)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{folder}/{path.name}"
+
+
+def listener(path: Path) -> socket.socket:
+    """A socket bound to `path`, in place of one that an earlier process may have left there."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(address(path))
+    return bound

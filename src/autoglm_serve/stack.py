@@ -1,0 +1,273 @@
+"""The composition root: how a service is put together and taken apart. `serve` is the boot, top to bottom."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from autoglm_serve import __version__
+from autoglm_serve.core.errors import EngineFailed, ExitCode
+from autoglm_serve.core.plan import Deployment
+from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.deployment import decide
+from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.catalog import ENGINES
+from autoglm_serve.gateway.load import LoadTable
+from autoglm_serve.gateway.server import Limits
+from autoglm_serve.gateway.state import Settings
+from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.gateway.worker import encode_settings
+from autoglm_serve.launch.listeners import listen
+from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.launch.state_dir import StateDir
+from autoglm_serve.observe import admin
+from autoglm_serve.options import Options
+from autoglm_serve.probe.hub import Download
+from autoglm_serve.watch.clock import RealClock
+from autoglm_serve.watch.fleet_line import FleetLine
+from autoglm_serve.watch.supervisor import Supervisor
+from autoglm_serve.watch.view import fleet_view
+from autoglm_serve.watch.workers import GatewayWorkers
+
+
+class Narrator(Protocol):
+    """Tells a person what happens. It is told everything and decides nothing."""
+
+    def downloading(self, download: Download) -> None:
+        """So much of a model is here. Called from a thread."""
+
+    def planned(self, deployment: Deployment) -> None:
+        """This is what will run, and why."""
+
+    def replicas(self, statuses: tuple[ReplicaStatus, ...]) -> None:
+        """Something changed about a replica."""
+
+    def serving(self, url: str, deployment: Deployment) -> None:
+        """The first request could be answered now."""
+
+    def stopping(self, in_flight: int) -> None:
+        """No new requests; those in flight are finished."""
+
+
+async def serve(options: Options, narrator: Narrator) -> ExitCode:
+    """Run the service until it is told to stop. Raises ServeError for what a person can mend."""
+    with ExitStack() as held:
+        listeners = _listeners(options, held)
+        state_dir = held.enter_context(StateDir(_state_dir(options, listeners))).path
+        launcher = LocalLauncher(state_dir)
+        await launcher.reap()  # what a killed service left
+        listeners = listeners or _listeners(options, held, even_if_named=True)
+        deployment = await decide(options, narrator.downloading)
+        narrator.planned(deployment)
+        service = Service(options, deployment, listeners, state_dir, launcher, narrator)
+        return await service.run()
+
+
+class Service:
+    """A running service: the supervisor's replicas, the gateway's workers, and the line between them."""
+
+    def __init__(
+        self,
+        options: Options,
+        deployment: Deployment,
+        listeners: tuple[socket.socket, ...],
+        state_dir: Path,
+        launcher: LocalLauncher,
+        narrator: Narrator,
+    ) -> None:
+        self._options = options
+        self._deployment = deployment
+        self._narrator = narrator
+        self._state_dir = state_dir
+        self._created_s = int(time.time())
+        self._view_version = 0
+        self._load = LoadTable(state_dir / "load")
+        self._stop = asyncio.Event()
+        self._stop_at_once = asyncio.Event()
+        self._doomed = asyncio.Event()
+        host, self._port = listeners[0].getsockname()[:2]
+        self._url = _url(host, self._port)
+        self._line = FleetLine(state_dir / "control.sock", self._wake)
+        self._supervisor = Supervisor(
+            deployment,
+            engines=ENGINES,
+            launcher=launcher,
+            on_change=self._changed,
+        )
+        self._workers = GatewayWorkers(listeners, self._worker_command, launcher=launcher, clock=RealClock())
+
+    async def run(self) -> ExitCode:
+        """Serve until a signal, or until no replica can ever start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_stop)
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self._line.run()),
+                group.create_task(admin.serve(self._state_dir / "admin.sock", self.status)),
+                group.create_task(self._announce()),
+            ]
+            gateway = group.create_task(self._workers.run())
+            replicas = group.create_task(self._supervisor.run())
+            await _first(self._stop, self._doomed)
+            await self._take_down(gateway, replicas)
+            for task in background:
+                task.cancel()
+        if self._doomed.is_set() and not self._stop.is_set():
+            raise _cannot_start(self._supervisor.statuses())
+        return ExitCode.STOPPED_AT_ONCE if self._stop_at_once.is_set() else ExitCode.OK
+
+    async def _take_down(self, gateway: "asyncio.Task[None]", replicas: "asyncio.Task[None]") -> None:
+        """The gateway first: what is in flight still needs its replicas. A second signal cuts it short."""
+        slots = (status.slot for status in self._supervisor.statuses())
+        self._narrator.stopping(sum(self._load.requests(slot) for slot in slots))
+        patient = asyncio.ensure_future(self._workers.drain(self._options.drain_timeout_s + 1))
+        hurry = asyncio.ensure_future(self._stop_at_once.wait())
+        await asyncio.wait((patient, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if self._stop_at_once.is_set():
+            await self._workers.drain(0)
+        await patient
+        await gateway
+        await self._supervisor.stop(0.0 if self._stop_at_once.is_set() else 5.0)
+        await replicas
+
+    def status(self) -> dict[str, Any]:
+        """What `autoglm status` shows."""
+        return {
+            "url": self._url,
+            "version": __version__,
+            "models": [
+                {"names": member.names, "reference": member.files.reference, "plan": member.plan.reasons}
+                for member in self._deployment.members
+            ],
+            "replicas": [self._replica(status) for status in self._supervisor.statuses()],
+            "gateway": {"workers": self._options.gateway_workers, "restarts": self._workers.restarts},
+        }
+
+    def _replica(self, status: ReplicaStatus) -> dict[str, Any]:
+        return {
+            "id": status.id,
+            "model": status.model,
+            "engine": status.engine,
+            "state": status.state,
+            "pid": status.pid,
+            "port": status.port,
+            "gpus": status.gpus,
+            "in_flight": self._load.requests(status.slot),
+            "restarts": status.restarts,
+            "last_exit": status.last_exit,
+            "progress": status.progress,
+            "log": status.log_path,
+        }
+
+    def _changed(self) -> None:
+        statuses = self._supervisor.statuses()
+        self._view_version += 1
+        self._line.push(
+            fleet_view(self._deployment, statuses, version=self._view_version, created_s=self._created_s)
+        )
+        self._narrator.replicas(statuses)
+        if _hopeless(statuses):
+            self._doomed.set()
+
+    async def _announce(self) -> None:
+        """Say once that requests can be answered: a worker is on the line and a replica is ready."""
+        await self._line.joined.wait()
+        await self._supervisor.first_ready.wait()
+        self._narrator.serving(self._url, self._deployment)
+
+    def _wake(self, model: str) -> None:
+        self._supervisor.wake(model)
+
+    def _told_to_stop(self) -> None:
+        (self._stop_at_once if self._stop.is_set() else self._stop).set()
+
+    def _worker_command(self, index: int, descriptor: int) -> Command:
+        options = self._options
+        settings = Settings(
+            version=__version__,
+            state_dir=self._state_dir,
+            index=index,
+            workers=_worker_count(options),
+            limits=Limits(
+                max_body_bytes=options.max_body_bytes,
+                header_timeout_s=options.header_timeout_s,
+                body_timeout_s=options.body_timeout_s,
+                keep_alive_s=options.keep_alive_s,
+                allow_origin=options.allow_origin,
+            ),
+            media=MediaPolicy(allow_remote=options.allow_image_url),
+            wait_ready_s=options.wait_ready_s,
+            request_timeout_s=options.request_timeout_s,
+            drain_timeout_s=options.drain_timeout_s,
+        )
+        return Command(
+            argv=(
+                *(sys.executable, "-m", "autoglm_serve.gateway.worker"),
+                *("--settings", encode_settings(settings), "--listen-fd", str(descriptor)),
+                *("--log-format", "json" if options.log_format == "json" else "plain"),
+                *("--log-level", options.log_level),
+            )
+        )
+
+
+def _listeners(
+    options: Options, held: ExitStack, *, even_if_named: bool = False
+) -> tuple[socket.socket, ...]:
+    """The sockets, where the port is free to choose. A named port may still be held by a killed service's
+    workers, and is claimed once they are gone."""
+    if options.port and not even_if_named:
+        return ()
+    listeners = listen(options.host, options.port, _worker_count(options))
+    for listener in listeners:
+        held.enter_context(listener)
+    return listeners
+
+
+def _worker_count(options: Options) -> int:
+    return options.gateway_workers or max(1, len(os.sched_getaffinity(0)) // 4)
+
+
+def _state_dir(options: Options, listeners: tuple[socket.socket, ...]) -> Path:
+    port = listeners[0].getsockname()[1] if listeners else options.port
+    return options.state_dir_for(port, os.environ).absolute()
+
+
+def _url(host: str, port: int) -> str:
+    """An address that a client on this machine can use."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return when any of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _hopeless(statuses: tuple[ReplicaStatus, ...]) -> bool:
+    """Every replica that should run has failed for good."""
+    states = {status.state for status in statuses} - {ReplicaState.STOPPED}
+    return states == {ReplicaState.FAILED}
+
+
+def _cannot_start(statuses: tuple[ReplicaStatus, ...]) -> EngineFailed:
+    last = next((status for status in statuses if status.last_exit is not None), None)
+    if last is None or last.last_exit is None:
+        return EngineFailed("No replica could be started.", next_step="Look at the log.")
+    exit = last.last_exit
+    return EngineFailed(
+        f"No replica of {last.model} can run: {exit.summary}",
+        why=f"{exit.cause}; the log is {last.log_path}" if last.log_path else str(exit.cause),
+        next_step=exit.remedy or "Look at the log.",
+    )

@@ -1,0 +1,67 @@
+"""The control plane's end of the line to its gateway workers.
+
+Every worker that connects gets the newest fleet view at once, and every change after it. What comes back
+are wishes to start a model that runs on demand.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from autoglm_serve.core import fleet_codec
+from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.launch import unix_socket
+
+log = logging.getLogger(__name__)
+
+
+class FleetLine:
+    """Owns the control socket and the view that was pushed last."""
+
+    def __init__(self, socket: Path, on_wake: Callable[[str], None]) -> None:
+        self._socket = socket
+        self._on_wake = on_wake
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._line = fleet_codec.encode(FleetView()) + b"\n"
+        self.joined = asyncio.Event()
+        """Set once a worker has connected."""
+
+    def push(self, view: FleetView) -> None:
+        """Tell every worker. A worker that is away gets it when it comes back."""
+        self._line = fleet_codec.encode(view) + b"\n"
+        for writer in self._writers:
+            writer.write(self._line)
+
+    async def run(self) -> None:
+        """Serve the socket until cancelled."""
+        server = await asyncio.start_unix_server(self._serve, sock=unix_socket.listener(self._socket))
+        try:
+            await server.serve_forever()
+        finally:
+            for writer in self._writers:
+                writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._line)
+        self._writers.add(writer)
+        self.joined.set()
+        try:
+            async for line in reader:
+                self._take(line)
+        except OSError:
+            pass  # the worker died; its supervisor knows
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _take(self, line: bytes) -> None:
+        match orjson.loads(line):
+            case {"wake": str(model)}:
+                self._on_wake(model)
+            case {"worker": int(index), "pid": int(pid)}:
+                log.debug("gateway worker %d (pid %d) is on the line", index, pid)
+            case other:
+                log.warning("a gateway worker said something unknown: %s", sorted(other))
