@@ -1,18 +1,23 @@
 """Write a stand-in for AutoGLM-Phone-9B: its config and processor, and a tokenizer of one token a byte.
 
-There are no weights: an engine loads it with dummy ones (vLLM: --load-format dummy), which take the memory
-and the time of the real ones. For measuring where 20 GB cannot be downloaded. Needs transformers.
+The weights are a hole in a file: a true safetensors header and 20 GB of nothing, which take no disk. An
+engine makes dummy ones of its own (vLLM: --load-format dummy); they take the memory and the time of the real
+ones. For measuring where 20 GB cannot be downloaded. Needs transformers, for the tokenizer.
 
-usage: standin_model.py FOLDER
+usage: standin_model.py FOLDER [--weights-only]
 """
 
 import json
+import struct
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from autoglm_serve.probe.model_facts import implied_tensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 FIRST_SPECIAL = 151_329
 SPECIAL = [
@@ -29,7 +34,10 @@ TEMPLATE = (
 )
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> "PreTrainedTokenizerFast":
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: index for index, letter in enumerate(letters)}
     vocabulary |= {f"~{index}~": index for index in range(len(letters), FIRST_SPECIAL)}
@@ -84,5 +92,23 @@ def write(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(TEMPLATE)
 
 
+def write_weights(folder: Path) -> None:
+    """model.safetensors with every tensor in its header and no data on the disk."""
+    header, end = {}, 0
+    for tensor in implied_tensors(json.loads((folder / "config.json").read_text())):
+        header[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": [end, end + tensor.bytes],
+        }
+        end += tensor.bytes
+    packed = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(packed)) + packed)
+        file.truncate(8 + len(packed) + end)
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    if sys.argv[2:] != ["--weights-only"]:
+        write(Path(sys.argv[1]))
+    write_weights(Path(sys.argv[1]))

@@ -105,3 +105,7 @@ class Predicted:
     single_tpot_s: float
     sessions: int
     badge: Badge = Badge.ESTIMATED
+
+    def single_step_s(self, output_tokens: int) -> float:
+        """One step of a session that is alone, from request to last token."""
+        return self.single_ttft_s + output_tokens * self.single_tpot_s

@@ -45,7 +45,10 @@ def full(decision: Decision) -> str:
 def _head(decision: Decision) -> Iterator[str]:
     hardware, facts = decision.hardware, decision.facts
     where = "from the table, nothing was probed" if hardware.source is GpuSource.TABLE else "found here"
-    size = f"{facts.parameters / 1e9:.1f} B parameters, {gib(facts.bytes)}"
+    count = facts.parameters
+    size = (
+        f"{f'{count / 1e9:.1f} B' if count > 1e9 else f'{count / 1e6:.1f} M'} parameters, {gib(facts.bytes)}"
+    )
     yield f"model     {facts.reference} ({facts.architecture}; {size})"
     yield f"hardware  {hardware.summary} ({where})"
     yield f"plan      {summary(decision.chosen) if decision.chosen else 'none: ' + decision.problem}"
@@ -95,7 +98,7 @@ def _speed(decision: Decision, predicted: Predicted) -> Iterator[str]:
     yield f"  {sessions:<16}{predicted.steps_per_s:>8.2f} steps/s   TTFT {predicted.ttft_s:>6.2f} s   " + (
         f"TPOT {predicted.tpot_s * 1e3:>6.1f} ms"
     )
-    alone = predicted.single_ttft_s + load.output_tokens * predicted.single_tpot_s
+    alone = predicted.single_step_s(load.output_tokens)
     yield f"  {'1 session':<16}{1 / alone:>8.2f} steps/s   TTFT {predicted.single_ttft_s:>6.2f} s   " + (
         f"TPOT {predicted.single_tpot_s * 1e3:>6.1f} ms"
     )

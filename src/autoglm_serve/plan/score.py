@@ -9,14 +9,9 @@ CLOSE = 0.03
 """Scores nearer than this are a tie, which the simpler plan wins."""
 
 
-def step_s(predicted: Predicted, output_tokens: int) -> float:
-    """One step of a single session, from request to last token."""
-    return predicted.single_ttft_s + output_tokens * predicted.single_tpot_s
-
-
 def score(predicted: Predicted, request: Request) -> float:
     """Higher is better; differences are relative (natural logarithms), so 0.03 is three per cent."""
-    alone = step_s(predicted, request.workload.output_tokens)
+    alone = predicted.single_step_s(request.workload.output_tokens)
     match request.goal:
         case Goal.THROUGHPUT:
             return log(predicted.steps_per_s)

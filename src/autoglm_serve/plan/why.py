@@ -11,7 +11,7 @@ from autoglm_serve.core.ledger import Predicted
 from autoglm_serve.plan.cost import predict
 from autoglm_serve.plan.memory import Limits, fit, gib, longest_image_tokens
 from autoglm_serve.plan.request import Goal, Request
-from autoglm_serve.plan.score import CLOSE, missed, step_s
+from autoglm_serve.plan.score import CLOSE, missed
 from autoglm_serve.plan.search import (
     SMALLER_IMAGES,
     Candidate,
@@ -39,7 +39,7 @@ class Offer:
 def reasons(search: Search, best: Candidate, candidates: Sequence[Candidate]) -> Iterator[str]:
     """Why the chosen plan is as it is, most important first."""
     plan, pins = best.plan, search.request.pins
-    yield _headline(best, candidates)
+    yield _headline(best, candidates, search.request)
     if plan.tensor_parallel > 1 and not plan.peer_access:
         yield "these GPUs reach each other only through host memory, so peer access is switched off"
     if plan.quantization:
@@ -68,7 +68,7 @@ def _about_images(search: Search, best: Candidate) -> Iterator[str]:
         )
 
 
-def _headline(best: Candidate, candidates: Sequence[Candidate]) -> str:
+def _headline(best: Candidate, candidates: Sequence[Candidate], request: Request) -> str:
     plan = best.plan
     if plan.replicas > 1 and best.shape.gpus == 1:
         text = f"the model fits one GPU, so each of the {plan.replicas} runs a whole replica"
@@ -82,7 +82,16 @@ def _headline(best: Candidate, candidates: Sequence[Candidate]) -> str:
         return "one GPU, one replica"
     if all(candidate.shape.gpus > 1 for candidate in candidates):
         return f"a replica needs {best.shape.gpus} GPUs together ({best.shape.name})"
-    return f"{best.shape.name} answers a single request soonest, which is the goal"
+    output_tokens = request.workload.output_tokens
+    if request.goal is not Goal.BALANCED:
+        return f"{best.shape.name} is what the goal asks for: a single step takes the least time"
+    rival = max(candidates, key=lambda c: c.predicted.steps_per_s)
+    fewer = 1 - best.predicted.steps_per_s / rival.predicted.steps_per_s
+    sooner = 1 - best.predicted.single_step_s(output_tokens) / rival.predicted.single_step_s(output_tokens)
+    return (
+        f"{best.shape.name} takes {sooner:.0%} off a single step for {fewer:.0%} fewer steps per second than "
+        f"{plan_name(rival.plan.replicas, rival.shape, None)} (--goal throughput takes those)"
+    )
 
 
 def warnings(search: Search, best: Candidate) -> Iterator[str]:
@@ -114,8 +123,8 @@ def lost(other: Candidate, best: Candidate, request: Request) -> Rejected:
 
 def _why_lost(other: Candidate, best: Candidate, request: Request) -> str:
     slower = 1 - other.predicted.steps_per_s / best.predicted.steps_per_s
-    mine = step_s(best.predicted, request.workload.output_tokens)
-    alone = step_s(other.predicted, request.workload.output_tokens) / mine - 1
+    mine = best.predicted.single_step_s(request.workload.output_tokens)
+    alone = other.predicted.single_step_s(request.workload.output_tokens) / mine - 1
     load = f"{abs(slower):.0%} {'fewer' if slower >= 0 else 'more'} steps per second"
     single = f"a single step takes {abs(alone):.0%} {'longer' if alone >= 0 else 'less time'}"
     if request.goal is Goal.TARGETS and missed(other.predicted, request) > 0:

@@ -311,6 +311,13 @@ def _dtype(config: Config) -> str:
 # --- the tensors that a config implies -------------------------------------------------------------------
 
 
+def implied_tensors(config: Config) -> tuple[Tensor, ...]:
+    """Every tensor that a config implies, under names of our own where the config does not say."""
+    rules = FAMILIES.get(str((config.get("architectures") or ["unknown"])[0]), Family())
+    text = _text("the model", config, rules)
+    return tuple(_derived(config, text, _vision(config, {}, rules), _dtype(config)))
+
+
 def _derived(config: Config, text: TextFacts, vision: VisionFacts | None, dtype: str) -> Iterator[Tensor]:
     shapes = dict(_text_shapes(config, text))
     if vision is not None:
