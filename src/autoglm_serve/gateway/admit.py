@@ -6,10 +6,10 @@ contract with clients asks for it.
 
 from dataclasses import dataclass
 
+from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway import multipart
 from autoglm_serve.gateway.cost import request_cost
 from autoglm_serve.gateway.endpoints import BodyKind, Endpoint
 from autoglm_serve.gateway.http import Request

@@ -1,6 +1,10 @@
-"""The fields of a multipart/form-data body: enough to route an upload, which goes on as it came. Pure."""
+"""multipart/form-data: a body's fields, and fields as a body. Pure.
+
+The gateway reads enough to route an upload, which goes on as it came; the speech replica reads all of it.
+"""
 
 import re
+from collections.abc import Mapping
 
 from autoglm_serve.core.refusal import Refusal
 
@@ -24,3 +28,11 @@ def fields(content_type: bytes, body: bytes) -> dict[str, bytes]:
         if blank and name:
             found[name.group(1).decode("utf-8", "replace")] = content.removesuffix(b"\r\n")
     return found
+
+
+def form(parts: Mapping[str, bytes], boundary: str) -> tuple[bytes, bytes]:
+    """The content type and the body of a form; `boundary` must occur in no part."""
+    head = '--{}\r\nContent-Disposition: form-data; name="{}"\r\n\r\n'
+    written = [head.format(boundary, name).encode() + part + b"\r\n" for name, part in parts.items()]
+    written.append(f"--{boundary}--\r\n".encode())
+    return f"multipart/form-data; boundary={boundary}".encode(), b"".join(written)

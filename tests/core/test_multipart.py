@@ -4,28 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoglm_serve.core.multipart import fields, form
 from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway.multipart import fields
 
 NAMES = st.text("abcxyz_-", min_size=1, max_size=8)
 
 
-def form(parts: dict[str, bytes], boundary: str = "----b0und") -> bytes:
-    written = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value + b"\r\n"
-        for name, value in parts.items()
-    ]
-    return b"".join(written) + f"--{boundary}--\r\n".encode()
-
-
 @given(st.dictionaries(NAMES, st.binary(max_size=40).filter(lambda value: b"----b0und" not in value)))
 def test_every_field_is_found_whole(parts: dict[str, bytes]) -> None:
-    assert fields(b"multipart/form-data; boundary=----b0und", form(parts)) == parts
+    assert fields(*form(parts, "----b0und")) == parts
 
 
 @pytest.mark.parametrize("boundary", [b'"----b0und"', b"----b0und; charset=utf-8"])
 def test_the_boundary_may_be_quoted_or_followed(boundary: bytes) -> None:
-    assert fields(b"Multipart/Form-Data; boundary=" + boundary, form({"model": b"m"})) == {"model": b"m"}
+    _, body = form({"model": b"m"}, "----b0und")
+    assert fields(b"Multipart/Form-Data; boundary=" + boundary, body) == {"model": b"m"}
 
 
 def test_a_file_is_a_field_whose_name_is_not_its_filename() -> None:
