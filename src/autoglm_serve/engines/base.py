@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import Diagnosis, ExitFacts, Progress
 
@@ -51,4 +52,12 @@ class Engine(Protocol):
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
         """Why it ended and what to do about it."""
+        ...
+
+
+class MeasuringEngine(Engine, Protocol):
+    """An engine whose log tells what its memory went to."""
+
+    def measured(self, line: str) -> MeasuredLedger | None:
+        """What one log line says of the memory taken, if anything."""
         ...

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     settings = arguments(argv)
     require_model(settings)
     require_port(settings.port)
-    server = load(settings)
+    server = load(settings, settings.port)
     log(f"ready on http://{HOST}:{settings.port}")
     stop = StopSignal()
     stop.wait()
@@ -47,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="llama_cpp_host", description="Serves one GGUF on 127.0.0.1.")
+    add_flags(parser)
+    return parser.parse_args(argv)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--port", type=int, required=True)
     add("--model", type=Path, required=True, help="the GGUF file")
@@ -58,7 +63,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--image-max-tokens", type=int, help="a larger picture is scaled down")
     add("--prompt-cache-mib", type=int, default=PROMPT_CACHE_MIB)
     add("--grace-s", type=float, default=30.0, help="for what is in flight at SIGTERM")
-    return parser.parse_args(argv)
 
 
 def require_model(settings: argparse.Namespace) -> None:
@@ -80,8 +84,8 @@ def require_port(port: int) -> None:
             leave(HostExit.PORT_TAKEN, f"cannot listen on {HOST}:{port}: {problem.strerror}")
 
 
-def load(settings: argparse.Namespace) -> Any:
-    """The running server; leaves with a status of its own where it cannot run."""
+def load(settings: argparse.Namespace, port: int) -> Any:
+    """The running server, on `port` of 127.0.0.1; leaves with a status of its own where it cannot run."""
     try:
         import xllamacpp  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as problem:
@@ -89,7 +93,7 @@ def load(settings: argparse.Namespace) -> Any:
     params = xllamacpp.CommonParams()
     set_model(params, settings)
     set_context(params, settings)
-    set_server(params, settings.port)
+    set_server(params, port)
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     started_s = time.monotonic()
     try:

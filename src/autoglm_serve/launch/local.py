@@ -9,8 +9,8 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +69,17 @@ class LocalProcess:
         os.close(self._pidfd)
 
 
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """Both ends, closed with the block."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
 def _high_copy(descriptor: int, until: ExitStack) -> int:
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 64)
     until.callback(os.close, copy)
@@ -121,24 +132,18 @@ class LocalLauncher:
         if shutil.which(command.argv[0], path=self._environment.get("PATH")) is None:
             raise FileNotFoundError(f"{command.argv[0]} is not installed, or not on the PATH")
         log_path = self._fresh_log(replica_id)
-        gate_read, gate_write = os.pipe()
-        try:
-            pid = self._spawn(
-                command, log_path, {gate_read: GATE} | ({listener: LISTENER} if listener else {})
-            )
-            pidfd = os.pidfd_open(pid)
+        inherited = {} if listener is None else {listener: LISTENER}
+        with _pipe() as (gate, key):
+            pid = self._spawn(command, log_path, inherited | {gate: GATE})
             identity = ProcessIdentity.of(pid)
             assert identity is not None, "a child that was not waited for has an entry in /proc"
             record = ReplicaRecord(
                 id=replica_id, identity=identity, argv=command.argv, port=port, log_path=log_path
             )
-            self._records.write(record)
+            self._records.write(record)  # if this fails the gate is shut, and the child leaves
             with suppress(BrokenPipeError):  # it was killed already: `exited` tells
-                os.write(gate_write, b"\n")
-        finally:
-            os.close(gate_read)
-            os.close(gate_write)
-        return LocalProcess(record, pidfd, self._records)
+                os.write(key, b"\n")
+            return LocalProcess(record, os.pidfd_open(pid), self._records)
 
     def _spawn(self, command: Command, log_path: Path, inherited: Mapping[int, int]) -> int:
         """`inherited` maps our descriptors to the child's."""

@@ -9,6 +9,7 @@ from autoglm_serve.watch.board import Board
 from autoglm_serve.watch.health import Health
 from autoglm_serve.watch.lifecycle import Event
 from autoglm_serve.watch.surroundings import Surroundings
+from autoglm_serve.watch.tasks import first_of, running
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +42,8 @@ class AttachedKeeper:
         self._over.set()
 
     async def run(self) -> None:
-        watch = asyncio.ensure_future(self._watch())
-        over = asyncio.ensure_future(self._over.wait())
-        try:
-            await asyncio.wait((watch, over), return_when=asyncio.FIRST_COMPLETED)
-            if watch.done():
-                watch.result()
-        finally:
-            watch.cancel()
-            over.cancel()
+        async with running(self._watch(), self._over.wait()) as tasks:
+            await first_of(*tasks)
         self.board.move(Event.STOP)
         if self.board.state is ReplicaState.STOPPING:
             self.board.move(Event.ENDED)

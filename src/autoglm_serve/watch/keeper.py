@@ -4,11 +4,9 @@ What follows from an event is in `lifecycle`, how long to wait in `backoff`, why
 adapter; here they meet. Run by `supervisor`, one for each replica.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from enum import Enum, auto
 from typing import Any
 
 from autoglm_serve.core.plan import Member
@@ -20,20 +18,12 @@ from autoglm_serve.watch.board import Board
 from autoglm_serve.watch.life import Life
 from autoglm_serve.watch.lifecycle import Event
 from autoglm_serve.watch.surroundings import Surroundings
+from autoglm_serve.watch.tasks import first_of, running
+from autoglm_serve.watch.wish import Want, Wish
 
 logger = logging.getLogger(__name__)
 
-
 NO_PROCESS: Mapping[str, Any] = {"pid": None, "port": None, "base_url": "", "progress": None}
-
-
-class Want(Enum):
-    """What the keeper is to bring about."""
-
-    RUN = auto()
-    DRAIN = auto()  # as it is, without new requests; not started again
-    REST = auto()  # stopped, until it is woken
-    END = auto()  # stopped for good
 
 
 class Keeper:
@@ -47,9 +37,7 @@ class Keeper:
         self._index = index
         self._engine = engine
         self._around = around
-        self._want = Want.REST if member.on_demand else Want.RUN
-        self._grace_s = 0.0
-        self._told = asyncio.Event()
+        self._wish = Wish(Want.REST if member.on_demand else Want.RUN)
         self._life: Life | None = None
         self._crashes = 0
         self._was_ever_ready = False
@@ -60,71 +48,53 @@ class Keeper:
         return self._life.log.lines if self._life is not None else ()
 
     def wake(self) -> None:
-        if self._want is Want.REST:
-            self._tell(Want.RUN)
+        if self._wish.want is Want.REST:
+            self._wish.make(Want.RUN)
 
     def rest(self, grace_s: float) -> None:
-        if self._want is Want.RUN:
-            self._tell(Want.REST, grace_s)
+        if self._wish.want is Want.RUN:
+            self._wish.make(Want.REST, grace_s)
 
     def drain(self) -> None:
         """A replica that serves goes on with what it has; any other has nothing to finish."""
         if self.board.state is ReplicaState.READY:
             self.board.move(Event.DRAIN)
-            self._tell(Want.DRAIN)
+            self._wish.make(Want.DRAIN)
         elif self.board.state is not ReplicaState.DRAINING:
             self.end(0.0)
 
     def end(self, grace_s: float) -> None:
-        self._tell(Want.END, grace_s)
-
-    def _tell(self, want: Want, grace_s: float = 0.0) -> None:
-        self._want, self._grace_s = want, grace_s
-        self._told.set()
-
-    async def _news(self) -> None:
-        """Returns when somebody wants something else."""
-        self._told.clear()
-        await self._told.wait()
-
-    async def _unwanted(self) -> float:
-        """Returns the grace once the process is to stop."""
-        await self._news()
-        while self._want in (Want.RUN, Want.DRAIN):
-            await self._news()
-        return self._grace_s
+        self._wish.make(Want.END, grace_s)
 
     async def run(self) -> None:
         """Returns once it was told to end and its process is gone."""
-        while self._want is not Want.END:
+        while self._wish.want is not Want.END:
             match self.board.state:
                 case ReplicaState.WAITING:
                     await self._wait_to_retry()
-                case ReplicaState.STOPPED if self._want is Want.RUN:
+                case ReplicaState.STOPPED if self._wish.want is Want.RUN:
                     await self._live()
                 case _:
-                    await self._news()
+                    await self._wish.changed(self._wish.version)
                     self._leave_failure()
         if self.board.state in (ReplicaState.WAITING, ReplicaState.FAILED):
             self.board.move(Event.STOP, retry_in_s=None)
 
     def _leave_failure(self) -> None:
         """A failed replica that is sent to rest may be woken to a new try."""
-        if self.board.state is ReplicaState.FAILED and self._want is Want.REST:
+        if self.board.state is ReplicaState.FAILED and self._wish.want is Want.REST:
             self.board.move(Event.STOP)
             self._crashes = 0
 
     async def _wait_to_retry(self) -> None:
-        sleep = asyncio.ensure_future(self._around.clock.sleep(self.board.status.retry_in_s or 0.0))
-        told = asyncio.ensure_future(self._news())
-        try:
-            await asyncio.wait((sleep, told), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleep.cancel()
-            told.cancel()
-        if self._want is Want.RUN and sleep.done():
+        """Starts again when the back-off is over, or not at all if that is not wanted any more."""
+        delay_s = self.board.status.retry_in_s or 0.0
+        news = self._wish.changed(self._wish.version)
+        async with running(self._around.clock.sleep(delay_s), news) as tasks:
+            await first_of(*tasks)
+        if self._wish.want is Want.RUN:
             await self._live()
-        elif self._want is not Want.RUN:
+        else:
             self.board.move(Event.STOP, retry_in_s=None)
 
     async def _live(self) -> None:
@@ -137,7 +107,7 @@ class Keeper:
                 return
             self._announce(process, lease.port)
             self._life = Life(process, self._engine, self.board, self._around)
-            ended = await self._life.run(self._unwanted)
+            ended = await self._life.run(self._wish)
         self._settle(self._life, ended)
 
     def _announce(self, process: RunningProcess, port: int) -> None:

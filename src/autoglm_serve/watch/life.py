@@ -5,7 +5,6 @@ is stuck or no longer wanted. Why it ended, and whether there is another life, i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from autoglm_serve.core.replica import Progress
 from autoglm_serve.engines.base import Engine
@@ -15,6 +14,8 @@ from autoglm_serve.watch.health import Health
 from autoglm_serve.watch.lifecycle import Event
 from autoglm_serve.watch.log_tail import LogTail
 from autoglm_serve.watch.surroundings import Surroundings
+from autoglm_serve.watch.tasks import first_of, running
+from autoglm_serve.watch.wish import Wish
 
 SLOWER = 1.5
 
@@ -36,47 +37,31 @@ class Life:
     def ready_for_s(self) -> float:
         return 0.0 if self.ready_at_s is None else self._around.clock.now_s() - self.ready_at_s
 
-    async def run(self, unwanted: Callable[[], Awaitable[float]]) -> Exit:
-        """Returns when the process is gone.
-
-        `unwanted` returns the grace when somebody wants it to stop, and again when that gets shorter.
-        """
-        exited = asyncio.ensure_future(self._process.exited())
-        watch = asyncio.ensure_future(self._watch())
-        stop = asyncio.ensure_future(unwanted())
+    async def run(self, wish: Wish) -> Exit:
+        """Returns when the process is gone, by itself or because it is not wanted any more."""
         try:
-            await asyncio.wait((exited, watch, stop), return_when=asyncio.FIRST_COMPLETED)
-            if watch.done():
-                watch.result()
-            watch.cancel()
-            if not exited.done():
-                await self._end(exited, stop, unwanted)
-            return await exited
+            async with running(self._process.exited(), self._watch(), _unwanted(wish)) as (exited, *others):
+                await first_of(exited, *others)
+                if not exited.done():
+                    others[0].cancel()
+                    self._board.move(Event.STUCK if self.stuck else Event.STOP)
+                    await self._end(exited, wish)
+                ended: Exit = await exited
+                return ended
         except BaseException:
             self._process.kill()
             raise
         finally:
-            for task in (exited, watch, stop):
-                task.cancel()
             self._read_log()
             await self._process.close()
 
-    async def _end(
-        self,
-        exited: "asyncio.Future[Exit]",
-        stop: "asyncio.Future[float]",
-        unwanted: Callable[[], Awaitable[float]],
-    ) -> None:
-        """Asks the process to stop; a later wish for a shorter grace counts at once."""
-        self._board.move(Event.STUCK if self.stuck else Event.STOP)
-        grace_s = self._around.patience.stuck_grace_s
+    async def _end(self, exited: asyncio.Task[Exit], wish: Wish) -> None:
+        """Asks the process to stop; a new wish, which may have a shorter grace, counts at once."""
         while not exited.done():
-            if stop.done():
-                grace_s, stop = stop.result(), asyncio.ensure_future(unwanted())
-            ending = asyncio.ensure_future(self._process.end(grace_s))
-            await asyncio.wait((exited, stop), return_when=asyncio.FIRST_COMPLETED)
-            ending.cancel()
-        stop.cancel()
+            grace_s = self._around.patience.stuck_grace_s if wish.want.alive else wish.grace_s
+            ending, news = self._process.end(grace_s), wish.changed(wish.version)
+            async with running(ending, news) as (_, told):
+                await first_of(exited, told)
 
     async def _watch(self) -> None:
         """Returns when the process is stuck; `stuck` says how."""
@@ -126,3 +111,9 @@ class Life:
         if found and self.ready_at_s is None:
             self._board.note(progress=found[-1])
         return bool(lines)
+
+
+async def _unwanted(wish: Wish) -> None:
+    """Returns once the process is to stop."""
+    while wish.want.alive:
+        await wish.changed(wish.version)

@@ -1,0 +1,95 @@
+"""Every way in which a server can answer, or not."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from autoglm_serve.launch.ports import PortLease
+from autoglm_serve.watch.health import Health, ask
+from tests.fakes.clock import settled
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def says(answer: bytes, *, hold: bool = False) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            if hold:
+                await reader.read()
+        await closed(writer)
+
+    return handle
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def health_of(handler: Handler, *, path: str = "/health", timeout_s: float = 5.0) -> Health:
+    async def main() -> Health:
+        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            health = await ask(f"http://127.0.0.1:{port}", path, timeout_s=timeout_s)
+            await settled()
+            return health
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "health"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", Health.OK),
+        (b"HTTP/1.0 204 No Content\r\n\r\n", Health.OK),
+        (b"HTTP/1.1 503 Loading\r\n\r\n", Health.NOT_YET),
+        (b"HTTP/1.1 500 X\r\n\r\n", Health.NOT_YET),
+        (b"HTTP/1.1 429 X\r\n\r\n", Health.NOT_YET),
+        (b"HTTP/1.1 404 X\r\n\r\n", Health.ABSENT),
+        (b"HTTP/1.1 401 X\r\n\r\n", Health.ABSENT),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", Health.SILENT),
+        (b"HTTP/1.1 hello\r\n", Health.SILENT),
+        (b"x" * 200_000, Health.SILENT),
+        (b"", Health.SILENT),
+    ],
+)
+def test_the_status_line_decides(answer: bytes, health: Health) -> None:
+    assert health_of(says(answer)) is health
+
+
+def test_an_answer_is_not_waited_for_beyond_its_first_line() -> None:
+    assert health_of(says(b"HTTP/1.1 200 OK\r\n", hold=True)) is Health.OK
+
+
+def test_a_server_that_says_nothing_is_silent_at_the_deadline() -> None:
+    assert health_of(says(b"", hold=True), timeout_s=0.05) is Health.SILENT
+
+
+def test_a_port_where_nobody_listens_is_silent() -> None:
+    with PortLease() as lease:
+        assert asyncio.run(ask(f"http://127.0.0.1:{lease.port}", "/", timeout_s=5)) is Health.SILENT
+
+
+def test_the_path_of_the_base_url_stays_in_front() -> None:
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await closed(writer)
+
+    async def main() -> Health:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            health = await ask(f"http://127.0.0.1:{port}/base/", "/health", timeout_s=5)
+            await settled()
+            return health
+
+    assert asyncio.run(main()) is Health.OK
+    assert asked == [b"GET /base/health HTTP/1.1\r\n"]

@@ -1,0 +1,96 @@
+"""A supervisor whose processes, clock, dice and engines' health all belong to the test."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoglm_serve.core.plan import Deployment, Member
+from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.engines.external import External
+from autoglm_serve.watch.backoff import BackOff
+from autoglm_serve.watch.health import Health
+from autoglm_serve.watch.supervisor import Supervisor
+from tests.fakes.clock import FakeClock, settled
+from tests.fakes.faulty_adapter import FaultyAdapter
+from tests.fakes.launcher import FakeLauncher, FakeProcess
+
+BACK_OFF = BackOff(first_s=1.0, factor=2.0, most_s=60.0, jitter=0.0, stable_s=60.0)
+
+
+@dataclass
+class World:
+    """Turn the clock, break a process, look at what the supervisor makes of it."""
+
+    supervisor: Supervisor
+    launcher: FakeLauncher
+    clock: FakeClock
+    health: dict[str, Health] = field(default_factory=dict)
+    """By base URL; any other address is in `else_health`."""
+    else_health: Health = Health.OK
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    history: list[tuple[str, ReplicaState]] = field(default_factory=list)
+    """Every state a replica was ever seen in, in order."""
+
+    @property
+    def status(self) -> ReplicaStatus:
+        return self.supervisor.statuses()[0]
+
+    @property
+    def process(self) -> FakeProcess:
+        """The one that was started last."""
+        return self.launcher.started[-1]
+
+    async def ask(self, base_url: str, path: str, /, *, timeout_s: float) -> Health:
+        self.asked.append((base_url, path))
+        return self.health.get(base_url, self.else_health)
+
+    def note(self) -> None:
+        for status in self.supervisor.statuses():
+            last = next((state for name, state in reversed(self.history) if name == status.id), None)
+            if last is not status.state:
+                self.history.append((status.id, status.state))
+
+    def states(self, replica_id: str = "r0") -> list[ReplicaState]:
+        return [state for name, state in self.history if name == replica_id]
+
+
+@asynccontextmanager
+async def world(
+    tmp_path: Path, *members: Member, adapter: FaultyAdapter | None = None, health: Health = Health.OK
+) -> AsyncIterator[World]:
+    """The supervisor runs inside the block; leaving it stops what still runs."""
+    clock = FakeClock()
+    launcher = FakeLauncher(tmp_path, clock)
+    here: World
+
+    async def ask(base_url: str, path: str, /, *, timeout_s: float) -> Health:
+        return await here.ask(base_url, path, timeout_s=timeout_s)
+
+    supervisor = Supervisor(
+        Deployment(members=members),
+        engines={"faulty": adapter or FaultyAdapter(start_timeout_s=60.0), "external": External()},
+        launcher=launcher,
+        clock=clock,
+        rng=random.Random(0),
+        on_change=lambda: here.note(),
+        ask=ask,
+        back_off=BACK_OFF,
+    )
+    here = World(supervisor, launcher, clock, else_health=health)
+    task = asyncio.create_task(supervisor.run())
+    await settled()
+    try:
+        yield here
+    finally:
+        launcher.obeys = True
+        stopping = asyncio.create_task(supervisor.stop(0.0))
+        await clock.advance(120.0)
+        await asyncio.wait_for(asyncio.gather(stopping, task), 5)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(story(), 20))
