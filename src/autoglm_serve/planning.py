@@ -4,24 +4,25 @@ The one place where these stages meet; `autoglm plan` prints the decision and `d
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.facts import ModelFacts
-from autoglm_serve.core.hardware import Hardware
+from autoglm_serve.core.hardware import GpuSource, Hardware
+from autoglm_serve.core.ledger import MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member
+from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import sglang, vllm_versions
 from autoglm_serve.options import Options
-from autoglm_serve.plan.calibration import Subject, constants_for
+from autoglm_serve.plan.calibration import Measurement, Subject, constants_for
 from autoglm_serve.plan.choose import Decision, decide
 from autoglm_serve.plan.request import Goal, Pins, Request
 from autoglm_serve.probe import engines, gpus, hardware_table, measurements, model_facts
 
 DEFAULT_MODEL = "zai-org/AutoGLM-Phone-9B"
-SESSIONS_WITHOUT_LIMIT = Workload().sessions
 
 
 def plan(options: Options, environ: Mapping[str, str], *, hardware: str | None = None) -> Decision:
@@ -91,14 +92,63 @@ def constants(
     """Fitted constants where there are any for this hardware."""
     if not hardware.gpus:
         return Constants()
-    spec = hardware.gpus[0].spec
-    subject = Subject(
-        gpu=spec.key,
+    known = measurements.load(measurements.folder(environ))
+    return constants_for(hardware.gpus[0].spec.key, subject(hardware, traits, facts), known)
+
+
+def subject(hardware: Hardware, traits: EngineTraits, facts: ModelFacts) -> Subject:
+    """What a measurement of this hardware, engine and model would hold for."""
+    return Subject(
+        gpu=hardware.gpus[0].spec.key,
         driver=hardware.driver,
         engine=f"{traits.engine} {traits.version}",
         model=facts.reference,
     )
-    return constants_for(spec.key, subject, measurements.load(measurements.folder(environ)))
+
+
+def remember(
+    decision: Decision, ledger: MeasuredLedger, speed: MeasuredSpeed | None, environ: Mapping[str, str]
+) -> Path | None:
+    """Keep what a start measured, for the next plan; None where it was not told enough.
+
+    The prediction is made again with the shipped constants, so that a fit is never fitted to a fit.
+    """
+    if decision.chosen is None or decision.hardware.source is GpuSource.TABLE or not ledger.complete:
+        return None
+    base = constants_for(decision.hardware.gpus[0].spec.key, None, ())
+    plain = pinned(decision, base)
+    if plain is None or plain.ledger is None:
+        return None
+    found = Measurement(
+        subject=subject(decision.hardware, decision.traits, decision.facts),
+        gpus_per_replica=plain.tensor_parallel * plain.pipeline_parallel,
+        predicted=plain.ledger,
+        measured=ledger,
+        predicted_speed=plain.predicted,
+        measured_speed=speed,
+    )
+    return measurements.save(measurements.folder(environ), found)
+
+
+def pinned(decision: Decision, constants: Constants) -> Plan | None:
+    """The chosen plan again, everything pinned, with other constants: its ledger and speed under those."""
+    plan = decision.chosen
+    assert plan is not None
+    pins = replace(
+        decision.request.pins,
+        tensor_parallel=plan.tensor_parallel,
+        pipeline_parallel=plan.pipeline_parallel,
+        replicas=plan.replicas,
+        gpus=tuple(index for group in plan.gpu_groups for index in group),
+        quantization=plan.quantization,
+        max_model_len=plan.max_model_len,
+        max_num_seqs=plan.max_num_seqs,
+        max_num_batched_tokens=plan.max_num_batched_tokens,
+        gpu_memory_utilization=plan.gpu_memory_utilization,
+        max_pixels=plan.max_pixels,
+    )
+    asked = replace(decision.request, pins=pins)
+    return decide(decision.facts, decision.hardware, asked, decision.traits, constants).chosen
 
 
 def request(options: Options) -> Request:

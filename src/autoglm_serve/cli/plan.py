@@ -3,12 +3,20 @@
 import json
 import os
 import shlex
+import sys
+import tempfile
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.engines.base import Command
 from autoglm_serve.options import Options
+
+if TYPE_CHECKING:
+    from autoglm_serve.core.plan import Member
+    from autoglm_serve.plan.choose import Decision
 
 OPTIONS = (
     "model", "served_model_name", "engine", "replicas", "max_model_len", "max_num_seqs", "goal", "sessions",
@@ -31,6 +39,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     output.add_argument(
         "--emit", choices=("command",), metavar="command", help="Print only the engine's command lines."
     )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="Start one replica of the plan, measure its memory and speed, keep that for later plans, and "
+        "plan again.",
+    )
     add_flags(parser, only=OPTIONS)
 
 
@@ -44,6 +58,8 @@ def run(args: Namespace, options: Options) -> int:
     from autoglm_serve.plan.document import document
 
     decision = planning.plan(options, os.environ, hardware=args.hardware)
+    if args.calibrate:
+        decision = _calibrated(args, options, decision)
     commands = [] if decision.chosen is None else _commands(planning.member(decision, options))
     if args.json:
         first = commands[0] if commands else Command(argv=())
@@ -60,12 +76,38 @@ def run(args: Namespace, options: Options) -> int:
     return ExitCode.OK
 
 
-def _commands(member: object) -> list[Command]:
+def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Decision":
+    """Measure the decision's plan, then decide again with what was learnt."""
+    import asyncio
+
+    from autoglm_serve import calibrating, planning
+    from autoglm_serve.core.errors import ConfigError
+    from autoglm_serve.engines.catalog import MEASURING
+    from autoglm_serve.launch.local import LocalLauncher
+
+    if args.hardware:
+        raise ConfigError("--calibrate measures the GPUs that are here.", next_step="leave --hardware out")
+    member = planning.member(decision, options)
+    with tempfile.TemporaryDirectory(prefix="autoglm-calibrate-") as folder:
+        ledger, speed = asyncio.run(
+            calibrating.measure(
+                member,
+                MEASURING[member.plan.engine],
+                LocalLauncher(Path(folder)),
+                decision.request.workload,
+                ask=calibrating.ask_once,
+                on_progress=lambda step: print(f"  {step.stage}", file=sys.stderr),
+            )
+        )
+    kept = planning.remember(decision, ledger, speed, os.environ)
+    print(f"measured: {kept or 'the engine did not report its memory, so nothing was kept'}", file=sys.stderr)
+    return planning.plan(options, os.environ)
+
+
+def _commands(member: "Member") -> list[Command]:
     """One command a replica, as `serve` would start it."""
-    from autoglm_serve.core.plan import Member
     from autoglm_serve.engines.catalog import ENGINES
 
-    assert isinstance(member, Member)
     engine = ENGINES[member.plan.engine]
     return [engine.command(member, index, FIRST_PORT + index) for index in range(member.plan.replicas)]
 

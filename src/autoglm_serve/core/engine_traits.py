@@ -57,5 +57,9 @@ class Constants:
     """Kernel launches of one layer in one decode step."""
     image_host_s: float = 0.2
     """CPU time from an image's arrival to the start of its prefill."""
+    prompt_factor: float = 1.0
+    """On the time of encoding and prefill, from a measurement on this machine."""
+    decode_factor: float = 1.0
+    """On the time of a decode step, likewise."""
     parallel_image_s: float = 0.08
     """More of it per image where a replica spans GPUs: pixels are handed to each worker."""

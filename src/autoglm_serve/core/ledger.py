@@ -92,6 +92,14 @@ class MeasuredLedger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSpeed:
+    """A lone request, as it was answered on this machine."""
+
+    ttft_s: float
+    tpot_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
     """What a plan is expected to do for the workload it was made for, over all replicas together."""
 

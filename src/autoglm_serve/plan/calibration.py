@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from autoglm_serve.core.engine_traits import Constants
-from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger
+from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +23,21 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One start of an engine: what was predicted with which constants, and what it said itself."""
+    """One start of an engine: what the shipped constants predicted, and what it said and did itself."""
 
     subject: Subject
     gpus_per_replica: int
-    captured_graphs: int
     predicted: Ledger
     measured: MeasuredLedger
+    predicted_speed: Predicted | None = None
+    measured_speed: MeasuredSpeed | None = None
 
 
 SHIPPED: Mapping[str, Constants] = {}
 
 
-def constants_for(gpu_key: str, subject: Subject, known: Iterable[Measurement]) -> Constants:
-    """The best constants there are for a subject."""
+def constants_for(gpu_key: str, subject: Subject | None, known: Iterable[Measurement]) -> Constants:
+    """The best constants there are for a subject; without one, those that ship for the kind of GPU."""
     base = SHIPPED.get(gpu_key, Constants())
     here = [measurement for measurement in known if measurement.subject == subject]
     return refit(base, here) if here else base
@@ -51,26 +52,46 @@ def refit(base: Constants, measurements: Iterable[Measurement]) -> Constants:
             fitted = replace(fitted, non_torch_bytes=said.non_torch_bytes)
         elif said.non_torch_bytes is not None:
             fitted = replace(fitted, non_torch_parallel_bytes=said.non_torch_bytes)
-        fitted = _refit_activation(fitted, measurement)
-        fitted = _refit_graphs(fitted, measurement)
+        fitted = _refit_activation(fitted, base, measurement)
+        fitted = _refit_graphs(fitted, base, measurement)
+        fitted = _refit_speed(fitted, base, measurement)
     return replace(fitted, badge=Badge.CALIBRATED, origin="measured on this machine")
 
 
-def _refit_activation(constants: Constants, measurement: Measurement) -> Constants:
+def _refit_activation(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:
     said, expected = measurement.measured.peak_activation_bytes, measurement.predicted.peak_activation_bytes
     if not said or not expected:
-        return constants
-    factor = constants.layer_activation_factor * said / expected
-    return replace(constants, layer_activation_factor=factor)
-
-
-def _refit_graphs(constants: Constants, measurement: Measurement) -> Constants:
-    said, expected = measurement.measured.cuda_graphs_bytes, measurement.predicted.cuda_graphs_bytes
-    if not said or not expected:
-        return constants
+        return fitted
     scale = said / expected
     return replace(
-        constants,
-        graphs_base_bytes=int(constants.graphs_base_bytes * scale),
-        graph_bytes=int(constants.graph_bytes * scale),
+        fitted,
+        layer_activation_factor=base.layer_activation_factor * scale,
+        encoder_activation_factor=base.encoder_activation_factor * scale,
+    )
+
+
+def _refit_graphs(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:
+    said, expected = measurement.measured.cuda_graphs_bytes, measurement.predicted.cuda_graphs_bytes
+    if not said or not expected:
+        return fitted
+    scale = said / expected
+    return replace(
+        fitted,
+        graphs_base_bytes=int(base.graphs_base_bytes * scale),
+        graph_bytes=int(base.graph_bytes * scale),
+    )
+
+
+def _refit_speed(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:
+    """Factors on the prompt (without the host's share, which is not the GPU's) and on a decode step."""
+    said, expected = measurement.measured_speed, measurement.predicted_speed
+    if said is None or expected is None:
+        return fitted
+    host = min(base.image_host_s, 0.8 * said.ttft_s)
+    prompt = (said.ttft_s - host) / max(1e-6, expected.single_ttft_s - base.image_host_s)
+    return replace(
+        fitted,
+        image_host_s=host,
+        prompt_factor=base.prompt_factor * max(0.1, prompt),
+        decode_factor=base.decode_factor * said.tpot_s / expected.single_tpot_s,
     )

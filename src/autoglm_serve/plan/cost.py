@@ -192,8 +192,8 @@ def predict(
     pictures = workload.images if facts.vision else 0
     new = workload.fresh_tokens + pictures * tokens
     context = workload.shared_tokens + new + workload.output_tokens // 2
-    seeing = pictures * encoder_s(facts, shape, tokens, rate, wire)
-    reading = prefill_s(facts, shape, new, workload.shared_tokens, rate, wire)
+    seeing = pictures * encoder_s(facts, shape, tokens, rate, wire) * constants.prompt_factor
+    reading = prefill_s(facts, shape, new, workload.shared_tokens, rate, wire) * constants.prompt_factor
     host = pictures * constants.image_host_s
     handover = pictures * constants.parallel_image_s if shape.gpus > 1 else 0.0
     sessions = ceil(workload.sessions / replicas)
@@ -201,7 +201,8 @@ def predict(
     at_once = max(1, min(sessions, limits.max_num_seqs, ledger.kv_cache_tokens // live))
 
     def token_s(batch: float) -> float:
-        return decode_s(facts, spec, shape, limits, batch, context, rate, wire, constants)
+        alone = decode_s(facts, spec, shape, limits, batch, context, rate, wire, constants)
+        return alone * constants.decode_factor
 
     # Pipeline stages overlap on different prompts, not on a single one; the tower is the first stage's work.
     overlapped = seeing + reading / (shape.pipeline_parallel if at_once > 1 else 1) + handover

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger
+from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted
 from autoglm_serve.plan.calibration import Measurement, Subject
 
 FORMAT = 1
@@ -45,23 +46,19 @@ def load(where: Path) -> tuple[Measurement, ...]:
 
 
 def _key(measurement: Measurement) -> str:
-    words = (*asdict(measurement.subject).values(), measurement.gpus_per_replica, measurement.captured_graphs)
+    words = (*asdict(measurement.subject).values(), measurement.gpus_per_replica)
     return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()[:20]
 
 
-def _parse(raw: dict[str, object]) -> Measurement:
-    if raw.get("format") != FORMAT:
+def _parse(raw: dict[str, Any]) -> Measurement:
+    if raw.pop("format") != FORMAT:
         raise ValueError("another format")
-    subject, predicted, measured = raw["subject"], raw["predicted"], raw["measured"]
-    gpus, graphs = raw["gpus_per_replica"], raw["captured_graphs"]
-    if not isinstance(subject, dict) or not isinstance(predicted, dict) or not isinstance(measured, dict):
-        raise TypeError("no measurement")
-    if not isinstance(gpus, int) or not isinstance(graphs, int):
-        raise TypeError("no measurement")
+    predicted, speed, asked = raw["predicted"], raw["measured_speed"], raw["predicted_speed"]
     return Measurement(
-        subject=Subject(**subject),
-        gpus_per_replica=gpus,
-        captured_graphs=graphs,
+        subject=Subject(**raw["subject"]),
+        gpus_per_replica=int(raw["gpus_per_replica"]),
         predicted=Ledger(**{**predicted, "badge": Badge(predicted["badge"])}),
-        measured=MeasuredLedger(**measured),
+        measured=MeasuredLedger(**raw["measured"]),
+        predicted_speed=Predicted(**{**asked, "badge": Badge(asked["badge"])}) if asked else None,
+        measured_speed=MeasuredSpeed(**speed) if speed else None,
     )

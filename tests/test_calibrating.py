@@ -1,0 +1,165 @@
+"""Calibration: a process that speaks and answers like vLLM is started, measured, ended and remembered."""
+
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve import calibrating, planning
+from autoglm_serve.core.engine_traits import Constants
+from autoglm_serve.core.errors import EngineFailed
+from autoglm_serve.core.hardware import GIB, GpuSource
+from autoglm_serve.core.ledger import Badge, MeasuredLedger, MeasuredSpeed
+from autoglm_serve.core.plan import Member
+from autoglm_serve.core.workload import Workload
+from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.vllm import Vllm
+from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.options import Options
+from autoglm_serve.plan.calibration import Measurement, refit
+from autoglm_serve.plan.choose import Decision
+from autoglm_serve.probe import hardware_table, measurements
+from tests.plan.worlds import chosen, planned
+
+SPEAKS = """
+import sys, http.server, json, time
+print("Model loading took 19.24 GiB and 5.1 seconds", flush=True)
+print("GPU KV cache size: 2,764,987 tokens", flush=True)
+print("Actual usage is 19.24 GiB for weight, 0.85 GiB for peak activation, 0.22 GiB for non-torch memory, "
+      "and 1.06 GiB for CUDAGraph memory.", flush=True)
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200); self.end_headers()
+        for word in ("a", "b", "c"):
+            self.wfile.write(b'data: {"choices": [{"delta": {"content": "x"}}]}\\n\\n'); self.wfile.flush()
+        self.wfile.write(b"data: [DONE]\\n\\n")
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer)
+print("INFO:     Application startup complete.", flush=True)
+server.serve_forever()
+"""
+
+FAILS = "print('torch.OutOfMemoryError: CUDA out of memory.', flush=True); raise SystemExit(1)"
+
+
+class Pretender(Vllm):
+    """vLLM's log and answers from a few lines of Python."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def command(self, member: Member, index: int, port: int) -> Command:
+        return Command(argv=(sys.executable, "-c", self._program, str(port)))
+
+
+def decision() -> Decision:
+    made = planned("h200")
+    return replace(made, hardware=replace(made.hardware, source=GpuSource.PROBE, driver="580.1"))
+
+
+@pytest.mark.process
+def test_a_start_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
+    member = planning.member(decision(), Options())
+    ledger, speed = asyncio.run(
+        calibrating.measure(
+            member,
+            Pretender(SPEAKS),
+            LocalLauncher(tmp_path),
+            Workload(image_width_px=56, image_height_px=56, output_tokens=3),
+            ask=calibrating.ask_once,
+        )
+    )
+    assert ledger.kv_cache_tokens == 2_764_987
+    assert speed.ttft_s > 0
+    assert speed.tpot_s >= 0
+
+
+@pytest.mark.process
+def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
+    member = planning.member(decision(), Options())
+    measured = calibrating.measure(
+        member, Pretender(FAILS), LocalLauncher(tmp_path), Workload(), ask=calibrating.ask_once
+    )
+    with pytest.raises(EngineFailed, match="ran out of memory"):
+        asyncio.run(measured)
+
+
+def test_what_was_measured_is_used_by_the_next_plan(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    made = decision()
+    said = MeasuredLedger(
+        weights_bytes=20 * GIB,
+        peak_activation_bytes=2 * GIB,
+        non_torch_bytes=GIB // 2,
+        cuda_graphs_bytes=3 * GIB,
+        kv_cache_bytes=100 * GIB,
+        kv_cache_tokens=2_700_000,
+    )
+    kept = planning.remember(made, said, MeasuredSpeed(ttft_s=0.9, tpot_s=0.02), environ)
+    assert kept is not None
+    constants = planning.constants(made.hardware, made.traits, made.facts, environ)
+    assert constants.badge is Badge.CALIBRATED
+    again = chosen(planned(made.hardware, constants=constants))
+    assert again.ledger is not None
+    assert again.predicted is not None
+    assert again.ledger.peak_activation_bytes == pytest.approx(2 * GIB, rel=0.03)
+    assert again.ledger.cuda_graphs_bytes == pytest.approx(3 * GIB, rel=0.03)
+    assert again.ledger.non_torch_bytes == GIB // 2
+    assert again.predicted.single_tpot_s == pytest.approx(0.02, rel=0.03)
+    assert again.predicted.single_ttft_s == pytest.approx(0.9, rel=0.05)
+
+
+def test_another_driver_or_model_is_another_subject(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    made = decision()
+    ledger = MeasuredLedger(peak_activation_bytes=GIB, kv_cache_tokens=1)
+    assert planning.remember(made, ledger, None, environ)
+    other = replace(made.hardware, driver="999")
+    plain = planning.constants(other, made.traits, made.facts, {"HOME": str(tmp_path / "empty")})
+    assert planning.constants(other, made.traits, made.facts, environ) == plain
+
+
+def test_a_plan_on_paper_and_half_a_log_are_not_remembered(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    whole = MeasuredLedger(peak_activation_bytes=GIB, kv_cache_tokens=1)
+    assert planning.remember(planned("h200"), whole, None, environ) is None
+    assert planning.remember(decision(), MeasuredLedger(weights_bytes=1), None, environ) is None
+
+
+def test_a_broken_file_counts_as_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "b.json").write_text('{"format": 99}')
+    assert measurements.load(tmp_path) == ()
+
+
+def test_measurements_survive_the_disk(tmp_path: Path) -> None:
+    made = decision()
+    plan = chosen(made)
+    assert plan.ledger is not None
+    kept = Measurement(
+        subject=planning.subject(made.hardware, made.traits, made.facts),
+        gpus_per_replica=1,
+        predicted=plan.ledger,
+        measured=MeasuredLedger(weights_bytes=5),
+        predicted_speed=plan.predicted,
+        measured_speed=MeasuredSpeed(ttft_s=1.0, tpot_s=0.1),
+    )
+    measurements.save(tmp_path, kept)
+    assert measurements.load(tmp_path) == (kept,)
+
+
+def test_fitting_twice_is_fitting_once() -> None:
+    plan = chosen(planned("h200"))
+    assert plan.ledger is not None
+    kept = Measurement(
+        subject=planning.subject(
+            hardware_table.hardware("h200"), planned("h200").traits, planned("h200").facts
+        ),
+        gpus_per_replica=1,
+        predicted=plan.ledger,
+        measured=MeasuredLedger(cuda_graphs_bytes=GIB, peak_activation_bytes=GIB, kv_cache_tokens=1),
+    )
+    assert refit(Constants(), [kept, kept]) == refit(Constants(), [kept])
