@@ -111,6 +111,10 @@ class Measuring:
         for thread in threads:
             thread.join()
 
+    def hurry(self) -> None:
+        """No time is left: engines end, results are written."""
+        self.until = 0.0
+
     def _one(self, number: int, run: Run) -> None:
         taken = self.board.take(number, run.gpus, self.until - self.args.least)
         if taken is None:
@@ -324,6 +328,7 @@ def main() -> None:
     runs = [Run(**{**one, "loads": tuple(map(tuple, one.get("loads", ())))}) for one in raw]
     session = Measuring(args, runs)
     (session.out / "nvml.json").write_text(gpus.read().to_json())
+    signal.signal(signal.SIGTERM, lambda *_: session.hurry())
     session.run()
     print(table(session.results))
 
