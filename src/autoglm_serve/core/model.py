@@ -10,6 +10,7 @@ class Capability(StrEnum):
 
     CHAT = "chat"
     VISION = "vision"
+    HEARING = "hearing"  # takes audio in a chat by itself
     TRANSCRIPTION = "transcription"
     EMBEDDING = "embedding"
 
@@ -64,3 +65,13 @@ class VisionGeometry:
         else:
             columns, rows = round(width / cell), round(height / cell)
         return max(1, columns) * max(1, rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioSpan:
+    """How much sound a speech model takes in one pass, in seconds: what it was trained on."""
+
+    shortest_s: float
+    """Shorter audio is refused."""
+    longest_s: float
+    """Longer audio is cut where it is quiet."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from autoglm_serve.core.ledger import Ledger, Predicted
-from autoglm_serve.core.model import Capability, ModelFiles, VisionGeometry
+from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, VisionGeometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ class Member:
     plan: Plan
     capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
     vision: VisionGeometry | None = None
+    audio: AudioSpan | None = None
     upstreams: tuple[str, ...] = ()
     """Base URLs, one a replica, where the engine is external."""
     upstream_model: str | None = None

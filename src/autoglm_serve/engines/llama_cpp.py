@@ -138,6 +138,22 @@ _STAGES = (
 )
 
 
+def flags(member: Member) -> tuple[str, ...]:
+    """What a process that runs llama.cpp has to know of the model and the plan."""
+    plan = member.plan
+    optional = {
+        "--mmproj": member.files.mmproj,
+        "--max-model-len": plan.max_model_len,
+        "--threads": plan.threads,
+        "--image-max-tokens": plan.image_max_tokens,
+    }
+    return (
+        *("--model", str(_model_path(member.files)), "--alias", member.name),
+        *("--slots", str(plan.max_num_seqs or DEFAULT_SLOTS)),
+        *(part for flag, value in optional.items() if value for part in (flag, str(value))),
+    )
+
+
 class LlamaCpp:
     """The `Engine` of embedded llama.cpp."""
 
@@ -147,21 +163,11 @@ class LlamaCpp:
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
     def command(self, member: Member, index: int, port: int) -> Command:
-        plan = member.plan
-        optional = {
-            "--mmproj": member.files.mmproj,
-            "--max-model-len": plan.max_model_len,
-            "--threads": plan.threads,
-            "--image-max-tokens": plan.image_max_tokens,
-        }
-        flags = [part for flag, value in optional.items() if value for part in (flag, str(value))]
         return Command(
             argv=(
-                *(sys.executable, "-m", "autoglm_serve.engines.llama_cpp_host"),
-                *("--port", str(port), "--model", str(_model_path(member.files)), "--alias", member.name),
-                *("--slots", str(plan.max_num_seqs or DEFAULT_SLOTS)),
-                *flags,
-                *plan.engine_args,
+                *(sys.executable, "-m", "autoglm_serve.engines.llama_cpp_host", "--port", str(port)),
+                *flags(member),
+                *member.plan.engine_args,
             )
         )
 
