@@ -129,6 +129,8 @@ def running_gateway(
     allow_remote: bool = False,
     wait_ready_s: float = 0.0,
     request_timeout_s: float = 0.0,
+    drain_timeout_s: float = 5.0,
+    host: str = "127.0.0.1",
 ) -> Iterator[GatewayProcess]:
     """A worker that routes to `urls` when the block begins, and is gone when it ends."""
     settings = Settings(
@@ -140,10 +142,10 @@ def running_gateway(
         media=MediaPolicy(allow_remote=allow_remote),
         wait_ready_s=wait_ready_s,
         request_timeout_s=request_timeout_s,
-        drain_timeout_s=5.0,
+        drain_timeout_s=drain_timeout_s,
     )
     view = fleet if fleet is not None else fleet_of(urls)
-    with socket.create_server(("127.0.0.1", 0)) as listener, _control_socket(settings) as control:
+    with socket.create_server((host, 0)) as listener, _control_socket(settings) as control:
         argv = [sys.executable, "-m", "autoglm_serve.gateway.worker", "--settings", encode_settings(settings)]
         argv += ["--listen-fd", str(listener.fileno())]
         with subprocess.Popen(argv, pass_fds=[listener.fileno()], env=_environment()) as process:

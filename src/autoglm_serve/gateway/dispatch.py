@@ -236,3 +236,5 @@ async def forward_admin(client: ClientConnection, request: Request, worker: Work
     result = await _exchange(message, connection, relay, ending, client)
     if result.result is Result.UNSENT:
         _give_up(client, _lost("The control plane did not answer."))
+    elif result.result is Result.BROKEN:
+        client.abort()

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.sse import data_of, whole_events
+from autoglm_serve.gateway.sse import DONE, data_of, whole_events
 
 _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"'  # chat and completions
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
 _ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
+_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
 
 
@@ -70,6 +71,12 @@ def before_error(events: bytes) -> tuple[bytes, bytes]:
         return events, b""
     start = whole_events(events[: match.start()])  # an `event:` line before it goes with it
     return events[:start], next(data_of(events[start:]), b"")
+
+
+def before_done(events: bytes) -> tuple[bytes, bytes]:
+    """`events` up to the [DONE] that ends a stream, and the rest."""
+    match = _DONE.search(events) if DONE in events else None
+    return (events, b"") if match is None else (events[: match.start()], events[match.start() :])
 
 
 def usage_of(body: bytes) -> Usage | None:

@@ -40,7 +40,7 @@ def answer(client: Client, request: Request, worker: Worker) -> bool:
         if request.method != b"POST":
             raise _wrong_method(request, "POST")
         return False
-    if request.path.startswith("/admin/") and request.loopback:
+    if request.path.startswith("/admin/") and _may_administer(request):
         return False
     raise Refusal(
         404,
@@ -50,6 +50,26 @@ def answer(client: Client, request: Request, worker: Worker) -> bool:
         type=RefusalType.NOT_FOUND,
     )
 
+
+def _may_administer(request: Request) -> bool:
+    """Only a person on this machine: no other host, no proxy that runs here, no web page in a browser here.
+
+    A page of any site can make the browser post to 127.0.0.1, and by DNS rebinding under its own name.
+    """
+    headers = request.headers
+    host = headers.get(b"host", b"")
+    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
+    origin = headers.get(b"origin")
+    return (
+        request.loopback
+        and name in _THIS_MACHINE
+        and (origin is None or origin.partition(b"://")[2] == host)
+        and headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
+        and not headers.keys() & {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"}
+    )
+
+
+_THIS_MACHINE = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 _Page = tuple[int, Headers, bytes]
 

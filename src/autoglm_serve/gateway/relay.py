@@ -13,7 +13,7 @@ from typing import Protocol
 from autoglm_serve.gateway import reasoning
 from autoglm_serve.gateway.envelope import JSON_TYPE, in_our_dialect
 from autoglm_serve.gateway.http import Headers
-from autoglm_serve.gateway.journal import NO_USAGE, Journal, Usage, before_error, usage_of
+from autoglm_serve.gateway.journal import NO_USAGE, Journal, Usage, before_done, before_error, usage_of
 from autoglm_serve.gateway.sse import DONE, event, whole_events
 from autoglm_serve.gateway.upstream import Connection
 
@@ -164,8 +164,13 @@ class Relay:
 
     def _send_events(self, events: bytes) -> None:
         events, error = before_error(events)
+        events, done = before_done(events) if self._ends_with_done else (events, b"")
         if events:
             self._forward(events)
+        if done and self._journal.finished:
+            self._forward(done)
+        elif done and not error:  # a dying engine says [DONE] as well: it is not the client's yet
+            self._lose("the engine ended the stream without a finish reason")
         if error:  # the client is not shown it: what comes next is the dispatcher's decision
             self._lose(f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}")
 

@@ -352,7 +352,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _common(self) -> Headers:
         request = self._current
-        headers = _allowed_origin(self._limits.allow_origin, request)
+        administers = request is not None and request.path.startswith("/admin/")
+        headers: Headers = () if administers else _allowed_origin(self._limits.allow_origin, request)
         if request is not None and b"x-request-id" in request.headers:
             headers += ((b"x-request-id", request.headers[b"x-request-id"][:128]),)
         if request is None or not request.keep_alive or self._draining:

@@ -1,0 +1,140 @@
+"""A replica that fails before the first byte is no client's problem; after it, nothing is sent twice."""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.engine_process import EngineProcess, running_engine
+from tests.gateway.gateway_process import GatewayProcess, running_gateway
+from tests.gateway.wire import chat, post, wire
+
+pytestmark = pytest.mark.process
+
+ALL_TEXT = "tok0 tok1 tok2 tok3 "
+
+
+def dead_address() -> str:
+    """Where nobody listens: the port was ours a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def two_replicas(
+    state_dir: Path, *flags_of_one: str
+) -> Iterator[tuple[GatewayProcess, EngineProcess, EngineProcess]]:
+    """A gateway in front of an engine with `flags_of_one`, and of one that is sound."""
+    with (
+        running_engine("--chunks", "4", *flags_of_one) as one,
+        running_engine("--chunks", "4") as two,
+        running_gateway(state_dir, [one.url, two.url]) as gateway,
+    ):
+        yield gateway, one, two
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "fault",
+    "kill reset fin exit status:500 status:502 status:503:1 status:504 bad_head huge_header:300000".split(),  # noqa: SIM905
+)
+def test_another_replica_answers_and_the_client_sees_nothing(
+    tmp_path: Path, fault: str, stream: bool
+) -> None:
+    with two_replicas(tmp_path, "--fault", fault) as (gateway, _, _), wire(gateway) as client:
+        for _ in range(4):
+            answer = client.send(post(chat(stream=stream))).answer()
+            assert (answer.status, answer.text) == (200, ALL_TEXT)
+            assert answer.headers["x-autoglm-replica"] == "r1"
+        gateway.wait_for_metric("autoglm_requests_total", 4, outcome="ok")
+        assert gateway.metric("autoglm_retries_total") >= 1
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+        assert gateway.metric("autoglm_replica_in_flight_cost_tokens") == 0
+
+
+@pytest.mark.parametrize("fault", ["reset:0", "fin:0", "end:0", "error:0"])
+def test_a_stream_that_broke_before_any_text_is_not_shown_twice(tmp_path: Path, fault: str) -> None:
+    with two_replicas(tmp_path, "--fault", fault) as (gateway, _, _):
+        for _ in range(2):
+            with wire(gateway) as client:
+                answer = client.send(post(chat(stream=True))).answer()
+            assert answer.body.count(b'"role":"assistant"') == 1
+
+
+def test_nothing_is_tried_again_after_the_first_byte(tmp_path: Path) -> None:
+    with two_replicas(tmp_path) as (gateway, one, two):
+        with wire(gateway) as client:
+            client.send(post(chat(stream=True, fault="reset:2"))).answer()
+        gateway.wait_for_metric("autoglm_requests_total", 1)
+        assert len(one.seen()) + len(two.seen()) == 1
+        assert gateway.metric("autoglm_requests_total", outcome="broken") == 1
+
+
+def test_a_replica_that_refuses_connections_is_passed_over(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "4") as sound,
+        running_gateway(tmp_path, [dead_address(), dead_address(), sound.url]) as gateway,
+    ):
+        assert [gateway.chat()[0] for _ in range(6)] == [200] * 6
+
+
+def test_with_every_replica_lost_the_client_is_told_to_come_back(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, [dead_address(), dead_address()]) as gateway:
+        status, headers, body = gateway.chat()
+        assert (status, headers["retry-after"]) == (502, "1")
+        assert json.loads(body)["error"]["code"] == "replica_lost"
+        assert gateway.metric("autoglm_requests_total", outcome="lost") == 1
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+
+
+def test_the_last_replicas_own_error_is_told_when_none_did_better(tmp_path: Path) -> None:
+    with (
+        running_engine("--fault", "status:503:7") as engine,
+        running_gateway(tmp_path, [engine.url]) as gateway,
+    ):
+        status, headers, body = gateway.chat()
+        assert (status, headers["retry-after"]) == (503, "7")
+        assert json.loads(body)["error"]["message"] == "faulty engine says 503"
+        assert gateway.metric("autoglm_requests_total", outcome="engine_error") == 1
+
+
+def test_a_kept_connection_that_went_stale_is_replaced_without_a_word(tmp_path: Path) -> None:
+    with running_engine("--chunks", "4") as engine, running_gateway(tmp_path, [engine.url]) as gateway:
+        for _ in range(10):
+            assert gateway.chat(fault="close")[0] == 200
+        assert gateway.metric("autoglm_retries_total") == 0
+
+
+def test_a_replica_killed_under_load_costs_no_request(tmp_path: Path) -> None:
+    with two_replicas(tmp_path) as (gateway, one, _), wire(gateway) as client:
+        for turn in range(100):
+            if turn == 30:
+                one.process.send_signal(signal.SIGKILL)
+            assert client.send(post(chat(stream=bool(turn % 2)))).answer().text == ALL_TEXT
+
+
+def test_every_request_of_a_mixed_run_has_one_outcome_and_the_load_returns_to_zero(tmp_path: Path) -> None:
+    faults = [None, "status:429", "status:500", "reset", "reset:2", "fin:2"]
+    bodies: list[object] = [chat(stream=stream, fault=fault) for stream in (False, True) for fault in faults]
+    bodies += [chat(stream=True, fault=fault) for fault in ("error:2", "end:2", "done:2", "garbage:1")]
+    bodies += [b"{", {}, chat(model="nobody"), chat(stream="x")]
+    with two_replicas(tmp_path) as (gateway, _, _):
+        for body in bodies * 2:
+            with wire(gateway) as client:
+                client.send(post(body)).answer()
+        for _ in range(3):
+            with wire(gateway) as client:
+                client.send(post(chat(stream=True, fault="hang:1"))).answer(head_only=True)
+        sent = len(bodies) * 2 + 3
+        gateway.wait_for_metric("autoglm_requests_total", sent)
+        assert gateway.metric("autoglm_requests_total") == sent
+        assert gateway.metric("autoglm_requests_total", outcome="cancelled") == 3
+        assert gateway.metric("autoglm_requests_total", outcome="refused") == 8
+        assert gateway.metric("autoglm_requests_total", outcome="internal") == 0
+        assert gateway.metric("autoglm_request_duration_seconds_count") == sent
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+        assert gateway.metric("autoglm_replica_in_flight_cost_tokens") == 0
