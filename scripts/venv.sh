@@ -18,18 +18,28 @@ find_python() {
         "Next: apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04), or set PYTHON=/path/to/python3."
 }
 
+# need PACKAGE WHY: a Debian package without which it cannot go on; installed where we may.
+need() {
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Installing $1 with apt-get: $2"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1"; } >/dev/null 2>&1 ||
+            die "apt-get could not install $1." "Next: install it by hand, then run this again."
+    else
+        die "$1 is missing: $2" "Next: sudo apt-get install $1, then run this again."
+    fi
+}
+
 # Debian keeps the part of venv that installs pip in a package of its own.
 ensure_ensurepip() {
     "$1" -c 'import ensurepip, venv' 2>/dev/null && return
-    package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "Installing $package with apt-get: this Python cannot make virtual environments without it."
-        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"; } >/dev/null ||
-            die "apt-get could not install $package."
-    else
-        die "This Python cannot make virtual environments: $package is missing." \
-            "Next: sudo apt-get install $package, then run this again."
-    fi
+    need "$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" \
+        "this Python cannot make virtual environments without it."
+}
+
+# The embedded engine's wheel leaves out OpenMP's library, which a machine without a compiler may not have.
+ensure_libgomp() {
+    "$1" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null ||
+        need libgomp1 "the embedded engine cannot load without it."
 }
 
 # ensure_venv ROOT FOLDER EXTRAS [CONSTRAINTS]: FOLDER has the project at ROOT installed with EXTRAS, editable.
@@ -53,5 +63,6 @@ ensure_venv() {
         ${constraints:+--constraint "$constraints"} --editable "$root${extras:+[$extras]}" ||
         die "pip could not install it; its own words are above." \
             "Next: check the network, or set PIP_INDEX_URL to a mirror that you can reach, and run this again."
+    [ "$extras" = vllm ] || ensure_libgomp "$folder/bin/python" # vLLM brings its own
     printf '%s' "$wanted" >"$folder/.installed"
 }

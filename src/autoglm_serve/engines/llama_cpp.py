@@ -103,13 +103,13 @@ _BY_STATUS: dict[int, Diagnosis] = {
     2: Diagnosis(
         cause=ExitCause.BAD_FLAG,
         summary="It does not know one of its flags.",
-        remedy="Check --engine-args.",
+        remedy="Check the flags after the bare --.",
         retryable=False,
     ),
     HostExit.ENGINE_MISSING: Diagnosis(
         cause=ExitCause.ENGINE_MISSING,
         summary="The llama.cpp engine (package xllamacpp) is not installed or does not load.",
-        remedy="pip install --upgrade xllamacpp",
+        remedy="pip install xllamacpp; where the log misses libgomp.so.1: apt-get install libgomp1.",
         retryable=False,
     ),
     HostExit.MODEL_NOT_FOUND: Diagnosis(
