@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     require_model(settings)
     require_port(settings.port)
     server = load(settings, settings.port)
-    log(f"ready on http://{HOST}:{settings.port}")
     stop = StopSignal()
+    log(f"ready on http://{HOST}:{settings.port}")
     stop.wait()
     drain(server, settings.grace_s, stop)
     # llama.cpp's threads have nothing left to say; waiting for each of them could only hang.
