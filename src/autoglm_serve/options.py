@@ -107,7 +107,12 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 Text = Annotated[str, MinLen(1)]
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 AutoWhole = Annotated[int | None, Ge(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
-AutoNumber = Annotated[float | None, BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
+AutoShare = Annotated[
+    float | None, Ge(0.05), Le(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
+]
+AutoSeconds = Annotated[
+    float | None, Ge(0.0001), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
+]
 Seconds = Annotated[float, Ge(0), BeforeValidator(_no_switch)]
 SomeSeconds = Annotated[float, Ge(0.1), BeforeValidator(_no_switch)]
 Names = Annotated[
@@ -250,13 +255,11 @@ class Options:
         Doc(Section.PLAN, "Phone agents that work at the same time, for the plan's figures.", "N"),
     ] = 32
     target_ttft: Annotated[
-        AutoNumber,
-        Ge(0.01),
+        AutoSeconds,
         Doc(Section.PLAN, "Time to the first token that the plan must reach.", "SECONDS", unset="none"),
     ] = None
     target_tpot: Annotated[
-        AutoNumber,
-        Ge(0.0001),
+        AutoSeconds,
         Doc(Section.PLAN, "Time per output token that the plan must reach.", "SECONDS", unset="none"),
     ] = None
     tp: Annotated[
@@ -297,9 +300,7 @@ class Options:
         ),
     ] = None
     gpu_memory_utilization: Annotated[
-        AutoNumber,
-        Ge(0.05),
-        Le(1),
+        AutoShare,
         Doc(
             Section.PLAN,
             "Share of each GPU's memory that the engine may take.",

@@ -205,8 +205,17 @@ def _p2p(nvml: Any, handles: Sequence[Any], pair: tuple[int, int], capability: i
     return False
 
 
+def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
+    """(total, used) as CUDA programs see them: without what the driver keeps for itself."""
+    with suppress(nvml.NVMLError, AttributeError):
+        split = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+        return int(split.total - split.reserved), int(split.used)
+    whole = nvml.nvmlDeviceGetMemoryInfo(handle)  # older drivers count the reserve as used
+    return int(whole.total), int(whole.used)
+
+
 def _reading(nvml: Any, handle: Any) -> GpuReading:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    total, used = _memory(nvml, handle)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
 
     def ask(function: str) -> Any:
@@ -220,8 +229,8 @@ def _reading(nvml: Any, handle: Any) -> GpuReading:
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
         name=str(nvml.nvmlDeviceGetName(handle)),
         capability=(int(major), int(minor)),
-        total_bytes=int(memory.total),
-        used_bytes=int(memory.used),
+        total_bytes=total,
+        used_bytes=used,
         mig=bool(mig and mig[0]),
         pcie_generation=ask("nvmlDeviceGetCurrPcieLinkGeneration"),
         pcie_width=ask("nvmlDeviceGetCurrPcieLinkWidth"),
