@@ -1,6 +1,7 @@
 """Sources: precedence, provenance, and errors that name the value and where it came from."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.core.errors import ConfigError, ExitCode
-from autoglm_serve.options import Options, declared
+from autoglm_serve.options import Option, Options, declared
 from autoglm_serve.sources import CLIENT_VARIABLES, Source, load
 
 
@@ -226,6 +227,14 @@ def test_no_variable_is_both_ours_and_a_clients() -> None:
     assert not CLIENT_VARIABLES & {option.variable for option in declared()}
 
 
+@given(option=st.sampled_from(declared()), value=st.text(min_size=1).filter(lambda text: "\0" not in text))
+def test_whatever_is_written_is_a_value_or_a_mistake_of_the_person(
+    option: Option, value: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with suppress(ConfigError):
+        load({}, {"HOME": "/nowhere", option.variable: value}, tmp_path_factory.getbasetemp())
+
+
 # --- values ---------------------------------------------------------------------------------------------
 
 
@@ -249,8 +258,12 @@ def test_engine_flags_are_words_in_a_variable_and_a_list_in_the_file(tmp_path: P
     assert by_variable.engine_args == by_file.engine_args == words
 
 
-def test_auto_is_the_same_as_not_set(tmp_path: Path) -> None:
-    assert load_in(tmp_path, flags={"replicas": "auto"}, file="replicas = 3")[0].replicas is None
+AUTO = [option.name for option in declared() if option.expects.endswith("or auto")]
+
+
+@pytest.mark.parametrize("name", AUTO)
+def test_auto_is_the_same_as_not_set(tmp_path: Path, name: str) -> None:
+    assert getattr(load_in(tmp_path, flags={name: "auto"}, file=f"{name} = 1")[0], name) is None
 
 
 def test_choices_are_taken_in_any_case(tmp_path: Path) -> None:
