@@ -39,6 +39,12 @@ def test_links_of_each_pair() -> None:
     assert found.driver == "580.159.04"
 
 
+def test_where_the_driver_says_nothing_the_usual_link_holds() -> None:
+    found = hardware(replace(HOST, nvlink=(), peers=(), unsaid=((0, 1),)))
+    assert found.link(0, 1) is Link.NVLINK
+    assert found.link(0, 2) is Link.HOST
+
+
 @pytest.mark.parametrize(
     ("visible", "uuids"),
     [

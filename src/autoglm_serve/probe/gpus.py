@@ -58,6 +58,8 @@ class Snapshot:
     """Pairs, by NVML index, that an NVLink joins."""
     peers: tuple[tuple[int, int], ...] = ()
     """Pairs that may read each other's memory over PCIe or NVLink."""
+    unsaid: tuple[tuple[int, int], ...] = ()
+    """Pairs that the driver says nothing about, as in some virtual machines: the table's usual link holds."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -134,10 +136,14 @@ def _gpu(position: int, reading: GpuReading) -> Gpu:
 def _links(order: Sequence[int], snapshot: Snapshot) -> Iterator[tuple[int, int, Link]]:
     nvlink = {frozenset(pair) for pair in snapshot.nvlink}
     peers = {frozenset(pair) for pair in snapshot.peers}
+    unsaid = {frozenset(pair) for pair in snapshot.unsaid}
     for a, first in enumerate(order):
         for b in range(a + 1, len(order)):
             pair = frozenset((first, order[b]))
-            yield a, b, Link.NVLINK if pair in nvlink else Link.P2P if pair in peers else Link.HOST
+            if pair in unsaid:
+                yield a, b, _gpu(a, snapshot.gpus[first]).spec.link
+            else:
+                yield a, b, Link.NVLINK if pair in nvlink else Link.P2P if pair in peers else Link.HOST
 
 
 def _notes(gpus: Iterable[Gpu], readings: Iterable[GpuReading]) -> Iterator[str]:
@@ -188,21 +194,25 @@ def _read(nvml: Any) -> Snapshot:
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
     pairs = [(a, b) for a in range(len(handles)) for b in range(a + 1, len(handles))]
     cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
+    nvlink = {pair: _p2p(nvml, handles, pair, nvml.NVML_P2P_CAPS_INDEX_NVLINK) for pair in pairs}
+    peers = {pair: _p2p(nvml, handles, pair, nvml.NVML_P2P_CAPS_INDEX_READ) for pair in pairs}
     return Snapshot(
         driver=Driver.OK if handles else Driver.NO_DEVICE,
         driver_version=str(nvml.nvmlSystemGetDriverVersion()),
         cuda_version=f"{cuda // 1000}.{cuda % 1000 // 10}",
         gpus=tuple(_reading(nvml, handle) for handle in handles),
-        nvlink=tuple(p for p in pairs if _p2p(nvml, handles, p, nvml.NVML_P2P_CAPS_INDEX_NVLINK)),
-        peers=tuple(p for p in pairs if _p2p(nvml, handles, p, nvml.NVML_P2P_CAPS_INDEX_READ)),
+        nvlink=tuple(pair for pair in pairs if nvlink[pair]),
+        peers=tuple(pair for pair in pairs if peers[pair]),
+        unsaid=tuple(pair for pair in pairs if nvlink[pair] is None and peers[pair] is None),
     )
 
 
-def _p2p(nvml: Any, handles: Sequence[Any], pair: tuple[int, int], capability: int) -> bool:
+def _p2p(nvml: Any, handles: Sequence[Any], pair: tuple[int, int], capability: int) -> bool | None:
+    """Whether the pair has a capability; None where the driver does not say."""
     with suppress(nvml.NVMLError):
         status = nvml.nvmlDeviceGetP2PStatus(handles[pair[0]], handles[pair[1]], capability)
-        return bool(status == nvml.NVML_P2P_STATUS_OK)
-    return False
+        return None if status == nvml.NVML_P2P_STATUS_UNKNOWN else bool(status == nvml.NVML_P2P_STATUS_OK)
+    return None
 
 
 def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
