@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -85,13 +86,16 @@ def test_the_plan_that_a_readme_shows_is_what_the_planner_says(
     assert [line for line in shown.splitlines() if line not in said] == []
 
 
-def test_the_map_names_every_package_and_no_other() -> None:
+def test_the_map_names_every_package_with_its_layer() -> None:
     table = read("docs/architecture.md").partition("## Packages")[2].partition("\n## ")[0]
-    named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    mapped = {name: int(layer) for layer, name in re.findall(r"^\| (\d) \| `(\w+)` \|", table, re.MULTILINE)}
+    contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
+    layers = enumerate(contract["layers"], 1)
+    assert mapped == {name: number for number, layer in layers for name in re.findall(r"\w+", layer)}
     package = ROOT / "src/autoglm_serve"
     there = {path.parent.name for path in package.glob("*/__init__.py")}
     there |= {path.stem for path in package.glob("[a-z]*.py")}
-    assert named == there
+    assert set(mapped) == there
 
 
 def test_the_api_page_names_every_path_outcome_and_metric() -> None:
