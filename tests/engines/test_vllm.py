@@ -118,6 +118,8 @@ def test_a_person_s_own_flags_come_last() -> None:
     [
         ("0.19.0", True, False),
         ("0.22.0", True, True),
+        ("0.24.0", True, True),
+        ("0.25.1", False, False),
         ("0.26.0", False, False),
         ("0.28.1", True, False),
         ("0.29.0", True, True),

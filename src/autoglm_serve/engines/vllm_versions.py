@@ -30,8 +30,8 @@ _SORTS, _SAMPLES = 38.4, 2.0
 RELEASES = (
     Release(since=(0, 19), profiles_encoder=True, budgets_graphs=False, sampler_bytes_per_logit=_SORTS),
     Release(since=(0, 20), profiles_encoder=True, budgets_graphs=True, sampler_bytes_per_logit=_SORTS),
-    # 0.26: the second model runner becomes the default for dense models; it profiles neither of the two
-    Release(since=(0, 26), profiles_encoder=False, budgets_graphs=False, sampler_bytes_per_logit=_SAMPLES),
+    # 0.25: the second model runner becomes the default for dense models; it profiles neither of the two
+    Release(since=(0, 25), profiles_encoder=False, budgets_graphs=False, sampler_bytes_per_logit=_SAMPLES),
     Release(since=(0, 27), profiles_encoder=True, budgets_graphs=False, sampler_bytes_per_logit=_SAMPLES),
     Release(since=(0, 29), profiles_encoder=True, budgets_graphs=True, sampler_bytes_per_logit=_SAMPLES),
 )
