@@ -184,8 +184,9 @@ def in_flight(server: Any) -> int:
 
 
 def leave(status: HostExit, why: str) -> NoReturn:
+    """An ordinary exit: llama.cpp writes its log in a thread, and only then has written all of it."""
     log(why)
-    os._exit(status)
+    sys.exit(status)
 
 
 def log(line: str) -> None:
