@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 
 from autoglm_serve import planning
-from autoglm_serve.core.model import Capability, ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Deployment, Member
-from autoglm_serve.demo import demo_model
+from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
+from autoglm_serve.core.plan import Deployment, Member, Plan
+from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.engines import external, llama_cpp
+from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from autoglm_serve.options import Options
 from autoglm_serve.plan.embedded import plan_embedded
 from autoglm_serve.probe import engines, gpus
@@ -24,6 +25,9 @@ from autoglm_serve.probe.hub import Download
 from autoglm_serve.probe.model_files import find_model
 
 DEMO = "the bundled demo model"
+DEMO_SPEECH = "the bundled speech model"
+_SPEECH_THREADS = 4
+_SPEECH_SLOTS = 2
 OnDownload = Callable[[Download], None]
 
 
@@ -36,7 +40,7 @@ async def decide(options: Options, on_download: OnDownload) -> Deployment:
             member = await asyncio.to_thread(_embedded, options, on_download)
         case engine:
             member = await asyncio.to_thread(_on_gpus, replace(options, engine=engine), on_download)
-    return Deployment(members=(member,))
+    return Deployment(members=(member, *_speech(options, member)))
 
 
 def choose_engine(options: Options) -> str:
@@ -84,6 +88,34 @@ def _embedded(options: Options, on_download: OnDownload) -> Member:
         capabilities=frozenset({Capability.CHAT} | ({Capability.VISION} if vision else set())),
         vision=llama_cpp.vision_geometry(vision.patch_px, vision.merge, image_max_tokens) if vision else None,
     )
+
+
+def _speech(options: Options, chat: Member) -> tuple[Member, ...]:
+    """The bundled speech model beside the bundled chat model; it costs nothing until somebody speaks."""
+    if not options.speech or options.model is not None or chat.plan.engine != llama_cpp.LlamaCpp.name:
+        return ()
+    speech = demo_speech()
+    assert speech.min_audio_s is not None
+    assert speech.max_audio_s is not None
+    plan = Plan(
+        engine=LlamaCppSpeech.name,
+        replicas=1,
+        threads=min(options.threads or _SPEECH_THREADS, len(os.sched_getaffinity(0))),
+        max_model_len=speech.context_tokens,
+        max_num_seqs=_SPEECH_SLOTS,
+    )
+    member = Member(
+        names=(speech.name,),
+        files=ModelFiles(
+            reference=DEMO_SPEECH, format=ModelFormat.GGUF, path=speech.gguf, mmproj=speech.mmproj
+        ),
+        plan=plan,
+        capabilities=frozenset({Capability.TRANSCRIPTION}),
+        audio=AudioSpan(shortest_s=speech.min_audio_s, longest_s=speech.max_audio_s),
+        on_demand=True,
+        idle_stop_s=options.speech_idle_s,
+    )
+    return (member,)
 
 
 def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:

@@ -30,6 +30,7 @@ from autoglm_serve.options import Options
 from autoglm_serve.probe.hub import Download
 from autoglm_serve.watch.clock import RealClock
 from autoglm_serve.watch.fleet_line import FleetLine
+from autoglm_serve.watch.idle import IdleWatch
 from autoglm_serve.watch.supervisor import Supervisor
 from autoglm_serve.watch.view import fleet_view
 from autoglm_serve.watch.workers import GatewayWorkers
@@ -99,6 +100,13 @@ class Service:
             launcher=launcher,
             on_change=self._changed,
         )
+        self._idle = IdleWatch(
+            deployment.members,
+            statuses=self._supervisor.statuses,
+            load=lambda slot: (self._load.requests(slot), self._load.taken(slot)),
+            rest=self._supervisor.rest,
+            clock=RealClock(),
+        )
         self._workers = GatewayWorkers(listeners, self._worker_command, launcher=launcher, clock=RealClock())
 
     async def run(self) -> ExitCode:
@@ -111,6 +119,7 @@ class Service:
                 group.create_task(self._line.run()),
                 group.create_task(admin.serve(self._state_dir / "admin.sock", self.status)),
                 group.create_task(self._announce()),
+                group.create_task(self._idle.run()),
             ]
             gateway = group.create_task(self._workers.run())
             replicas = group.create_task(self._supervisor.run())

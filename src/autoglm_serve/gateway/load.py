@@ -10,7 +10,7 @@ from pathlib import Path
 
 MAX_WORKERS = 64
 MAX_SLOTS = 256
-_ROW = 2 * MAX_SLOTS  # requests, then cost
+_ROW = 3 * MAX_SLOTS  # requests, then cost, then requests so far
 _SIZE_BYTES = MAX_WORKERS * _ROW * 8
 
 
@@ -39,6 +39,7 @@ class LoadTable:
         """Count one request of `cost` tokens against replica `slot` until the burden is put down."""
         self._cells[self._start + slot] += 1
         self._cells[self._start + MAX_SLOTS + slot] += cost
+        self._cells[self._start + 2 * MAX_SLOTS + slot] += 1
         return Burden(self, slot, cost)
 
     def give(self, slot: int, cost: int) -> None:
@@ -50,6 +51,10 @@ class LoadTable:
 
     def cost_tokens(self, slot: int, workers: int = MAX_WORKERS) -> int:
         return sum(self._cells[row * _ROW + MAX_SLOTS + slot] for row in range(workers))
+
+    def taken(self, slot: int, workers: int = MAX_WORKERS) -> int:
+        """Requests that replica `slot` was ever given, by the workers that live now."""
+        return sum(self._cells[row * _ROW + 2 * MAX_SLOTS + slot] for row in range(workers))
 
     def close(self) -> None:
         self._cells.release()
