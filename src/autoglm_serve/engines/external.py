@@ -11,7 +11,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.probe.upstream import RemoteModel, models_at
 
 ASK_TIMEOUT_S = 10.0
-CAPABILITIES = frozenset({Capability.CHAT, Capability.VISION, Capability.EMBEDDING})
+CAPABILITIES = frozenset({Capability.CHAT, Capability.VISION, Capability.HEARING, Capability.EMBEDDING})
 """What a request is let through for: the engine behind it knows best, and says no by itself."""
 
 

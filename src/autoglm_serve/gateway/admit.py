@@ -30,6 +30,8 @@ class Call:
     stream: bool = False
     split_reasoning: bool = False
     """Move <think>…</think> to reasoning_content."""
+    audio: int = 0
+    """Parts with audio that the model cannot hear by itself."""
     named_model: str | None = None
     """The name that the client used, where it used one."""
 
@@ -57,6 +59,7 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
         ),
         stream=body.get("stream") is True,
         split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
+        audio=media.audio if _needs_ears(endpoint, model) else 0,
         named_model=body.get("model"),
     )
 
@@ -90,6 +93,10 @@ def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelV
         f"No model served here can do {endpoint.needs}. Served: {', '.join(fleet.served_names) or 'none'}.",
         type=RefusalType.NOT_FOUND,
     )
+
+
+def _needs_ears(endpoint: Endpoint, model: ModelView) -> bool:
+    return endpoint.path == "/v1/chat/completions" and Capability.HEARING not in model.capabilities
 
 
 def _for_engine(raw: bytes, body: Json) -> bytes:

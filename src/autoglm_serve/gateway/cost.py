@@ -21,7 +21,11 @@ def request_cost(
     max_answer_tokens: int | None,
 ) -> int:
     """Tokens to prefill (text, and pictures given as width x height in pixels) plus those likely decoded."""
-    cost = text_bytes // _BYTES_PER_TOKEN + 1
+    cost = text_cost(text_bytes) + 1
     for width_px, height_px in pictures:
         cost += geometry.tokens(width_px, height_px) if geometry else _TOKENS_PER_PICTURE
     return cost + min(max_answer_tokens or _USUAL_ANSWER_TOKENS, _USUAL_ANSWER_TOKENS)
+
+
+def text_cost(text_bytes: int) -> int:
+    return text_bytes // _BYTES_PER_TOKEN

@@ -10,10 +10,11 @@ from autoglm_serve.gateway.account import Account, Outcome
 from autoglm_serve.gateway.admit import Call, admit
 from autoglm_serve.gateway.endpoints import ENDPOINTS
 from autoglm_serve.gateway.envelope import error_event, internal_error
+from autoglm_serve.gateway.hear import hear
 from autoglm_serve.gateway.http import Headers, Request, request_head
 from autoglm_serve.gateway.journal import Journal
 from autoglm_serve.gateway.local import fleet_states
-from autoglm_serve.gateway.relay import Ending, Relay, Result
+from autoglm_serve.gateway.relay import Caller, Ending, Relay, Result
 from autoglm_serve.gateway.server import ClientConnection
 from autoglm_serve.gateway.splice import with_field
 from autoglm_serve.gateway.state import Worker
@@ -23,6 +24,8 @@ from autoglm_serve.route.least_cost import Choice, choose
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 3
+_COLD_START_S = 30.0
+"""A model on demand is waited for at least this long: its first request has to load it."""
 _MAY_BECOME_READY = frozenset({ReplicaState.STARTING, ReplicaState.WAITING, ReplicaState.STOPPING})
 
 
@@ -33,6 +36,8 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
         async with asyncio.timeout(worker.settings.request_timeout_s or None):
             call = admit(request, ENDPOINTS[request.path], worker.fleet.view, worker.settings.media)
             account.model = call.model.name
+            if call.audio:
+                call = await hear(call, worker, serve)
             await serve(call, request, client, worker, account)
     except Refusal as refusal:
         account.outcome = Outcome.REFUSED if refusal.status < 500 else Outcome.NO_REPLICA
@@ -51,9 +56,7 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
         account.close(worker.loop.time())
 
 
-async def serve(
-    call: Call, request: Request, client: ClientConnection, worker: Worker, account: Account
-) -> None:
+async def serve(call: Call, request: Request, client: Caller, worker: Worker, account: Account) -> None:
     """Try replicas until one has answered, or nothing more can be tried."""
     tried: set[str] = set()
     journal = Journal()
@@ -76,7 +79,8 @@ async def serve(
 
 async def route(model: ModelView, worker: Worker, tried: set[str]) -> Choice:
     """The replica to ask next. With none ready, wait for one as long as one may become so."""
-    deadline_s = worker.loop.time() + worker.settings.wait_ready_s
+    wait_s = worker.settings.wait_ready_s
+    deadline_s = worker.loop.time() + (max(wait_s, _COLD_START_S) if model.on_demand else wait_s)
     woken = False
     while True:
         view = worker.fleet.view
@@ -89,7 +93,8 @@ async def route(model: ModelView, worker: Worker, tried: set[str]) -> Choice:
         if model.on_demand and not woken:
             worker.wake(model.name)
             woken = True
-        hopeful = woken or any(replica.state in _MAY_BECOME_READY for replica in replicas)
+        may_become_ready = _MAY_BECOME_READY | ({ReplicaState.STOPPED} if woken else set())
+        hopeful = any(replica.state in may_become_ready for replica in replicas)
         left_s = deadline_s - worker.loop.time()
         if not hopeful or left_s <= 0:
             raise _not_ready(model, fleet_states(view), hopeful)
@@ -104,7 +109,7 @@ async def attempt(
     call: Call,
     request: Request,
     replica: ReplicaView,
-    client: ClientConnection,
+    client: Caller,
     worker: Worker,
     journal: Journal,
     account: Account,
@@ -142,7 +147,7 @@ async def _exchange(
     connection: Connection,
     relay: Relay,
     ending: "asyncio.Future[Ending]",
-    client: ClientConnection,
+    client: Caller,
 ) -> Ending:
     if not connection.open:  # it was closed as soon as it was made
         return Ending(result=Result.UNSENT, reason="connection closed before the request was sent")
@@ -172,7 +177,7 @@ _AUTHORIZED: dict[str, tuple[bytes, ...]] = {"external": (b"authorization",)}
 """Engines that get the client's key: only a service that we did not start may have keys of its own."""
 
 
-def _conclude(ending: Ending, call: Call, client: ClientConnection, journal: Journal) -> Outcome:
+def _conclude(ending: Ending, call: Call, client: Caller, journal: Journal) -> Outcome:
     """Tell the client what it has not been told yet, and name the outcome."""
     match ending.result:
         case Result.DONE:
@@ -193,7 +198,7 @@ def _conclude(ending: Ending, call: Call, client: ClientConnection, journal: Jou
             return Outcome.LOST
 
 
-def _give_up(client: ClientConnection, refusal: Refusal) -> None:
+def _give_up(client: Caller, refusal: Refusal) -> None:
     """The last word to a client: an envelope, or the end of what it was being sent."""
     if client.answering:
         client.write(error_event(refusal.message, refusal.code))

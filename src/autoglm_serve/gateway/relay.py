@@ -6,10 +6,12 @@ can still be replaced; what grows beyond `_COLLECT_BYTES` passes as it comes.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import reasoning
 from autoglm_serve.gateway.envelope import JSON_TYPE, in_our_dialect
 from autoglm_serve.gateway.http import Headers
@@ -33,6 +35,22 @@ class Client(Protocol):
     def write(self, data: bytes) -> None: ...
 
     def finish(self) -> None: ...
+
+
+class Caller(Client, Protocol):
+    """A client from its request's first byte to its answer's last."""
+
+    on_pause: Callable[[], None] | None
+    on_resume: Callable[[], None] | None
+
+    @property
+    def answering(self) -> bool:
+        """It has part of an answer."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 class Result(Enum):

@@ -69,10 +69,11 @@ def read_media(body: Json, policy: MediaPolicy) -> Media:
     """Every picture and audio part of the request, measured; a refusal for those that cannot be taken."""
     pictures: list[tuple[int, int]] = []
     size = remote = audio = 0
-    for where, part in _parts(body):
+    for where, part in parts(body):
         kind = part.get("type")
-        if kind in ("input_audio", "audio_url"):
+        if kind in AUDIO_TYPES:
             audio += 1
+            size += _bytes_of_audio(part)
         if kind not in _MEDIA_TYPES:
             continue
         for name, url in _references(where, part):
@@ -119,6 +120,7 @@ def _check_content(content: object, where: str) -> None:
             refuse("wrong_type", f"'{name}.text' must be a string.", f"{name}.text")
 
 
+AUDIO_TYPES = frozenset({"input_audio", "audio_url"})
 _PICTURE_TYPES = frozenset({"image_url", "input_image", "image"})
 _MEDIA_TYPES = _PICTURE_TYPES | frozenset(
     {"video_url", "input_video", "video", "audio_url", "input_file"}
@@ -126,7 +128,7 @@ _MEDIA_TYPES = _PICTURE_TYPES | frozenset(
 )
 
 
-def _parts(body: Json) -> Iterator[tuple[str, Json]]:
+def parts(body: Json) -> Iterator[tuple[str, Json]]:
     """Each typed part below `messages` and `input`, with its path; tool results nest parts in parts."""
     for field in ("messages", "input"):
         items = body.get(field)
@@ -163,6 +165,13 @@ def _references(where: str, part: Json) -> Iterator[tuple[str, str]]:
             yield f"{where}.source.url", source["url"]
         elif isinstance(source.get("data"), str) and source.get("type") == "base64":
             yield f"{where}.source.data", f"data:{source.get('media_type', 'image/')};base64,{source['data']}"
+
+
+def _bytes_of_audio(part: Json) -> int:
+    """Of `input_audio`; what an address holds is counted with the addresses."""
+    sound = part.get("input_audio")
+    data = sound.get("data") if isinstance(sound, dict) else None
+    return len(data) if isinstance(data, str) else 0
 
 
 def _measured(where: str, url: str) -> tuple[int, int]:
