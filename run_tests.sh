@@ -30,7 +30,7 @@ check() {
     fi
 }
 
-check "lint" "$bin/ruff" check --quiet .
+check "lint" "$bin/ruff" check --quiet --output-format concise .
 check "format" "$bin/ruff" format --quiet --check .
 check "types" "$bin/mypy"
 check "layers" "$bin/lint-imports"

@@ -42,14 +42,18 @@ ensure_libgomp() {
         need libgomp1 "the embedded engine cannot load without it."
 }
 
+# What an install was made of: where, which extras, and what pyproject.toml and the tested versions said.
+stamp() {
+    printf '%s [%s] ' "$1" "$2" && cat "$1/pyproject.toml" "$1/constraints.txt" | cksum
+}
+
 # ensure_venv ROOT FOLDER EXTRAS [CONSTRAINTS]: FOLDER has the project at ROOT installed with EXTRAS, editable.
 ensure_venv() {
     root=$1 folder=$2 extras=$3 constraints=${4:-}
-    wanted=$(printf '%s ' "$root" "$extras" && cat "$root/pyproject.toml" ${constraints:+"$constraints"} | cksum)
-    if [ -f "$folder/.installed" ] && [ "$(cat "$folder/.installed")" = "$wanted" ] &&
-        "$folder/bin/python" -c '' 2>/dev/null; then
-        return
-    fi
+    have=$(cat "$folder/.installed" 2>/dev/null || true)
+    for enough in "$extras" ${extras:-vllm}; do # with vLLM there is nothing missing for those who need less
+        [ "$have" = "$(stamp "$root" "$enough")" ] && "$folder/bin/python" -c '' 2>/dev/null && return
+    done
     if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || exit 1
         ensure_ensurepip "$python"
@@ -59,10 +63,11 @@ ensure_venv() {
     fi
     say "Installing autoglm-serve${extras:+ with $extras}; this is done once"
     rm -f "$folder/.installed"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+    [ "$extras" = vllm ] && quiet= || quiet=--quiet # several GB: there the progress is worth seeing
+    "$folder/bin/python" -m pip install $quiet --disable-pip-version-check \
         ${constraints:+--constraint "$constraints"} --editable "$root${extras:+[$extras]}" ||
         die "pip could not install it; its own words are above." \
             "Next: check the network, or set PIP_INDEX_URL to a mirror that you can reach, and run this again."
     [ "$extras" = vllm ] || ensure_libgomp "$folder/bin/python" # vLLM brings its own
-    printf '%s' "$wanted" >"$folder/.installed"
+    stamp "$root" "$extras" >"$folder/.installed"
 }
