@@ -102,6 +102,14 @@ def test_the_last_replicas_own_error_is_told_when_none_did_better(tmp_path: Path
         assert gateway.metric("autoglm_requests_total", outcome="engine_error") == 1
 
 
+def test_connections_to_a_replica_are_kept(tmp_path: Path) -> None:
+    with running_engine("--chunks", "4") as engine, running_gateway(tmp_path, [engine.url]) as gateway:
+        for turn in range(10):
+            assert gateway.chat(stream=bool(turn % 2))[0] == 200
+        asked = engine.ask("GET", "/_seen")
+        assert (len(asked["requests"]), asked["accepted"]) == (10, 2)  # the second is this question's own
+
+
 def test_a_kept_connection_that_went_stale_is_replaced_without_a_word(tmp_path: Path) -> None:
     with running_engine("--chunks", "4") as engine, running_gateway(tmp_path, [engine.url]) as gateway:
         for _ in range(10):

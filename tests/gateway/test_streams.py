@@ -3,12 +3,14 @@
 import json
 import socket
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.fakes.engine_process import EngineProcess, running_engine
-from tests.gateway.gateway_process import GatewayProcess, running_gateway
+from tests.gateway.gateway_process import MODEL, GatewayProcess, fleet_of, running_gateway
 from tests.gateway.wire import Wire, chat, post, wire
 
 pytestmark = pytest.mark.process
@@ -131,18 +133,21 @@ def test_a_client_that_leaves_before_the_first_byte_counts_as_cancelled(
 
 
 def test_a_slow_client_pauses_the_engine_and_the_gateway_keeps_nothing(
-    gateway: GatewayProcess, engine: EngineProcess
+    tmp_path: Path, engine: EngineProcess
 ) -> None:
+    """Every event repeats the model's name: a long one makes 45 MB of stream, more than sockets hold."""
     engine.control(clear=True)
-    worker = psutil.Process(gateway.process.pid)
-    before = worker.memory_info().rss
-    with wire(gateway) as client:
+    name = "m" * 2000
+    fleet = fleet_of([engine.url], models=(replace(MODEL, names=(name,)),))
+    with running_gateway(tmp_path, fleet=fleet) as gateway, wire(gateway) as client:
+        worker = psutil.Process(gateway.process.pid)
+        before = worker.memory_info().rss
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stream(client, chunks=60_000).line()
+        stream(client, model=name, chunks=20_000).line()
         first = engine.seen(begun=1, ended=1, timeout_s=1.0)[0]["pieces_sent"]
-        assert engine.seen(begun=1, ended=1, timeout_s=0.2)[0]["pieces_sent"] == first < 60_000
+        assert engine.seen(begun=1, ended=1, timeout_s=0.2)[0]["pieces_sent"] == first < 20_000
         assert worker.memory_info().rss - before < 16 * 2**20
-    engine.seen(ended=1)
+    assert engine.seen(ended=1)[0]["outcome"] == "client_gone"
 
 
 def test_a_slow_client_gets_everything_in_the_end_and_the_connection_serves_on(

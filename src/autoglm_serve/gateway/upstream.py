@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._in_body = False
         self._parts: list[bytes] = []
         self._complete = False
+        self._keep_alive = False
         self._paused = False
         self.used = 0
         """Requests it has carried."""
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._in_body = False
         self._complete = False
+        self._keep_alive = False
         self.replied = False
         self.used += 1
         assert self._transport is not None
@@ -157,6 +159,7 @@ class Connection(asyncio.Protocol):
             self._headers = []
         else:
             self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # it knows only now
 
     def _until_close(self) -> bool:
         """A reply without a length ends when the connection does."""
@@ -164,10 +167,9 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         reply, self._reply = self._reply, None
-        keep = self._parser is not None and self._parser.should_keep_alive() and self.open
         self._parser = None
         self.resume()  # the next client has done nothing to be kept waiting
-        if keep:
+        if self._keep_alive and self.open:
             self._on_idle(self)
         else:
             self.close()
