@@ -63,8 +63,9 @@ ensure_venv() {
     fi
     say "Installing autoglm-serve${extras:+ with $extras}; this is done once"
     rm -f "$folder/.installed"
-    [ "$extras" = vllm ] && quiet= || quiet=--quiet # several GB: there the progress is worth seeing
-    "$folder/bin/python" -m pip install $quiet --disable-pip-version-check \
+    quiet=yes
+    [ "$extras" = vllm ] && quiet= # several GB: there the progress is worth seeing
+    "$folder/bin/python" -m pip install ${quiet:+--quiet} --disable-pip-version-check \
         ${constraints:+--constraint "$constraints"} --editable "$root${extras:+[$extras]}" ||
         die "pip could not install it; its own words are above." \
             "Next: check the network, or set PIP_INDEX_URL to a mirror that you can reach, and run this again."
