@@ -1,6 +1,7 @@
 """The documents say what the code does: generated parts are fresh, named things exist, links lead on."""
 
 import argparse
+import ast
 import importlib
 import re
 import tomllib
@@ -113,3 +114,23 @@ def test_the_api_page_names_every_path_outcome_and_metric() -> None:
     }
     for word in (*ENDPOINTS, *Outcome, *names):
         assert re.search(rf"(?<![\w/]){re.escape(word)}(?![\w/])", page), word
+
+
+def refusal_codes() -> set[str]:
+    """Every code that the source refuses with: a word like `no_vision` as an argument of a refusal."""
+    codes = set()
+    for path in (ROOT / "src/autoglm_serve").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                said = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
+                if node.func.id in ("Refusal", "refuse", "_refusal"):
+                    codes |= {
+                        word for word in said if isinstance(word, str) and re.fullmatch("[a-z0-9_]+", word)
+                    }
+    return codes
+
+
+def test_the_api_page_explains_every_error_code() -> None:
+    explained = set(re.findall(r"`([a-z0-9_]+)`", read("docs/api.md").partition("## Errors")[2]))
+    never_sent = {"client_left"}  # nobody is there to read it
+    assert refusal_codes() - explained == never_sent

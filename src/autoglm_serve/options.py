@@ -362,7 +362,8 @@ class Options:
         Seconds,
         Doc(
             Section.GATEWAY,
-            "How long a request waits for a replica while none is ready. Beyond it: 503. 0 answers at once.",
+            "How long a request waits for a replica while none is ready. Beyond it: 503. 0 answers at once. "
+            "A model that is loaded on demand is waited for at least 30 s.",
             "SECONDS",
         ),
     ] = 5.0
@@ -382,8 +383,8 @@ class Options:
         bool,
         Doc(
             Section.SPEECH,
-            "Understand speech: /v1/audio/transcriptions, and audio in a chat. The speech model is "
-            "loaded by the first request that needs it.",
+            "Understand speech beside the bundled demo model: /v1/audio/transcriptions, and audio in a chat. "
+            "The speech model is loaded by the first request that needs it.",
         ),
     ] = True
     speech_idle_s: Annotated[
