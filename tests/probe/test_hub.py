@@ -1,0 +1,149 @@
+"""Downloads through the real huggingface_hub library, from a hub of the test's own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve.core.errors import ModelError
+from autoglm_serve.core.model import ModelFormat
+from autoglm_serve.probe.hub import Download, HuggingFace, ModelScope, fetch
+from autoglm_serve.probe.model_files import find_model
+from tests.probe.gguf_bytes import TOWER, header, model_bytes
+from tests.probe.hub_server import HubServer, hub_server
+
+BIG = model_bytes() + os.urandom(300_000)
+GGUF_REPOSITORY = {
+    "README.md": b"# x",
+    "m-Q4_K_M.gguf": BIG,
+    "m-Q8_0.gguf": model_bytes(),
+    "mmproj-m-F16.gguf": header(TOWER),
+}
+
+
+@pytest.fixture
+def server() -> Iterator[HubServer]:
+    with hub_server({"org/m": GGUF_REPOSITORY}) as state:
+        yield state
+
+
+@pytest.fixture
+def hub(server: HubServer, tmp_path: Path) -> HuggingFace:
+    return HuggingFace(endpoint=server.url, cache=tmp_path / "cache")
+
+
+def test_only_what_is_needed_is_downloaded(server: HubServer, hub: HuggingFace) -> None:
+    told: list[Download] = []
+    fetched = fetch("org/m", hub=hub, on_progress=told.append)
+    assert (fetched.folder / "m-Q4_K_M.gguf").read_bytes() == BIG
+    assert sorted(set(server.downloads())) == ["m-Q4_K_M.gguf", "mmproj-m-F16.gguf"]
+    assert told[0].done_bytes == 0
+    assert told[-1].done_bytes == told[-1].total_bytes == len(BIG) + len(header(TOWER))
+
+
+def test_a_second_time_nothing_is_downloaded(server: HubServer, hub: HuggingFace) -> None:
+    first = fetch("org/m", hub=hub)
+    server.asked.clear()
+    assert fetch("org/m", hub=hub) == first
+    assert server.downloads() == []
+
+
+def test_a_quantisation_can_be_named(hub: HuggingFace) -> None:
+    assert fetch("org/m", hub=hub, quantisation="Q8_0").choice.main == "m-Q8_0.gguf"
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The library keeps what came in pieces of 10 MiB."""
+    big = model_bytes() + bytes(16 << 20)
+    with hub_server({"org/big": {"m.gguf": big}}) as server:
+        server.cut_at_bytes = 12 << 20
+        fetched = fetch("org/big", hub=HuggingFace(endpoint=server.url, cache=tmp_path))
+        assert (fetched.folder / "m.gguf").read_bytes() == big
+        assert f"bytes={10 << 20}-" in [where for _, _, where in server.asked]
+
+
+def test_a_file_whose_checksum_is_wrong_is_removed_and_told(server: HubServer, hub: HuggingFace) -> None:
+    server.lie_about = "m-Q4_K_M.gguf"
+    with pytest.raises(ModelError, match=r"m-Q4_K_M\.gguf of org/m arrived damaged"):
+        fetch("org/m", hub=hub)
+    server.lie_about = ""
+    assert (fetch("org/m", hub=hub).folder / "m-Q4_K_M.gguf").read_bytes() == BIG
+
+
+def test_a_repository_that_is_not_there(hub: HuggingFace) -> None:
+    with pytest.raises(ModelError, match="There is no model org/none on Hugging Face"):
+        fetch("org/none", hub=hub)
+
+
+def test_a_repository_behind_terms(server: HubServer, hub: HuggingFace) -> None:
+    server.gated.add("org/m")
+    with pytest.raises(ModelError, match="accepted its terms") as refused:
+        fetch("org/m", hub=hub)
+    assert "hf auth login" in refused.value.next_step
+
+
+def test_a_repository_without_a_model(hub: HuggingFace) -> None:
+    with pytest.raises(ModelError, match="none of its GGUF files is a Q2_K"):
+        fetch("org/m", hub=hub, quantisation="Q2_K")
+
+
+def test_a_hub_that_is_down_is_not_needed_for_what_is_here(server: HubServer, hub: HuggingFace) -> None:
+    first = fetch("org/m", hub=hub)
+    server.broken = True
+    assert fetch("org/m", hub=hub).folder == first.folder
+
+
+def test_offline_it_says_what_is_missing_and_where_it_looked(tmp_path: Path) -> None:
+    nobody = HuggingFace(endpoint="http://127.0.0.1:1", cache=tmp_path)
+    with pytest.raises(ModelError) as missing:
+        fetch("org/m", hub=nobody)
+    assert str(tmp_path / "models--org--m") in missing.value.why
+    assert "could not be reached" in missing.value.why
+    assert "hf download org/m" in missing.value.next_step
+
+
+def test_hf_hub_offline_is_obeyed(tmp_path: Path) -> None:
+    """The library reads its environment when it is imported, hence a process of its own."""
+    code = (
+        "from autoglm_serve.probe.model_files import find_model\n"
+        "from autoglm_serve.core.errors import ModelError\n"
+        "try: find_model('org/m')\n"
+        "except ModelError as problem: print(problem.why)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "HF_HUB_OFFLINE" in result.stdout
+    assert str(tmp_path) in result.stdout
+
+
+def test_an_unfinished_copy_is_no_model(server: HubServer, hub: HuggingFace) -> None:
+    """Only the tower arrived before the hub went away."""
+    listing = hub.listing("org/m")
+    hub.download("org/m", listing.revision, "mmproj-m-F16.gguf")
+    server.broken = True
+    with pytest.raises(ModelError, match="cannot be downloaded") as missing:
+        fetch("org/m", hub=hub)
+    assert "no whole model" in missing.value.why
+
+
+def test_a_missing_modelscope_library_names_the_command() -> None:
+    with pytest.raises(ModelError, match="ModelScope needs its library") as missing:
+        fetch("org/m", hub=ModelScope())
+    assert "pip install modelscope" in missing.value.next_step
+
+
+def test_from_the_reference_to_the_files(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = HuggingFace(endpoint=server.url, cache=tmp_path)
+    monkeypatch.setitem(find_model.__globals__["hubs"].HUBS, "huggingface", lambda: hub)
+    files = find_model("org/m:Q8_0")
+    assert files.format is ModelFormat.GGUF
+    assert files.path is not None
+    assert files.mmproj is not None
+    assert (files.path.name, files.mmproj.name) == ("m-Q8_0.gguf", "mmproj-m-F16.gguf")
