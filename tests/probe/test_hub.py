@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,51 @@ def test_an_unfinished_copy_is_no_model(server: HubServer, hub: HuggingFace) -> 
     assert "no whole model" in missing.value.why
 
 
-def test_a_missing_modelscope_library_names_the_command() -> None:
+class ModelScopeLibrary:
+    """As much of modelscope as is used: what both its old and its new versions have."""
+
+    def __init__(self, cache: Path, files: Mapping[str, bytes], *, old: bool) -> None:
+        self.files = files
+        self.old = old
+        self.problem: Exception | None = None
+        self.folder = cache / ("org/m" if old else "models/org--m/snapshots/master")
+
+    def HubApi(self) -> "ModelScopeLibrary":  # noqa: N802
+        return self
+
+    def get_model_files(self, repository: str, *, recursive: bool) -> list[dict[str, Any]]:
+        if self.problem is not None:
+            raise self.problem
+        entries: list[dict[str, Any]] = [{"Path": n, "Size": len(d)} for n, d in self.files.items()]
+        if self.old:
+            entries = [{**entry, "Type": "blob", "Sha256": ""} for entry in entries]
+            entries.append({"Path": "assets", "Size": 0, "Type": "tree"})
+        return entries
+
+    def model_file_download(self, repository: str, name: str, *, revision: str, cache_dir: str | None) -> str:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.files[name])
+        return str(path)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_modelscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    library = ModelScopeLibrary(tmp_path, GGUF_REPOSITORY, old=old)
+    for name in ("modelscope", "modelscope.hub", "modelscope.hub.api", "modelscope.hub.file_download"):
+        monkeypatch.setitem(sys.modules, name, library)
+    hub = ModelScope(cache=tmp_path)
+    fetched = fetch("org/m", hub=hub)
+    assert (fetched.folder / "m-Q4_K_M.gguf").read_bytes() == BIG
+    library.problem = ConnectionError("no network")
+    assert fetch("org/m", hub=hub).folder == fetched.folder
+    library.problem = type("NotExistError", (Exception,), {})("404")
+    with pytest.raises(ModelError, match="There is no model org/m on ModelScope"):
+        fetch("org/m", hub=hub)
+
+
+def test_a_missing_modelscope_library_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modelscope", None)
     with pytest.raises(ModelError, match="ModelScope needs its library") as missing:
         fetch("org/m", hub=ModelScope())
     assert "pip install modelscope" in missing.value.next_step

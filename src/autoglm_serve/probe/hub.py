@@ -7,6 +7,7 @@ and checksum that the hub gives. Called by `model_files`.
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,7 +141,7 @@ def _from_cache(
         f"{repository} is not on this machine and cannot be downloaded.",
         why=f"{why}; looked in {hub.folder(repository)}.",
         next_step=f"Download it where there is a network ({hub.download_command} {repository}) and give "
-        "--model the folder, or try again once the hub can be reached.",
+        "--model the folder, or try again once the hub can be reached: what has arrived is kept.",
     )
 
 
@@ -195,10 +196,10 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _watched(repository: str, hub: Hub, choice: Choice, on_progress: OnProgress) -> Iterator[None]:
     """Tells the progress by looking at the cache: the libraries show theirs only on a screen of their own."""
-    folder, over = hub.folder(repository), threading.Event()
+    over = threading.Event()
 
     def tell() -> None:
-        done = min(_bytes_in(folder), choice.size_bytes)
+        done = min(_bytes_in(hub.folder(repository)), choice.size_bytes)
         on_progress(Download(repository=repository, done_bytes=done, total_bytes=choice.size_bytes))
 
     def watch() -> None:
@@ -299,7 +300,7 @@ class HuggingFace:
 
 
 class ModelScope:
-    """modelscope.cn; its cache in MODELSCOPE_CACHE."""
+    """modelscope.cn; its cache in MODELSCOPE_CACHE, laid out differently by each version of its library."""
 
     title = "ModelScope"
     download_command = "modelscope download --model"
@@ -308,34 +309,44 @@ class ModelScope:
         self._cache = cache
 
     def listing(self, repository: str) -> Listing:
+        api = self._library("modelscope.hub.api").HubApi()
         with self._mapped(repository):
-            api = self._library("modelscope.hub.api").HubApi()
             entries = api.get_model_files(repository, recursive=True)
         files = (
             RemoteFile(name=entry["Path"], size_bytes=entry["Size"], sha256=entry.get("Sha256") or None)
             for entry in entries
-            if entry["Type"] != "tree"
+            if entry.get("Type") != "tree"
         )
         return Listing(revision="master", files=tuple(files))
 
     def download(self, repository: str, revision: str, name: str) -> Path:
+        library = self._library("modelscope.hub.file_download")
+        cache = str(self._cache) if self._cache else None
         with self._mapped(repository):
-            library = self._library("modelscope.hub.file_download")
-            path = library.model_file_download(repository, name, revision=revision, cache_dir=self._cache_dir)
-            return Path(path)
+            return Path(library.model_file_download(repository, name, revision=revision, cache_dir=cache))
 
     def folder(self, repository: str) -> Path:
-        root = self._library("modelscope.hub.utils.utils").get_model_cache_root()
-        base = self._cache or Path(root)
-        return base / repository
+        places = self._places(repository)
+        return next((place for place in places if place.is_dir()), places[0])
 
     def snapshot(self, repository: str) -> Path | None:
         folder = self.folder(repository)
-        return folder if folder.is_dir() and any(folder.iterdir()) else None
+        revisions = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime)
+        return revisions[-1] if revisions else folder if folder.is_dir() else None
 
-    @property
-    def _cache_dir(self) -> str | None:
-        return str(self._cache) if self._cache else None
+    def _places(self, repository: str) -> tuple[Path, ...]:
+        default = Path.home() / ".cache" / "modelscope"
+        base = self._cache or Path(os.environ.get("MODELSCOPE_CACHE") or default)
+        owner, name = repository.split("/", 1)
+        older = Path(owner) / name.replace(".", "___")
+        newer = base / "models" / f"{owner}--{name}"
+        return (
+            newer,
+            base / "models" / older,
+            base / "hub" / "models" / older,
+            base / "hub" / older,
+            base / older,
+        )
 
     def _library(self, name: str) -> Any:
         try:
@@ -351,10 +362,8 @@ class ModelScope:
     def _mapped(self, repository: str) -> Iterator[None]:
         try:
             yield
-        except ModelError:
-            raise
         except Exception as problem:
-            # Its errors have no common root that says whether the repository or the network is missing.
+            # Its errors moved between versions, and have no root that tells a typo from a dead network.
             if "NotExist" in type(problem).__name__ or "404" in str(problem):
                 _no_such_repository(repository, self.title, "", problem)
             raise NotReachable(f"{self.title} could not be reached ({_said(problem)})") from problem
