@@ -57,11 +57,11 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 MAX_RECORDED_REQUESTS = 10_000
@@ -581,9 +581,8 @@ class Connection(asyncio.Protocol):
         """A long body is not looked at again before this much of it is there."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=0)
+        self.transport = cast('asyncio.Transport', transport)  # uvloop's is none by inheritance
+        self.transport.set_write_buffer_limits(high=0)
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -889,12 +888,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         fault_times=args.fault_times,
         lean=args.lean,
     )
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
     if args.uvloop:
         import uvloop
 
-        uvloop.install()
+        run = uvloop.run
     with suppress(KeyboardInterrupt):
-        asyncio.run(serve(FaultyEngine(settings), args))
+        run(serve(FaultyEngine(settings), args))
 
 
 if __name__ == "__main__":

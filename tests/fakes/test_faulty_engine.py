@@ -142,6 +142,6 @@ def test_sigterm_lets_what_is_in_flight_finish() -> None:
 
 
 def test_the_lean_path_answers_the_same_text() -> None:
-    with running_engine("--lean", "--chunks", "4") as engine:
+    with running_engine("--lean", "--uvloop", "--chunks", "4") as engine:
         assert text_of(post(engine, stream=True)[1]) == "tok0 tok1 tok2 tok3 "
         assert post(engine, stream=False)[0] == 200
