@@ -33,6 +33,14 @@ def test_the_sum_is_what_is_in_hand_and_returns_to_zero(
         table.close()
 
 
+def test_a_request_that_came_and_went_is_still_counted(tmp_path: Path) -> None:
+    workers, reader = [LoadTable(tmp_path / "load", row) for row in range(2)], LoadTable(tmp_path / "load")
+    for worker in workers:
+        with worker.take(2, 10):
+            assert reader.requests(2) == 1
+    assert (reader.requests(2), reader.taken(2), reader.taken(1)) == (0, 2, 0)
+
+
 def test_a_burden_is_put_down_once(tmp_path: Path) -> None:
     table = LoadTable(tmp_path / "load", 0)
     with table.take(1, 10) as burden:

@@ -5,6 +5,7 @@ engine has passed here, because llama.cpp ends its own process over a clip of on
 """
 
 import io
+import resource
 import subprocess
 import sys
 import wave
@@ -23,7 +24,8 @@ TAKEN = "wav, mp3, flac and ogg (Vorbis)"
 _SILENT = 100  # peak, about -50 dB: nothing that a person would call speech
 _QUIET, _USUAL = 6_500, 16_000  # peaks: below the first, a clip is raised to the second
 _LOOK_S = 0.1  # a cut falls into the quietest stretch of this length
-_APART_S = 30.0
+_APART_S = 15.0
+_APART_BYTES = 1 << 30
 
 _MAGIC = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 _NOT_TAKEN: tuple[tuple[int, bytes, str], ...] = (
@@ -141,4 +143,5 @@ def _peak(sound: "array[int]") -> int:
 
 
 if __name__ == "__main__":  # `_decoded_apart`
+    resource.setrlimit(resource.RLIMIT_AS, (_APART_BYTES, _APART_BYTES))
     sys.stdout.buffer.write(_decoded(sys.stdin.buffer.read(), int(sys.argv[1])).tobytes())

@@ -81,7 +81,6 @@ async def route(model: ModelView, worker: Worker, tried: set[str]) -> Choice:
     """The replica to ask next. With none ready, wait for one as long as one may become so."""
     wait_s = worker.settings.wait_ready_s
     deadline_s = worker.loop.time() + (max(wait_s, _COLD_START_S) if model.on_demand else wait_s)
-    woken = False
     while True:
         view = worker.fleet.view
         replicas = view.replicas_of(model)
@@ -90,11 +89,9 @@ async def route(model: ModelView, worker: Worker, tried: set[str]) -> Choice:
         choice = choose(replicas, loads, tried=tried, spin=worker.spin)
         if choice.replica is not None or tried:
             return choice
-        if model.on_demand and not woken:
+        if model.on_demand:  # at every change anew: it may have gone to rest while this request came
             worker.wake(model.name)
-            woken = True
-        may_become_ready = _MAY_BECOME_READY | ({ReplicaState.STOPPED} if woken else set())
-        hopeful = any(replica.state in may_become_ready for replica in replicas)
+        hopeful = any(replica.state in _hopes(model) for replica in replicas)
         left_s = deadline_s - worker.loop.time()
         if not hopeful or left_s <= 0:
             raise _not_ready(model, fleet_states(view), hopeful)
@@ -103,6 +100,10 @@ async def route(model: ModelView, worker: Worker, tried: set[str]) -> Choice:
                 await worker.fleet.changed()
         except TimeoutError:
             continue
+
+
+def _hopes(model: ModelView) -> frozenset[ReplicaState]:
+    return _MAY_BECOME_READY | {ReplicaState.STOPPED} if model.on_demand else _MAY_BECOME_READY
 
 
 async def attempt(

@@ -13,6 +13,8 @@ from autoglm_serve.watch.clock import Clock
 
 _MAY_REST = frozenset({ReplicaState.READY, ReplicaState.STOPPED, ReplicaState.FAILED})
 """A failed one too: sent to rest, it may be woken to a new try."""
+_LEAST_S = 0.5
+"""The request that a model was started for needs a moment to reach it."""
 _LOOKS = 10
 """In the time that a model may be idle, and one a second at most."""
 
@@ -44,7 +46,7 @@ def may_rest(seen: Seen, now_s: float, idle_stop_s: float) -> bool:
     use = seen.use
     awake = any(state is not ReplicaState.STOPPED for state in use.states)
     still = not use.in_flight and _MAY_REST.issuperset(use.states)
-    return awake and still and now_s - seen.since_s >= idle_stop_s
+    return awake and still and now_s - seen.since_s >= max(idle_stop_s, _LEAST_S)
 
 
 class IdleWatch:
