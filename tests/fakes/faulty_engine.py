@@ -49,7 +49,6 @@ import asyncio
 import ctypes
 import hashlib
 import json
-import os
 import re
 import signal
 import socket
@@ -57,20 +56,18 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from tests.fakes.answers import Reply, completion, error_reply, json_reply, raw_reply
+from tests.fakes.faults import STRIKES, Broken, Fault, coloured, strike_index
+
 MAX_RECORDED_REQUESTS = 10_000
 MAX_RECORDED_BODY_BYTES = 64 * 1024
-ENGINE_DEATH = (
-    b'data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root '
-    b'cause.", "type": "InternalServerError", "param": null, "code": 500}}\n\n'
-)
-DONE = b"data: [DONE]\n\n"
 INNER_PATHS = frozenset(
     "/tokenize /detokenize /pause /resume /invocations /update_weights /docs /openapi.json "  # noqa: SIM905
     "/slots /props /collective_rpc /reset_prefix_cache /sleep /wake_up /server_info /load".split()
@@ -78,32 +75,6 @@ INNER_PATHS = frozenset(
 
 
 # --- what is asked --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """`name[:arg[:arg]]`; `at` is the number of pieces after which it strikes, None before the head."""
-
-    name: str
-    args: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Fault | None":
-        if not text:
-            return None
-        name, *args = text.split(":")
-        if name not in FAULTS:
-            raise ValueError(f"unknown fault {name!r}; known: {', '.join(sorted(FAULTS))}")
-        return cls(name, tuple(args))
-
-    @property
-    def at(self) -> int | None:
-        return int(self.args[0]) if self.args else None
-
-    @property
-    def strikes(self) -> bool:
-        """It happens at one moment of the reply (the others colour the whole of it)."""
-        return self.name in STRIKES
 
 
 @dataclass(slots=True, kw_only=True)
@@ -227,269 +198,6 @@ class Recorder:
         ).encode()
 
 
-# --- what is answered -----------------------------------------------------------------------------
-
-
-@dataclass(slots=True, kw_only=True)
-class Reply:
-    """A head, the parts of the body as they are written, and what ends it."""
-
-    head: bytes
-    parts: list[bytes]
-    tail: bytes = b""
-    lead_parts: int = 0
-    """Parts before the first piece of text (the role event of a stream)."""
-    chunked: bool = False
-
-    def framed(self, payload: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(payload), payload) if self.chunked else payload
-
-
-def json_reply(value: Any, status: int = 200, extra: str = "") -> Reply:
-    return raw_reply(json.dumps(value).encode(), status, extra)
-
-
-def raw_reply(body: bytes, status: int = 200, extra: str = "", kind: str = "application/json") -> Reply:
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\n{extra}content-length: {len(body)}\r\n\r\n"
-    middle = len(body) // 2
-    return Reply(head=head.encode(), parts=[body[:middle], body[middle:]])
-
-
-def stream_reply(events: list[bytes], *, lead: int) -> Reply:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    return Reply(head=head, parts=events, tail=b"0\r\n\r\n", lead_parts=lead, chunked=True)
-
-
-def error_reply(status: int, retry_after_s: str | None = None) -> Reply:
-    extra = f"retry-after: {retry_after_s}\r\n" if retry_after_s else ""
-    error = {"message": f"faulty engine says {status}", "type": "fault", "param": None, "code": status}
-    return json_reply({"error": error}, status, extra)
-
-
-def words(text: str) -> list[str]:
-    """The text cut before each word, so that joining gives it back."""
-    return re.findall(r"\s*\S+|\s+", text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the model 'writes' to one request."""
-
-    pieces: list[str]
-    finish_reason: str
-    prompt_tokens: int
-
-
-def whole_answer(fields: dict[str, Any], settings: Settings) -> list[str]:
-    if "pieces" in fields:
-        return [str(piece) for piece in fields["pieces"]]
-    if "answer" in fields:
-        return words(str(fields["answer"]))
-    count = int(fields.get("chunks", settings.chunks))
-    return [f"tok{i} " for i in range(count)]
-
-
-def continued(pieces: list[str], prefix: str) -> list[str]:
-    """What is left of an answer after `prefix`; a piece that the prefix cuts is finished first."""
-    rest = "".join(pieces).removeprefix(prefix)
-    if prefix and len(rest) == len("".join(pieces)):
-        return ["<diverged>"]
-    left: list[str] = []
-    for piece in reversed(pieces):
-        if len(piece) >= len(rest):
-            return [rest, *left] if rest else left
-        left.insert(0, piece)
-        rest = rest[: -len(piece)] if piece else rest
-    return left
-
-
-def answer_to(fields: dict[str, Any], settings: Settings) -> Answer:
-    messages = fields.get("messages") or []
-    last = messages[-1] if messages and isinstance(messages[-1], dict) else {}
-    prefix = last.get("content") if last.get("role") == "assistant" else ""
-    pieces = continued(whole_answer(fields, settings), prefix if isinstance(prefix, str) else "")
-    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
-    allowed = len(pieces) if limit is None else int(limit)
-    return Answer(
-        pieces=pieces[:allowed],
-        finish_reason="length" if allowed < len(pieces) else "stop",
-        prompt_tokens=max(1, len(json.dumps(messages or fields.get("prompt", ""))) // 4),
-    )
-
-
-def usage_of(answer: Answer) -> dict[str, int]:
-    made = len(answer.pieces)
-    total = answer.prompt_tokens + made
-    return {"prompt_tokens": answer.prompt_tokens, "completion_tokens": made, "total_tokens": total}
-
-
-def event(value: Any) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-
-
-def chat_events(answer: Answer, base: dict[str, Any], include_usage: bool) -> list[bytes]:
-    def chunk(delta: dict[str, str], finish: str | None) -> bytes:
-        return event({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-
-    base = {**base, "object": "chat.completion.chunk"}
-    events = [chunk({"role": "assistant", "content": ""}, None)]
-    events += [chunk({"content": piece}, None) for piece in answer.pieces]
-    events.append(chunk({}, answer.finish_reason))
-    if include_usage:
-        events.append(event({**base, "choices": [], "usage": usage_of(answer)}))
-    return [*events, DONE]
-
-
-def text_events(answer: Answer, base: dict[str, Any], include_usage: bool) -> list[bytes]:
-    def chunk(text: str, finish: str | None) -> bytes:
-        return event({**base, "choices": [{"index": 0, "text": text, "finish_reason": finish}]})
-
-    base = {**base, "object": "text_completion"}
-    events = [chunk(piece, None) for piece in answer.pieces]
-    events.append(chunk("", answer.finish_reason))
-    if include_usage:
-        events.append(event({**base, "choices": [], "usage": usage_of(answer)}))
-    return [*events, DONE]
-
-
-def completion(fields: dict[str, Any], settings: Settings, *, number: int, chat: bool) -> Reply:
-    answer = answer_to(fields, settings)
-    prefix = "chatcmpl" if chat else "cmpl"
-    model = fields.get("model", settings.models[0])
-    base: dict[str, Any] = {"id": f"{prefix}-{os.getpid()}-{number}", "created": 1, "model": model}
-    if fields.get("stream"):
-        include_usage = bool((fields.get("stream_options") or {}).get("include_usage"))
-        make = chat_events if chat else text_events
-        return stream_reply(make(answer, base, include_usage), lead=1 if chat else 0)
-    text = "".join(answer.pieces)
-    choice: dict[str, Any] = {"index": 0, "finish_reason": answer.finish_reason}
-    choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-    kind = "chat.completion" if chat else "text_completion"
-    return json_reply({**base, "object": kind, "choices": [choice], "usage": usage_of(answer)})
-
-
-# --- how it breaks --------------------------------------------------------------------------------
-
-
-class Broken(Exception):
-    """The reply ends here, by the fault's will."""
-
-
-Strike = Callable[["Connection", Reply, Fault], Awaitable[None]]
-
-
-async def hang(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    await asyncio.Event().wait()
-
-
-async def kill(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-async def leave(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    say("faulty engine: leaving with status 1, as asked")
-    os._exit(1)
-
-
-async def freeze(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-async def reset(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    connection.reset()
-    raise Broken
-
-
-async def fin(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    connection.close()
-    raise Broken
-
-
-async def half(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    part = reply.framed(reply.parts[reply.lead_parts + (fault.at or 0)])
-    await connection.write(part[: len(part) // 2])
-    connection.close()
-    raise Broken
-
-
-async def error(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    await connection.write(reply.framed(ENGINE_DEATH) + reply.framed(DONE) + reply.tail)
-    raise Broken
-
-
-async def end(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    await connection.write(reply.tail)
-    raise Broken
-
-
-async def done(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    await connection.write(reply.framed(DONE) + reply.tail)
-    raise Broken
-
-
-async def garbage(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    await connection.write(reply.framed(b'data: {"choices": [}\xff\xfe\x00 not json\n\n'))
-
-
-async def huge_event(connection: "Connection", reply: Reply, fault: Fault) -> None:
-    size = int(fault.args[0])
-    content = {"choices": [{"index": 0, "delta": {"content": "x" * size}, "finish_reason": None}]}
-    await connection.write(reply.framed(event(content)))
-
-
-STRIKES: dict[str, Strike] = {
-    "hang": hang,
-    "kill": kill,
-    "exit": leave,
-    "freeze": freeze,
-    "reset": reset,
-    "fin": fin,
-    "half": half,
-    "error": error,
-    "end": end,
-    "done": done,
-    "garbage": garbage,
-    "huge_event": huge_event,
-}
-NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "huge_event"})
-FAULTS = frozenset(STRIKES) | {
-    *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close"),
-}
-
-
-def strike_index(fault: Fault | None, reply: Reply) -> int | None:
-    """The part before which the fault strikes; None: before the head."""
-    if fault is None or not fault.strikes:
-        return len(reply.parts) + 1
-    if fault.name == "huge_event":
-        return reply.lead_parts
-    if fault.at is None:
-        return reply.lead_parts if fault.name in NEED_A_HEAD else None
-    if not reply.chunked:
-        return min(fault.at, 1)
-    # At the latest before the finish event: a fault that comes after the answer's end is no fault.
-    pieces = sum(b'"finish_reason":null' in part for part in reply.parts) - reply.lead_parts
-    return reply.lead_parts + min(fault.at, pieces)
-
-
-def coloured(reply: Reply, fault: Fault | None) -> Reply:
-    """The reply as a fault of its whole form makes it."""
-    match fault:
-        case Fault("status", args):
-            return error_reply(int(args[0]), args[1] if len(args) > 1 else None)
-        case Fault("huge_header", args):
-            reply.head = reply.head[:-2] + b"x-huge: " + b"h" * int(args[0]) + b"\r\n\r\n"
-        case Fault("bad_head"):
-            reply.head = b"\x16\x03\x01 this is no HTTP \r\n\r\n"
-        case Fault("crlf"):
-            reply.parts = [part.replace(b"\n", b"\r\n") for part in reply.parts]
-        case Fault("pings"):
-            reply.parts = [b": ping\n\n" + part for part in reply.parts]
-        case _:
-            pass
-    return reply
-
-
 # --- the server -----------------------------------------------------------------------------------
 
 
@@ -518,15 +226,19 @@ class FaultyEngine:
         self.count += 1
         match request.path:
             case "/v1/chat/completions":
-                return completion(fields, self.settings, number=self.count, chat=True)
+                return self.completed(fields, chat=True)
             case "/v1/completions":
-                return completion(fields, self.settings, number=self.count, chat=False)
+                return self.completed(fields, chat=False)
             case "/v1/models":
                 return self.cards()
             case "/metrics":
                 return raw_reply(b"faulty_requests_total %d\n" % self.count, kind="text/plain")
             case path:
                 return other_path(path, fields)
+
+    def completed(self, fields: dict[str, Any], *, chat: bool) -> Reply:
+        model, chunks = self.settings.models[0], self.settings.chunks
+        return completion(fields, model=model, chunks=chunks, number=self.count, chat=chat)
 
     def cards(self) -> Reply:
         common = {"object": "model", "owned_by": "test", "max_model_len": self.settings.max_model_len}
@@ -581,7 +293,7 @@ class Connection(asyncio.Protocol):
         """A long body is not looked at again before this much of it is there."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast('asyncio.Transport', transport)  # uvloop's is none by inheritance
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self.transport.set_write_buffer_limits(high=0)
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family != socket.AF_UNIX:
@@ -791,8 +503,8 @@ def lean_reply(chunks: int, model: str, stream: bool) -> bytes:
     """The same bytes for every request, made once."""
     key = (chunks, model, stream)
     if key not in _LEAN:
-        settings = Settings(models=(model,), chunks=chunks)
-        reply = completion({"stream": stream, "messages": []}, settings, number=0, chat=True)
+        fields = {"stream": stream, "messages": []}
+        reply = completion(fields, model=model, chunks=chunks, number=0, chat=True)
         _LEAN[key] = reply.head + b"".join(reply.framed(part) for part in reply.parts) + reply.tail
     return _LEAN[key]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.answers import continued, words
 from tests.fakes.engine_process import EngineProcess, running_engine
-from tests.fakes.faulty_engine import STRIKES, continued, words
+from tests.fakes.faults import STRIKES
 
 pytestmark = pytest.mark.process
 

@@ -1,0 +1,175 @@
+"""How the faulty engine breaks: each fault by name, when it strikes, and what it does to a reply.
+
+The list for people is in `faulty_engine`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tests.fakes.answers import DONE, Reply, error_reply, event
+
+ENGINE_DEATH = (
+    b'data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root '
+    b'cause.", "type": "InternalServerError", "param": null, "code": 500}}\n\n'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`name[:arg[:arg]]`; `at` is the number of pieces after which it strikes, None before the head."""
+
+    name: str
+    args: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Fault | None":
+        if not text:
+            return None
+        name, *args = text.split(":")
+        if name not in FAULTS:
+            raise ValueError(f"unknown fault {name!r}; known: {', '.join(sorted(FAULTS))}")
+        return cls(name, tuple(args))
+
+    @property
+    def at(self) -> int | None:
+        return int(self.args[0]) if self.args else None
+
+    @property
+    def strikes(self) -> bool:
+        """It happens at one moment of the reply (the others colour the whole of it)."""
+        return self.name in STRIKES
+
+
+class Line(Protocol):
+    """The connection that a fault strikes."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+class Broken(Exception):
+    """The reply ends here, by the fault's will."""
+
+
+Strike = Callable[[Line, Reply, Fault], Awaitable[None]]
+
+
+async def hang(line: Line, reply: Reply, fault: Fault) -> None:
+    await asyncio.Event().wait()
+
+
+async def kill(line: Line, reply: Reply, fault: Fault) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def leave(line: Line, reply: Reply, fault: Fault) -> None:
+    sys.stdout.write("faulty engine: leaving with status 1, as asked\n")
+    sys.stdout.flush()
+    os._exit(1)
+
+
+async def freeze(line: Line, reply: Reply, fault: Fault) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+async def reset(line: Line, reply: Reply, fault: Fault) -> None:
+    line.reset()
+    raise Broken
+
+
+async def fin(line: Line, reply: Reply, fault: Fault) -> None:
+    line.close()
+    raise Broken
+
+
+async def half(line: Line, reply: Reply, fault: Fault) -> None:
+    part = reply.framed(reply.parts[reply.lead_parts + (fault.at or 0)])
+    await line.write(part[: len(part) // 2])
+    line.close()
+    raise Broken
+
+
+async def error(line: Line, reply: Reply, fault: Fault) -> None:
+    await line.write(reply.framed(ENGINE_DEATH) + reply.framed(DONE) + reply.tail)
+    raise Broken
+
+
+async def end(line: Line, reply: Reply, fault: Fault) -> None:
+    await line.write(reply.tail)
+    raise Broken
+
+
+async def done(line: Line, reply: Reply, fault: Fault) -> None:
+    await line.write(reply.framed(DONE) + reply.tail)
+    raise Broken
+
+
+async def garbage(line: Line, reply: Reply, fault: Fault) -> None:
+    await line.write(reply.framed(b'data: {"choices": [}\xff\xfe\x00 not json\n\n'))
+
+
+async def huge_event(line: Line, reply: Reply, fault: Fault) -> None:
+    size = int(fault.args[0])
+    content = {"choices": [{"index": 0, "delta": {"content": "x" * size}, "finish_reason": None}]}
+    await line.write(reply.framed(event(content)))
+
+
+STRIKES: dict[str, Strike] = {
+    "hang": hang,
+    "kill": kill,
+    "exit": leave,
+    "freeze": freeze,
+    "reset": reset,
+    "fin": fin,
+    "half": half,
+    "error": error,
+    "end": end,
+    "done": done,
+    "garbage": garbage,
+    "huge_event": huge_event,
+}
+NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "huge_event"})
+FAULTS = frozenset(STRIKES) | {
+    *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close"),
+}
+
+
+def strike_index(fault: Fault | None, reply: Reply) -> int | None:
+    """The part before which the fault strikes; None: before the head."""
+    if fault is None or not fault.strikes:
+        return len(reply.parts) + 1
+    if fault.name == "huge_event":
+        return reply.lead_parts
+    if fault.at is None:
+        return reply.lead_parts if fault.name in NEED_A_HEAD else None
+    if not reply.chunked:
+        return min(fault.at, 1)
+    # At the latest before the finish event: a fault that comes after the answer's end is no fault.
+    pieces = sum(b'"finish_reason":null' in part for part in reply.parts) - reply.lead_parts
+    return reply.lead_parts + min(fault.at, pieces)
+
+
+def coloured(reply: Reply, fault: Fault | None) -> Reply:
+    """The reply as a fault of its whole form makes it."""
+    match fault:
+        case Fault("status", args):
+            return error_reply(int(args[0]), args[1] if len(args) > 1 else None)
+        case Fault("huge_header", args):
+            reply.head = reply.head[:-2] + b"x-huge: " + b"h" * int(args[0]) + b"\r\n\r\n"
+        case Fault("bad_head"):
+            reply.head = b"\x16\x03\x01 this is no HTTP \r\n\r\n"
+        case Fault("crlf"):
+            reply.parts = [part.replace(b"\n", b"\r\n") for part in reply.parts]
+        case Fault("pings"):
+            reply.parts = [b": ping\n\n" + part for part in reply.parts]
+        case _:
+            pass
+    return reply
