@@ -47,7 +47,7 @@ class ExitFacts:
     log_tail: tuple[str, ...]
     """The last lines of its log, oldest first."""
     oom_kills: int = 0
-    """How often the kernel's out-of-memory killer struck this machine while it ran."""
+    """How often the kernel's out-of-memory killer struck among our processes while it ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ class Exit:
     code: int | None = None
     signal: int | None = None
     oom_kills: int = 0
-    """How often the kernel's out-of-memory killer struck this machine while it ran."""
+    """How often the kernel's out-of-memory killer struck among our processes while it ran."""
 
 
 class RunningProcess(Protocol):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
+from autoglm_serve.launch.oom import oom_kills
 from autoglm_serve.launch.orphans import reap_orphans
 from autoglm_serve.launch.ports import PortLease
 from autoglm_serve.launch.process import ProcessIdentity, end_session, gone, kill_session
@@ -23,7 +24,6 @@ from autoglm_serve.launch.records import Records, ReplicaRecord
 
 KEPT_LOGS = 3
 SHELL = "/bin/sh"
-VMSTAT = Path("/proc/vmstat")
 GATE = 3
 """Where the child waits for one line before it becomes the engine; end of file means that we died first."""
 WAIT_AT_GATE = f'read -r _ <&{GATE} && exec "$@" {GATE}<&-'
@@ -84,14 +84,6 @@ def _high_copy(descriptor: int, until: ExitStack) -> int:
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 64)
     until.callback(os.close, copy)
     return copy
-
-
-def oom_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck since boot."""
-    for line in VMSTAT.read_text().splitlines():
-        if line.startswith("oom_kill "):
-            return int(line.split()[1])
-    return 0
 
 
 def _collected(pidfd: int) -> Exit:
