@@ -255,6 +255,8 @@ class Figures:
     """Median, through less direct; streams only."""
     cpu_s_per_1000_requests: float
     cpu_s_per_100k_chunks: float | None
+    foreign_cores: float
+    """CPUs that other programs kept busy meanwhile: above 0.3, all figures are too high."""
 
 
 LOADS = (
@@ -272,9 +274,10 @@ def measure(load: Load, direct_port: int, port: int, worker: psutil.Process) -> 
     for address in (direct_port, port):
         uvloop.run(Run(warm).go(address))
     direct = uvloop.run(Run(load).go(direct_port))
-    before_s = sum(worker.cpu_times()[:2])
+    before_s, foreign_s = _cpu_s(worker), _foreign_cpu_s(worker)
     through = uvloop.run(Run(load).go(port))
-    cpu_s = sum(worker.cpu_times()[:2]) - before_s
+    cpu_s = _cpu_s(worker) - before_s
+    foreign_cores = (_foreign_cpu_s(worker) - foreign_s) / through.wall_s
     added_s = statistics.median(through.first_s) - statistics.median(direct.first_s) if load.chunks else None
     return Figures(
         load=load.name,
@@ -287,7 +290,19 @@ def measure(load: Load, direct_port: int, port: int, worker: psutil.Process) -> 
         added_to_first_chunk_ms=None if added_s is None else added_s * 1e3,
         cpu_s_per_1000_requests=cpu_s / load.requests * 1e3,
         cpu_s_per_100k_chunks=cpu_s / load.requests / load.chunks * 1e5 if load.chunks else None,
+        foreign_cores=max(0.0, foreign_cores),
     )
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
+
+
+def _foreign_cpu_s(worker: psutil.Process) -> float:
+    """What this machine has computed since it started, less what our own processes have."""
+    ours = [worker, psutil.Process(), *psutil.Process().children()]
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.softirq) - sum(map(_cpu_s, set(ours)))
 
 
 def _percentile_ms(values: list[float], percent: int) -> float:
@@ -295,15 +310,27 @@ def _percentile_ms(values: list[float], percent: int) -> float:
 
 
 def _table(rows: list[Figures]) -> Iterator[str]:
-    yield "| load | rps direct → gateway | p50 ms | p99 ms | first chunk, added ms | CPU s / 1,000 requests | CPU s / 100k chunks |"  # noqa: E501
-    yield "|---|---|---|---|---|---|---|"
+    """Direct → through the gateway."""
+    names = ["load", "rps", "p50 ms", "p99 ms", "first chunk + ms", "CPU s / 1,000 requests"]
+    names += ["CPU s / 100k chunks", "foreign cores"]
+    yield f"| {' | '.join(names)} |"
+    yield "|---" * len(names) + "|"
     for row in rows:
-        added = "" if row.added_to_first_chunk_ms is None else f"{row.added_to_first_chunk_ms:.2f}"
-        chunks = "" if row.cpu_s_per_100k_chunks is None else f"{row.cpu_s_per_100k_chunks:.2f}"
-        yield (
-            f"| {row.load} | {row.direct_rps:,.0f} → {row.rps:,.0f} | {row.direct_p50_ms:.2f} → {row.p50_ms:.2f} "
-            f"| {row.direct_p99_ms:.2f} → {row.p99_ms:.2f} | {added} | {row.cpu_s_per_1000_requests:.3f} | {chunks} |"
+        cells = (
+            row.load,
+            f"{row.direct_rps:,.0f} → {row.rps:,.0f}",
+            f"{row.direct_p50_ms:.2f} → {row.p50_ms:.2f}",
+            f"{row.direct_p99_ms:.2f} → {row.p99_ms:.2f}",
+            _or_blank(row.added_to_first_chunk_ms),
+            f"{row.cpu_s_per_1000_requests:.3f}",
+            _or_blank(row.cpu_s_per_100k_chunks),
+            f"{row.foreign_cores:.1f}",
         )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _or_blank(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _hardware() -> str:
@@ -323,17 +350,18 @@ def main() -> None:
         return
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[:-1] or cpus)
-    with stand_in() as direct_port, tempfile.TemporaryDirectory() as folder:
-        with running_gateway(Path(folder), [f"http://127.0.0.1:{direct_port}"]) as gateway:
-            worker = psutil.Process(gateway.process.pid)
-            worker.cpu_affinity(cpus[-1:])
-            idle_mb = worker.memory_info().rss / 1e6
-            rows = [measure(load, direct_port, gateway.port, worker) for load in LOADS]
-            used_mb = worker.memory_info().rss / 1e6
-    print(_hardware())
-    print(
-        f"load average before: {os.getloadavg()[0]:.1f}; worker RSS {idle_mb:.0f} MB idle, {used_mb:.0f} MB after"
-    )
+    with (
+        stand_in() as direct_port,
+        tempfile.TemporaryDirectory() as folder,
+        running_gateway(Path(folder), [f"http://127.0.0.1:{direct_port}"]) as gateway,
+    ):
+        worker = psutil.Process(gateway.process.pid)
+        worker.cpu_affinity(cpus[-1:])
+        idle_mb = worker.memory_info().rss / 1e6
+        rows = [measure(load, direct_port, gateway.port, worker) for load in LOADS]
+        used_mb = worker.memory_info().rss / 1e6
+    print(f"{_hardware()}; load average {os.getloadavg()[0]:.1f}")
+    print(f"worker RSS: {idle_mb:.0f} MB idle, {used_mb:.0f} MB after the loads")
     print(*_table(rows), sep="\n")
     if arguments.json:
         report = {"hardware": _hardware(), "rss_idle_mb": idle_mb, "rss_after_mb": used_mb}

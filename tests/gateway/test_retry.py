@@ -87,7 +87,7 @@ def test_with_every_replica_lost_the_client_is_told_to_come_back(tmp_path: Path)
         status, headers, body = gateway.chat()
         assert (status, headers["retry-after"]) == (502, "1")
         assert json.loads(body)["error"]["code"] == "replica_lost"
-        assert gateway.metric("autoglm_requests_total", outcome="lost") == 1
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="lost")
         assert gateway.metric("autoglm_replica_in_flight_requests") == 0
 
 
@@ -99,7 +99,7 @@ def test_the_last_replicas_own_error_is_told_when_none_did_better(tmp_path: Path
         status, headers, body = gateway.chat()
         assert (status, headers["retry-after"]) == (503, "7")
         assert json.loads(body)["error"]["message"] == "faulty engine says 503"
-        assert gateway.metric("autoglm_requests_total", outcome="engine_error") == 1
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="engine_error")
 
 
 def test_connections_to_a_replica_are_kept(tmp_path: Path) -> None:

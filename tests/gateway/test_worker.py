@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -142,6 +143,13 @@ class Workers:
         counts = board.read(paths)
         return sum(value for key, value in counts.items() if key[0] == "requests" and key[-1] == "ok")
 
+    def wait_until_counted(self, requests: int) -> None:
+        """A request is counted just after its client has the answer."""
+        deadline_s = time.monotonic() + 10
+        while self.counted() < requests:
+            assert time.monotonic() < deadline_s, self.counted()
+        assert self.counted() == requests
+
 
 def _listener(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port), reuse_port=True)
@@ -156,7 +164,7 @@ def running_workers(state_dir: Path, urls: list[str], count: int) -> Iterator[Wo
 def test_two_workers_share_a_port_and_their_counters(engine: EngineProcess, tmp_path: Path) -> None:
     with running_workers(tmp_path, [engine.url], 2) as workers:
         assert [workers.chat() for _ in range(60)] == [200] * 60
-        assert workers.counted() == 60
+        workers.wait_until_counted(60)
         assert min(workers.counted(0), workers.counted(1)) > 5
 
 
@@ -190,7 +198,7 @@ def test_counters_survive_a_killed_worker_and_its_load_is_forgotten(
         workers.processes[0].wait()
         workers.restart(0)
         assert [workers.chat() for _ in range(5)] == [200] * 5
-        assert workers.counted() == 15
+        workers.wait_until_counted(15)
         with socket.create_connection(("127.0.0.1", workers.port)) as asking:
             asking.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             with asking.makefile("rb") as answer:

@@ -57,10 +57,11 @@ def check_fields(body: Json, endpoint: Endpoint) -> None:
     for name in endpoint.required:
         if body.get(name) is None:
             refuse("missing_field", f"'{name}' is missing.", name)
-    for name, (check, expected) in _FIELDS.items():
-        value = body.get(name)
-        if value is not None and not check(value):
-            refuse("wrong_type", f"'{name}' must be {expected}, not {_kind(value)}.", name)
+    for name, value in body.items():
+        if value is not None and name in _FIELDS:
+            check, expected = _FIELDS[name]
+            if not check(value):
+                refuse("wrong_type", f"'{name}' must be {expected}, not {_kind(value)}.", name)
     if endpoint.path in _MESSAGE_PATHS:
         _check_messages(body["messages"])
 
