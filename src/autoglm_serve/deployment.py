@@ -27,8 +27,8 @@ from autoglm_serve.probe.model_files import find_model
 DEMO = "the bundled demo model"
 DEMO_SPEECH = "the bundled speech model"
 _SPEECH_THREADS = 1
-"""llama.cpp's threads wait for each other after every step. On 2 cores that others used too, a clip took 0.8 s
-with one thread and 1.3 to 16 s with two; on idle ones 0.3 and 0.2 s."""
+"""llama.cpp's threads wait for each other after every step. On 2 cores that others used too, a clip took
+0.8 s with one thread and 1.3 to 16 s with two; on idle ones 0.3 and 0.2 s."""
 _SPEECH_SLOTS = 2
 OnDownload = Callable[[Download], None]
 

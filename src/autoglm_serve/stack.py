@@ -182,7 +182,7 @@ class Service:
             fleet_view(self._deployment, statuses, version=self._view_version, created_s=self._created_s)
         )
         self._narrator.replicas(statuses)
-        if _hopeless(statuses):
+        if _hopeless(statuses, on_demand={each.name for each in self._deployment.members if each.on_demand}):
             self._doomed.set()
 
     async def _announce(self) -> None:
@@ -264,9 +264,9 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _hopeless(statuses: tuple[ReplicaStatus, ...]) -> bool:
-    """Every replica that should run has failed for good."""
-    states = {status.state for status in statuses} - {ReplicaState.STOPPED}
+def _hopeless(statuses: tuple[ReplicaStatus, ...], on_demand: set[str]) -> bool:
+    """Every replica that should run all the time has failed for good."""
+    states = {status.state for status in statuses if status.model not in on_demand} - {ReplicaState.STOPPED}
     return states == {ReplicaState.FAILED}
 
 
