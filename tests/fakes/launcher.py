@@ -20,6 +20,8 @@ class FakeProcess:
         self.graces_s: list[float] = []
         """The grace of each request to stop."""
         self.closed = False
+        self.mortal = True
+        """SIGKILL ends it."""
         self._clock = clock
         self._obeys = obeys
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -41,8 +43,8 @@ class FakeProcess:
             self.leave(code=0)
         elif grace_s:
             await self._clock.sleep(grace_s)
-        self.leave(signal=9)
-        await asyncio.shield(self._exit)
+        if self.mortal:
+            self.leave(signal=9)
 
     def kill(self) -> None:
         self.leave(signal=9)

@@ -295,6 +295,20 @@ def test_a_second_stop_hurries_the_first(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_process_that_even_sigkill_does_not_end_does_not_hold_us(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            w.process._obeys = w.process.mortal = False
+            await w.supervisor.stop(0.0)
+            assert w.status.state is S.STOPPED
+
+    run(story)
+    assert "pid 101 cannot be ended" in caplog.text
+
+
 @pytest.mark.parametrize("moment", ["starting", "waiting", "failed"])
 def test_stop_works_at_every_moment(tmp_path: Path, moment: str) -> None:
     async def story() -> None:

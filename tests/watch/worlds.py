@@ -14,6 +14,7 @@ from autoglm_serve.engines.external import External
 from autoglm_serve.watch.backoff import BackOff
 from autoglm_serve.watch.health import Health
 from autoglm_serve.watch.supervisor import Supervisor
+from autoglm_serve.watch.surroundings import Patience
 from tests.fakes.clock import FakeClock, settled
 from tests.fakes.faulty_adapter import FaultyAdapter
 from tests.fakes.launcher import FakeLauncher, FakeProcess
@@ -79,6 +80,7 @@ async def world(
         on_change=lambda: here.note(),
         ask=ask,
         back_off=BACK_OFF,
+        patience=Patience(notice_s=0.01),
     )
     here = World(supervisor, launcher, clock, else_health=health)
     task = asyncio.create_task(supervisor.run())

@@ -5,6 +5,7 @@ is stuck or no longer wanted. Why it ended, and whether there is another life, i
 """
 
 import asyncio
+import logging
 
 from autoglm_serve.core.replica import Progress
 from autoglm_serve.engines.base import Engine
@@ -16,6 +17,8 @@ from autoglm_serve.watch.log_tail import LogTail
 from autoglm_serve.watch.surroundings import Surroundings
 from autoglm_serve.watch.tasks import first_of, running
 from autoglm_serve.watch.wish import Wish
+
+logger = logging.getLogger(__name__)
 
 SLOWER = 1.5
 
@@ -46,8 +49,7 @@ class Life:
                     others[0].cancel()
                     self._board.move(Event.STUCK if self.stuck else Event.STOP)
                     await self._end(exited, wish)
-                ended: Exit = await exited
-                return ended
+                return exited.result() if exited.done() else self._immortal()
         except BaseException:
             self._process.kill()
             raise
@@ -59,9 +61,17 @@ class Life:
         """Asks the process to stop; a new wish, which may have a shorter grace, counts at once."""
         while not exited.done():
             grace_s = self._around.patience.stuck_grace_s if wish.want.alive else wish.grace_s
-            ending, news = self._process.end(grace_s), wish.changed(wish.version)
-            async with running(ending, news) as (_, told):
-                await first_of(exited, told)
+            news = wish.changed(wish.version)
+            async with running(self._process.end(grace_s), news) as (ending, told):
+                await first_of(exited, ending, told)
+                if ending.done():
+                    await asyncio.wait((exited,), timeout=self._around.patience.notice_s)
+                    return
+
+    def _immortal(self) -> Exit:
+        """SIGKILL did not end it: it hangs in the kernel, most likely in a driver. Nobody can wait for it."""
+        logger.error("%s: pid %d cannot be ended", self._board.status.id, self._process.pid)
+        return Exit()
 
     async def _watch(self) -> None:
         """Returns when the process is stuck; `stuck` says how."""

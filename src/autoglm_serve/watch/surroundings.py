@@ -30,6 +30,8 @@ class Patience:
     silences: int = 4
     """Unanswered looks in a row after which a ready replica counts as stuck."""
     stuck_grace_s: float = 5.0
+    notice_s: float = 2.0
+    """How long the news of an exit may take once the process was ended."""
     tries: int = 5
     """Starts in a row, of a replica that never was ready, after which there is no other."""
 
