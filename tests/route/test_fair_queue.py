@@ -1,0 +1,69 @@
+"""The queue serves clients in turn, and within a client in order."""
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoglm_serve.route.fair_queue import FairQueue
+
+PUSHES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=40)
+
+
+def test_a_greedy_client_delays_itself_alone() -> None:
+    queue: FairQueue[str] = FairQueue(100)
+    for number in range(3):
+        queue.push("greedy", f"greedy {number}")
+    queue.push("modest", "modest 0")
+    assert [queue.pop() for _ in range(4)] == ["greedy 0", "modest 0", "greedy 1", "greedy 2"]
+
+
+@given(PUSHES)
+def test_everything_comes_out_once_and_each_client_in_order(pushes: list[tuple[str, int]]) -> None:
+    queue: FairQueue[tuple[str, int, int]] = FairQueue(1000)
+    expected = defaultdict(list)
+    for number, (client, value) in enumerate(pushes):
+        queue.push(client, (client, value, number))
+        expected[client].append((client, value, number))
+    out = defaultdict(list)
+    while len(queue):
+        assert queue.peek() is not None
+        item = queue.pop()
+        out[item[0]].append(item)
+    assert out == expected
+    assert queue.peek() is None
+
+
+@given(PUSHES)
+def test_no_client_is_served_twice_while_another_waits(pushes: list[tuple[str, int]]) -> None:
+    queue: FairQueue[str] = FairQueue(1000)
+    left: dict[str, int] = defaultdict(int)
+    for client, _ in pushes:
+        queue.push(client, client)
+        left[client] += 1
+    served: dict[str, int] = defaultdict(int)
+    while len(queue):
+        client = queue.pop()
+        left[client] -= 1
+        served[client] += 1
+        for other in (other for other, count in left.items() if count):
+            assert served[client] <= served[other] + 1
+
+
+def test_what_leaves_is_gone() -> None:
+    queue: FairQueue[str] = FairQueue(10)
+    queue.push("a", "one")
+    queue.push("a", "two")
+    assert queue.remove("a", "one")
+    assert not queue.remove("a", "one")
+    assert not queue.remove("b", "two")
+    assert queue.pop() == "two"
+    assert len(queue) == 0
+
+
+def test_it_is_full_at_its_limit() -> None:
+    queue: FairQueue[int] = FairQueue(2)
+    queue.push("a", 1)
+    assert not queue.full
+    queue.push("b", 2)
+    assert queue.full
