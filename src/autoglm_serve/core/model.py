@@ -55,15 +55,14 @@ class VisionGeometry:
         """
         cell = self.patch_px * self.merge
         width, height = max(width_px, cell), max(height_px, cell)
-        area = width * height
-        if area > self.max_pixels:
-            scale = (self.max_pixels / area) ** 0.5
+        columns, rows = round(width / cell), round(height / cell)
+        rounded_area = columns * rows * cell * cell
+        if rounded_area > self.max_pixels:
+            scale = (self.max_pixels / (width * height)) ** 0.5
             columns, rows = int(width * scale) // cell, int(height * scale) // cell
-        elif area < self.min_pixels:
-            scale = (self.min_pixels / area) ** 0.5
+        elif rounded_area < self.min_pixels:
+            scale = (self.min_pixels / (width * height)) ** 0.5
             columns, rows = -(-int(width * scale) // cell), -(-int(height * scale) // cell)
-        else:
-            columns, rows = round(width / cell), round(height / cell)
         return max(1, columns) * max(1, rows)
 
 

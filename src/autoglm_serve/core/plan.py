@@ -67,6 +67,8 @@ class Member:
     """Base URLs, one a replica, where the engine is external."""
     upstream_model: str | None = None
     """The name that the engine knows the model by, where that is not the served name."""
+    upstream_engine: str | None = None
+    """What runs there, where it says so: an engine's name."""
     on_demand: bool = False
     """Started by the first request that needs it, stopped after `idle_stop_s` without one."""
     idle_stop_s: float = 300.0
