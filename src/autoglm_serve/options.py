@@ -367,6 +367,29 @@ class Options:
             "SECONDS",
         ),
     ] = 5.0
+    max_queue: Annotated[
+        Whole,
+        Ge(0),
+        Doc(
+            Section.GATEWAY,
+            "Requests that wait in each gateway worker while every replica is at its capacity. Beyond it: "
+            "429.",
+            "N",
+        ),
+    ] = 256
+    queue_timeout_s: Annotated[
+        Seconds,
+        Doc(Section.GATEWAY, "How long a request waits in that queue. Beyond it: 503.", "SECONDS"),
+    ] = 60.0
+    stall_timeout_s: Annotated[
+        SomeSeconds,
+        Doc(
+            Section.GATEWAY,
+            "The least silence in the middle of a stream after which it goes on with another replica; a "
+            "slow engine is given more, by its own pace.",
+            "SECONDS",
+        ),
+    ] = 5.0
     request_timeout_s: Annotated[
         Seconds, Doc(Section.GATEWAY, "Longest life of one request. 0 sets no bound.", "SECONDS")
     ] = 1800.0

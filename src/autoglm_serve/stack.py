@@ -179,7 +179,13 @@ class Service:
         statuses = self._supervisor.statuses()
         self._view_version += 1
         self._line.push(
-            fleet_view(self._deployment, statuses, version=self._view_version, created_s=self._created_s)
+            fleet_view(
+                self._deployment,
+                statuses,
+                ENGINES,
+                version=self._view_version,
+                created_s=self._created_s,
+            )
         )
         self._narrator.replicas(statuses)
         if _hopeless(statuses, on_demand={each.name for each in self._deployment.members if each.on_demand}):
@@ -213,6 +219,9 @@ class Service:
             ),
             media=MediaPolicy(allow_remote=options.allow_image_url),
             wait_ready_s=options.wait_ready_s,
+            wait_turn_s=options.queue_timeout_s,
+            max_waiting=options.max_queue,
+            stall_s=options.stall_timeout_s,
             request_timeout_s=options.request_timeout_s,
             drain_timeout_s=options.drain_timeout_s,
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import Diagnosis, ExitFacts, Progress
@@ -35,6 +36,11 @@ class Engine(Protocol):
     @property
     def health_path(self) -> str:
         """GET here answers 200 once the model is loaded."""
+        ...
+
+    @property
+    def continuation(self) -> Continuation:
+        """How it takes the beginning of an answer that another replica could not finish."""
         ...
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from autoglm_serve.core.errors import ConfigError
+from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import Capability, ModelFiles, ModelFormat, VisionGeometry
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
@@ -21,6 +22,7 @@ class External:
     name = "external"
     title = "external"
     health_path = "/health"
+    continuation = Continuation.NONE
     start_timeout_s = float("inf")
 
     def command(self, member: Member, index: int, port: int) -> Command:
@@ -54,6 +56,7 @@ async def attach(upstreams: Sequence[str], names: Sequence[str] = ()) -> Member:
         vision=VisionGeometry(),
         upstreams=tuple(upstreams),
         upstream_model=model.name,
+        upstream_engine=model.engine,
     )
 
 

@@ -7,6 +7,7 @@ both. Starts nothing and reads no file.
 import sys
 from enum import IntEnum
 
+from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import ModelFiles, VisionGeometry
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
@@ -160,6 +161,7 @@ class LlamaCpp:
     name = "llama.cpp"
     title = "llama.cpp"
     health_path = "/health"
+    continuation = Continuation.PREFILL
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
     def command(self, member: Member, index: int, port: int) -> Command:

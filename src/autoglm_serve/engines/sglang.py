@@ -8,6 +8,7 @@ import re
 import sys
 
 from autoglm_serve.core.engine_traits import EngineTraits
+from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Plan
@@ -36,6 +37,7 @@ class Sglang:
     name = "sglang"
     title = "SGLang"
     health_path = "/health"
+    continuation = Continuation.FLAGS
     start_timeout_s = 900.0
 
     def command(self, member: Member, index: int, port: int) -> Command:

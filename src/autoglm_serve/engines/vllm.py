@@ -9,6 +9,7 @@ import json
 import re
 import sys
 
+from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Plan
@@ -23,6 +24,7 @@ class Vllm:
     name = "vllm"
     title = "vLLM"
     health_path = "/health"
+    continuation = Continuation.FLAGS
     start_timeout_s = 900.0  # compiling and capturing say nothing for minutes on a cold cache
 
     def command(self, member: Member, index: int, port: int) -> Command:

@@ -18,6 +18,8 @@ class RemoteModel:
 
     name: str
     max_model_len: int | None
+    engine: str | None = None
+    """What runs it, by our name of it, where it says so."""
 
 
 async def models_at(base_url: str, *, timeout_s: float) -> tuple[RemoteModel, ...]:
@@ -57,4 +59,12 @@ def _model(card: dict[str, object]) -> RemoteModel:
     """vLLM and SGLang say max_model_len, llama.cpp says meta.n_ctx."""
     meta = card.get("meta")
     length = card.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
-    return RemoteModel(name=str(card["id"]), max_model_len=length if isinstance(length, int) else None)
+    return RemoteModel(
+        name=str(card["id"]),
+        max_model_len=length if isinstance(length, int) else None,
+        engine=_OWNERS.get(str(card.get("owned_by"))),
+    )
+
+
+_OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp"}
+"""`owned_by` of the engines that go on from a beginning."""

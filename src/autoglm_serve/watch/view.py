@@ -1,19 +1,30 @@
 """From what the supervisor knows to what the gateway routes by. Pure."""
 
+from collections.abc import Mapping
+
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.core.replica import ReplicaStatus
+from autoglm_serve.engines.base import Engine
+
+_QUEUED_INSIDE = 2
+"""Requests that an engine is given for each it can work on: one runs, one is ready to follow."""
 
 
 def fleet_view(
-    deployment: Deployment, statuses: tuple[ReplicaStatus, ...], *, version: int, created_s: int
+    deployment: Deployment,
+    statuses: tuple[ReplicaStatus, ...],
+    engines: Mapping[str, Engine],
+    *,
+    version: int,
+    created_s: int,
 ) -> FleetView:
     """The fleet as of now; `created_s` is when the service began, Unix time."""
-    known_as = {member.name: member.upstream_model for member in deployment.members}
+    members = {member.name: member for member in deployment.members}
     return FleetView(
         version=version,
         models=tuple(_model(member, created_s) for member in deployment.members),
-        replicas=tuple(_replica(status, known_as.get(status.model)) for status in statuses),
+        replicas=tuple(_replica(status, members[status.model], engines) for status in statuses),
     )
 
 
@@ -28,7 +39,8 @@ def _model(member: Member, created_s: int) -> ModelView:
     )
 
 
-def _replica(status: ReplicaStatus, upstream_model: str | None) -> ReplicaView:
+def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine]) -> ReplicaView:
+    plan = member.plan
     return ReplicaView(
         id=status.id,
         slot=status.slot,
@@ -36,5 +48,8 @@ def _replica(status: ReplicaStatus, upstream_model: str | None) -> ReplicaView:
         engine=status.engine,
         state=status.state,
         base_url=status.base_url,
-        upstream_model=upstream_model,
+        upstream_model=member.upstream_model,
+        continuation=engines[member.upstream_engine or status.engine].continuation,
+        capacity_requests=plan.max_num_seqs * _QUEUED_INSIDE if plan.max_num_seqs else None,
+        capacity_tokens=plan.ledger.kv_cache_tokens if plan.ledger else None,
     )
