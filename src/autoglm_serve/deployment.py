@@ -79,7 +79,7 @@ def _embedded(options: Options, on_download: OnDownload) -> Member:
         replicas=options.replicas,
         threads=options.threads,
         max_model_len=llama_cpp.context_tokens(options.max_model_len, facts.context_length),
-        max_num_seqs=options.max_num_seqs,
+        max_num_seqs=options.max_num_seqs or llama_cpp.DEFAULT_SLOTS,
         image_max_tokens=image_max_tokens,
         engine_args=options.engine_args,
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from autoglm_serve.core import fleet_codec
-from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
+from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.server import Limits
@@ -43,6 +43,7 @@ def fleet_of(
     state: ReplicaState = ReplicaState.READY,
     engine: str = "faulty",
     upstream_model: str | None = None,
+    continuation: Continuation = Continuation.PREFILL,
     models: tuple[ModelView, ...] = (MODEL,),
 ) -> FleetView:
     """A view with one replica of the first model at each address."""
@@ -55,6 +56,7 @@ def fleet_of(
             state=state,
             base_url=url,
             upstream_model=upstream_model,
+            continuation=continuation,
         )
         for slot, url in enumerate(urls)
     )
@@ -80,6 +82,13 @@ class GatewayProcess:
         wanted = {replica.id: replica.state.value for replica in fleet.replicas}
         while json.loads(self.ask("GET", "/ready")[2])["replicas"] != wanted:
             pass
+
+    def set_states(self, states: Sequence[ReplicaState]) -> None:
+        """Push the same fleet with other states."""
+        replicas = zip(self.fleet.replicas, states, strict=True)
+        self.set_fleet(
+            replace(self.fleet, replicas=tuple(replace(replica, state=state) for replica, state in replicas))
+        )
 
     def ask(
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
@@ -128,6 +137,9 @@ def running_gateway(
     limits: Limits = Limits(),  # noqa: B008
     allow_remote: bool = False,
     wait_ready_s: float = 0.0,
+    wait_turn_s: float = 10.0,
+    max_waiting: int = 64,
+    stall_s: float = 30.0,
     request_timeout_s: float = 0.0,
     drain_timeout_s: float = 5.0,
     host: str = "127.0.0.1",
@@ -141,6 +153,9 @@ def running_gateway(
         limits=limits,
         media=MediaPolicy(allow_remote=allow_remote),
         wait_ready_s=wait_ready_s,
+        wait_turn_s=wait_turn_s,
+        max_waiting=max_waiting,
+        stall_s=stall_s,
         request_timeout_s=request_timeout_s,
         drain_timeout_s=drain_timeout_s,
     )

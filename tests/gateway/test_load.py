@@ -21,12 +21,12 @@ def test_the_sum_is_what_is_in_hand_and_returns_to_zero(
     for turn, (slot, cost, ends) in enumerate(takes):
         held.append((slot, cost, workers[turn % 2].take(slot, cost)))
         if ends:
-            held.pop(turn % len(held))[2].__exit__()
+            held.pop(turn % len(held))[2].put_down()
         for one in range(4):
             assert reader.requests(one) == sum(other == one for other, _, _ in held)
             assert reader.cost_tokens(one) == sum(cost for other, cost, _ in held if other == one)
     for _, _, burden in held:
-        burden.__exit__()
+        burden.put_down()
     assert [reader.requests(slot) for slot in range(4)] == [0] * 4
     assert [reader.cost_tokens(slot) for slot in range(4)] == [0] * 4
     for table in (*workers, reader):
@@ -36,15 +36,17 @@ def test_the_sum_is_what_is_in_hand_and_returns_to_zero(
 def test_a_request_that_came_and_went_is_still_counted(tmp_path: Path) -> None:
     workers, reader = [LoadTable(tmp_path / "load", row) for row in range(2)], LoadTable(tmp_path / "load")
     for worker in workers:
-        with worker.take(2, 10):
-            assert reader.requests(2) == 1
+        burden = worker.take(2, 10)
+        assert reader.requests(2) == 1
+        burden.put_down()
     assert (reader.requests(2), reader.taken(2), reader.taken(1)) == (0, 2, 0)
 
 
 def test_a_burden_is_put_down_once(tmp_path: Path) -> None:
     table = LoadTable(tmp_path / "load", 0)
-    with table.take(1, 10) as burden:
-        burden.__exit__()
+    burden = table.take(1, 10)
+    burden.put_down()
+    burden.put_down()
     assert table.requests(1) == table.cost_tokens(1) == 0
 
 

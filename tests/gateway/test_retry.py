@@ -65,15 +65,6 @@ def test_a_stream_that_broke_before_any_text_is_not_shown_twice(tmp_path: Path, 
             assert answer.body.count(b'"role":"assistant"') == 1
 
 
-def test_nothing_is_tried_again_after_the_first_byte(tmp_path: Path) -> None:
-    with two_replicas(tmp_path) as (gateway, one, two):
-        with wire(gateway) as client:
-            client.send(post(chat(stream=True, fault="reset:2"))).answer()
-        gateway.wait_for_metric("autoglm_requests_total", 1)
-        assert len(one.seen()) + len(two.seen()) == 1
-        assert gateway.metric("autoglm_requests_total", outcome="broken") == 1
-
-
 def test_a_replica_that_refuses_connections_is_passed_over(tmp_path: Path) -> None:
     with (
         running_engine("--chunks", "4") as sound,

@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     NO_REPLICA = "no_replica"  # no replica was ready in time
     LOST = "lost"  # every replica tried was lost before the first byte
     BROKEN = "broken"  # the stream broke after the first byte
+    TIMEOUT = "timeout"  # it took longer than --request-timeout-s allows
     CANCELLED = "cancelled"  # the client left
     INTERNAL = "internal"  # a bug here
 
@@ -27,15 +28,8 @@ class Account:
     """One request's books. `close` counts it; a second call counts nothing."""
 
     __slots__ = (
-        "_board",
-        "_closed",
-        "attempts",
-        "first_byte_s",
-        "model",
-        "outcome",
-        "path",
-        "started_s",
-        "usage",
+        *("_board", "_closed", "attempts", "first_byte_s", "model", "outcome", "path", "resumptions"),
+        *("started_s", "usage"),
     )
 
     def __init__(self, board: Board, path: str, started_s: float) -> None:
@@ -47,7 +41,14 @@ class Account:
         self.outcome = Outcome.INTERNAL
         self.first_byte_s: float | None = None
         self.attempts = 0
+        self.resumptions = 0
+        """Attempts that went on with a stream which another replica had begun."""
         self.usage = NO_USAGE
+
+    def resumed(self, way: str) -> None:
+        """A stream goes on elsewhere."""
+        self.resumptions += 1
+        self._board.add(("recoveries", self.model, way))
 
     def close(self, now_s: float) -> None:
         if self._closed:
@@ -58,8 +59,8 @@ class Account:
         board.observe(("duration", model), now_s - self.started_s, LATENCY_BUCKETS_S)
         if self.first_byte_s is not None:
             board.observe(("ttft", model), self.first_byte_s - self.started_s, LATENCY_BUCKETS_S)
-        if self.attempts > 1:
-            board.add(("retries", model), self.attempts - 1)
+        if self.attempts > 1 + self.resumptions:
+            board.add(("retries", model), self.attempts - 1 - self.resumptions)
         if self.usage.prompt_tokens:
             board.add(("tokens", model, "prompt"), self.usage.prompt_tokens)
         if self.usage.completion_tokens:

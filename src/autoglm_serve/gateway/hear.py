@@ -20,9 +20,9 @@ from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.account import Account
 from autoglm_serve.gateway.admit import Call, admit
 from autoglm_serve.gateway.cost import text_cost
+from autoglm_serve.gateway.delivery import Caller
 from autoglm_serve.gateway.endpoints import ENDPOINTS
 from autoglm_serve.gateway.http import Headers, Request
-from autoglm_serve.gateway.relay import Caller
 from autoglm_serve.gateway.splice import with_field
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.validate import AUDIO_TYPES, Json, parts, refuse
@@ -37,7 +37,7 @@ _SHAPES = {
     "audio_url": '{"url": "data:audio/wav;base64,…"}',
 }
 
-Serve = Callable[[Call, Request, Caller, Worker, Account], Awaitable[None]]
+Serve = Callable[[Call, Request, Caller, Worker, Account], Awaitable[object]]
 """`dispatch.serve`: routes a call, tries replicas, answers the caller."""
 
 
@@ -117,7 +117,7 @@ async def _transcribed(where: str, sound: bytes, model: ModelView, worker: Worke
 
 
 class Ear:
-    """A caller that keeps what it is answered (`relay.Caller`)."""
+    """A caller that keeps what it is answered (`delivery.Caller`)."""
 
     answering = False
     on_pause: Callable[[], None] | None = None

@@ -15,6 +15,7 @@ class Request:
 
     __slots__ = (
         "body",
+        "client",
         "headers",
         "http10",
         "keep_alive",
@@ -37,6 +38,7 @@ class Request:
         keep_alive: bool = True,
         http10: bool = False,
         loopback: bool = True,
+        client: str = "",
     ) -> None:
         self.method = method
         self.path = path
@@ -49,6 +51,8 @@ class Request:
         self.keep_alive = keep_alive
         self.http10 = http10
         self.loopback = loopback
+        self.client = client
+        """Who asks, for turns in the queue: the address and the key."""
         """It came from this machine."""
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.sse import DONE, data_of, whole_events
+from autoglm_serve.gateway.sse import DONE, data_of, event_ends, whole_events
 
 _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"'  # chat and completions
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
 _ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
-_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
+_DONE = re.compile(rb"^data:\s?\[DONE\]", re.MULTILINE)
 _TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
 
 
@@ -48,6 +48,10 @@ class Journal:
         """A finish reason was sent. [DONE] proves nothing: a dying vLLM sends one after its error event."""
         return any(_FINISHED.search(part) for part in self._tail())
 
+    def would_be_finished(self, events: bytes) -> bool:
+        """`finished`, were `events` added."""
+        return bool(_FINISHED.search(events)) or self.finished
+
     def usage(self) -> Usage:
         """The token counts of the last event that has any."""
         for part in self._tail():
@@ -73,10 +77,32 @@ def before_error(events: bytes) -> tuple[bytes, bytes]:
     return events[:start], next(data_of(events[start:]), b"")
 
 
-def before_done(events: bytes) -> tuple[bytes, bytes]:
-    """`events` up to the [DONE] that ends a stream, and the rest."""
+def before_done(events: bytes) -> tuple[bytes, bool]:
+    """`events` up to a [DONE], and whether there is one; the word may stand in a text too."""
     match = _DONE.search(events) if DONE in events else None
-    return (events, b"") if match is None else (events[: match.start()], events[match.start() :])
+    return (events[: match.start()], True) if match else (events, False)
+
+
+def before_garbage(events: bytes) -> tuple[bytes, bool]:
+    """`events` up to the first whose data is neither JSON nor [DONE], and whether there is one."""
+    ends = events.count(b"\n\n")
+    if ends and ends == events.count(b"}\n\n") + events.count(b"]\n\n"):
+        return events, False  # all end as JSON and [DONE] do; parsing each would cost more than all else
+    start = 0
+    for end in event_ends(events):
+        for data in data_of(events[start:end]):
+            if data != DONE and not _is_json(data):
+                return events[:start], True
+        start = end
+    return events, False
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def usage_of(body: bytes) -> Usage | None:

@@ -64,17 +64,15 @@ class LoadTable:
 class Burden:
     """One request's share of the table; given back exactly once, however the request ends."""
 
-    __slots__ = ("_cost", "_slot", "_table")
+    __slots__ = ("_slot", "_table", "cost_tokens")
 
-    def __init__(self, table: LoadTable, slot: int, cost: int) -> None:
+    def __init__(self, table: LoadTable, slot: int, cost_tokens: int) -> None:
         self._table: LoadTable | None = table
         self._slot = slot
-        self._cost = cost
+        self.cost_tokens = cost_tokens
 
-    def __enter__(self) -> "Burden":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def put_down(self) -> None:
+        """Give it back; a second time gives nothing."""
         if self._table is not None:
-            self._table.give(self._slot, self._cost)
+            self._table.give(self._slot, self.cost_tokens)
             self._table = None

@@ -214,11 +214,19 @@ class Splicer:
             delta.pop("role", None)
         for name, text in list(_growth(choice)):
             _put(choice, name, self._surplus(name, text))
+        self._forget_known_calls(choice)
         if choice.get("finish_reason"):
             if any(self._owed.values()):
                 raise Diverged("the answer ended before what was sent")
             return True
         return any(text for _, text in _growth(choice)) or (not self._sent.role and bool(delta))
+
+    def _forget_known_calls(self, choice: Json) -> None:
+        """A tool call keeps the id under which the client saw it begin."""
+        for call in (choice.get("delta") or {}).get("tool_calls") or ():
+            if any(name.startswith(f"tool_calls.{call.get('index', 0)}.") for name in self._sent.fields):
+                call.pop("id", None)
+                call.pop("type", None)
 
     def _surplus(self, name: str, text: str) -> str:
         """What of `text` goes beyond what is owed."""

@@ -1,4 +1,4 @@
-"""One attempt: the reply of one replica on its way to one client.
+"""One attempt: the reply of one replica on its way into a delivery.
 
 Callbacks, not tasks: a chunk goes from socket to socket in one call. A stream passes as it comes, whole
 events only. Anything else is collected and sent in one piece, so that a replica lost in the middle of it
@@ -6,59 +6,32 @@ can still be replaced; what grows beyond `_COLLECT_BYTES` passes as it comes.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
-from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import reasoning
+from autoglm_serve.gateway.delivery import Clock, Delivery
 from autoglm_serve.gateway.envelope import JSON_TYPE, in_our_dialect
 from autoglm_serve.gateway.http import Headers
-from autoglm_serve.gateway.journal import NO_USAGE, Journal, Usage, before_done, before_error, usage_of
-from autoglm_serve.gateway.sse import DONE, event, whole_events
+from autoglm_serve.gateway.journal import NO_USAGE, Usage, before_done, before_error, before_garbage, usage_of
+from autoglm_serve.gateway.recover import Diverged, Splicer
+from autoglm_serve.gateway.sse import whole_events
 from autoglm_serve.gateway.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
 _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
+_EVENTS_THAT_TELL = 8
 _PASSED_ON = frozenset({b"content-type", b"cache-control", b"retry-after", b"content-disposition"})
 _TRY_ELSEWHERE = frozenset({500, 502, 503, 504})
-
-
-class Client(Protocol):
-    """The side of the client's connection that a relay writes to."""
-
-    def respond(self, status: int, headers: Headers, body: bytes) -> None: ...
-
-    def start(self, status: int, headers: Headers, first: bytes) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def finish(self) -> None: ...
-
-
-class Caller(Client, Protocol):
-    """A client from its request's first byte to its answer's last."""
-
-    on_pause: Callable[[], None] | None
-    on_resume: Callable[[], None] | None
-
-    @property
-    def answering(self) -> bool:
-        """It has part of an answer."""
-        ...
-
-    def refuse(self, refusal: Refusal) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 class Result(Enum):
     """How an attempt ended."""
 
     DONE = "done"  # the client has the whole reply
-    UNSENT = "unsent"  # nothing reached the client: the request can be tried elsewhere
-    BROKEN = "broken"  # the client has part of the reply
+    REFUSED = "refused"  # the replica answered that it cannot
+    LOST = "lost"  # the connection broke, could not be made, or fell silent
+    DIVERGED = "diverged"  # a replay said something else than was sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,41 +44,43 @@ class Ending:
     """The replica's status; 0 where none came."""
     headers: Headers = ()
     body: bytes = b""
-    """An error reply that was held back, in case no other replica does better."""
+    """An error reply that was held back, in case another replica does better."""
     usage: Usage = NO_USAGE
+    asked: bool = False
+    """The request had been sent: an engine may have died of it."""
+    events: int = 0
+    """Pieces of the stream that this attempt brought."""
 
 
 class Relay:
-    """Takes an upstream's reply (`upstream.Reply`) and hands it to the client."""
+    """Takes an upstream's reply (`upstream.Reply`) and hands it to the delivery."""
 
     def __init__(
         self,
-        client: Client,
-        journal: Journal,
+        delivery: Delivery,
+        clock: Clock,
         *,
         ending: "asyncio.Future[Ending]",
         extra: Headers = (),
-        split_reasoning: bool = False,
-        ends_with_done: bool = True,
-        now: "asyncio.AbstractEventLoop",
+        splicer: Splicer | None = None,
     ) -> None:
-        self._client = client
-        self._journal = journal
+        self._delivery = delivery
+        self._clock = clock
         self._ending = ending
         self._extra = extra
-        self._clock = now
-        self._split = split_reasoning
-        self._ends_with_done = ends_with_done
-        self._rewrite = reasoning.StreamSplitter() if split_reasoning else None
+        self._splicer = splicer
+        """Set where this attempt goes on with a stream that another began."""
         self._status = 0
         self._headers: Headers = ()
         self._streaming = False
-        self._started = False
         self._held = b""
         self._collected: list[bytes] = []
         self._collected_bytes = 0
-        self.first_byte_s: float | None = None
-        """Loop time at which the client was sent its first content."""
+        self._passing = False
+        self._paused = False
+        self._events = 0
+        self._first_event_s = 0.0
+        self._last_event_s = 0.0
         self.connection: Connection | None = None
 
     # upstream.Reply
@@ -115,46 +90,62 @@ class Relay:
         self._headers = tuple(header for header in headers if header[0] in _PASSED_ON) + self._extra
         content_type = next((value for name, value in headers if name == b"content-type"), b"")
         self._streaming = status == 200 and content_type.startswith(b"text/event-stream")
+        self._delivery.head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
         if self._streaming:
             self._pass_events(data)
-        elif self._started:
-            self._client.write(data)
+        elif self._passing:
+            self._delivery.data(data)
         else:
-            self._collected.append(data)
-            self._collected_bytes += len(data)
-            if self._collected_bytes > _COLLECT_BYTES and self._status == 200 and not self._split:
-                self._start(b"".join(self._collected))
-                self._collected.clear()
-            elif self._collected_bytes > _MOST_HELD_BYTES:
-                self._lose(f"its reply is longer than {_MOST_HELD_BYTES >> 20} MiB")
+            self._collect(data)
 
     def on_end(self) -> None:
         if self._streaming:
             self._end_stream()
-        elif self._started:
-            self._client.finish()
+        elif self._passing:
+            self._delivery.finish()
             self._settle(Result.DONE)
         else:
             self._end_whole(b"".join(self._collected))
 
     def on_lost(self, reason: str) -> None:
-        if self._started and self._streaming and self._journal.finished:
+        if self._streaming and self._delivery.journal.finished:
             self._finish_stream()
         else:
-            self._settle(Result.BROKEN if self._started else Result.UNSENT, reason)
+            self._settle(Result.LOST, reason)
 
     # the client's side
 
     def pause(self) -> None:
         """The client is slow: stop reading from the replica."""
+        self._paused = True
         if self.connection is not None:
             self.connection.pause()
 
     def resume(self) -> None:
+        self._paused = False
+        self._last_event_s = self._clock.time()
         if self.connection is not None:
             self.connection.resume()
+
+    def silent_s(self, now_s: float) -> float:
+        """How long the stream has brought nothing; before its first event, and while it is paused, 0."""
+        return now_s - self._last_event_s if self._events and not self._paused else 0.0
+
+    @property
+    def interval_s(self) -> float | None:
+        """The usual time between two of its events; None if they were too few to tell."""
+        if self._events < _EVENTS_THAT_TELL:
+            return None
+        return (self._last_event_s - self._first_event_s) / (self._events - 1)
+
+    def lose(self, reason: str) -> None:
+        """The replica is given up: by its words, its silence, or somebody who knows."""
+        connection = self.connection
+        self.on_lost(reason)
+        if connection is not None:
+            connection.abort()
 
     def abandon(self) -> None:
         """Nobody waits any more: drop the connection, unless the reply had ended."""
@@ -166,6 +157,17 @@ class Relay:
 
     # how
 
+    def _collect(self, data: bytes) -> None:
+        self._collected.append(data)
+        self._collected_bytes += len(data)
+        passable = self._status == 200 and not self._delivery.split_reasoning and not self._delivery.begun
+        if self._collected_bytes > _COLLECT_BYTES and passable:
+            self._passing = True
+            self._delivery.data(b"".join(self._collected))
+            self._collected.clear()
+        elif self._collected_bytes > _MOST_HELD_BYTES:
+            self.lose(f"its reply is longer than {_MOST_HELD_BYTES >> 20} MiB")
+
     def _pass_events(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
@@ -175,74 +177,81 @@ class Relay:
         else:
             data, self._held = data[:cut], data[cut:]
             if len(self._held) > _MOST_HELD_BYTES:
-                self._lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
+                self.lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
                 return
         if data:
             self._send_events(data)
 
     def _send_events(self, events: bytes) -> None:
-        events, error = before_error(events)
-        events, done = before_done(events) if self._ends_with_done else (events, b"")
-        if events:
-            self._forward(events)
-        if done and self._journal.finished:
-            self._forward(done)
-        elif done and not error:  # a dying engine says [DONE] as well: it is not the client's yet
-            self._lose("the engine ended the stream without a finish reason")
-        if error:  # the client is not shown it: what comes next is the dispatcher's decision
-            self._lose(f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}")
-
-    def _forward(self, events: bytes) -> None:
-        if self._rewrite is not None:
-            events = self._rewrite.feed(events)
-            if not events:
+        events, broken = self._believable(events)
+        if self._splicer is not None and events:
+            try:
+                events = self._splicer.feed(events)
+            except Diverged as diverged:
+                self._give_up(Result.DIVERGED, str(diverged))
                 return
-        self._journal.append(events)
-        if self._started:
-            self._client.write(events)
-        else:
-            self._start(events)
+        if events:
+            if b"data:" in events:  # a comment says that the server lives, not that the engine does
+                self._note_event()
+            self._delivery.events(events)
+        if broken:  # the client is not shown it: what comes next is the dispatcher's decision
+            self.lose(broken)
 
-    def _start(self, first: bytes) -> None:
-        self._started = True
-        self.first_byte_s = self._clock.time()
-        self._client.start(self._status, self._headers, first)
+    def _believable(self, events: bytes) -> tuple[bytes, str]:
+        """`events` up to what shows that the engine is done for, and what that is."""
+        events, error = before_error(events)
+        if error:
+            return events, f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
+        if not self._delivery.ends_with_done:
+            return events, ""
+        events, garbage = before_garbage(events)
+        if garbage:
+            return events, "the engine sent an event that is no JSON"
+        before, done = before_done(events)
+        if done and not self._delivery.journal.would_be_finished(events):
+            return before, "the stream ended without a finish reason"
+        return events, ""
+
+    def _note_event(self) -> None:
+        self._last_event_s = self._clock.time()
+        if not self._events:
+            self._first_event_s = self._last_event_s
+        self._events += 1
 
     def _end_stream(self) -> None:
         if self._held.strip():  # an engine that ends its last event with one line break, or none
             self._send_events(self._held.rstrip(b"\r\n") + b"\n\n")
             self._held = b""
-        if not self._started:
-            self._settle(Result.UNSENT, "the stream ended before its first event")
-        elif self._journal.finished:
+        if self._ending.done():
+            return
+        if self._delivery.journal.finished:
             self._finish_stream()
+        elif self._delivery.begun:
+            self._settle(Result.LOST, "the stream ended without a finish reason")
         else:
-            self._settle(Result.BROKEN, "the stream ended without a finish reason")
+            self._settle(Result.LOST, "the stream ended before its first event")
 
     def _finish_stream(self) -> None:
-        if self._ends_with_done and DONE not in self._journal.chunks[-1]:
-            self._client.write(event(DONE))
-        self._client.finish()
-        self._settle(Result.DONE, usage=self._journal.usage())
+        self._delivery.finish()
+        self._settle(Result.DONE, usage=self._delivery.journal.usage())
 
-    def _lose(self, reason: str) -> None:
+    def _give_up(self, result: Result, reason: str) -> None:
         connection = self.connection
-        self.on_lost(reason)
+        self._settle(result, reason)
         if connection is not None:
             connection.abort()
 
     def _end_whole(self, body: bytes) -> None:
-        if self._status in _TRY_ELSEWHERE:
-            body = in_our_dialect(self._status, body)
-            headers = _with_type(self._headers, JSON_TYPE)
-            self._settle(Result.UNSENT, f"the engine answered {self._status}", headers=headers, body=body)
-            return
+        headers = self._headers
         if self._status >= 400:
-            body, self._headers = in_our_dialect(self._status, body), _with_type(self._headers, JSON_TYPE)
-        elif self._split:
+            body, headers = in_our_dialect(self._status, body), _with_type(headers, JSON_TYPE)
+        if self._status in _TRY_ELSEWHERE or self._delivery.begun:
+            why = f"the engine answered {self._status}"
+            self._settle(Result.REFUSED, why, headers=headers, body=body)
+            return
+        if self._status < 400 and self._delivery.split_reasoning:
             body = reasoning.split_reply(body)
-        self.first_byte_s = self._clock.time()
-        self._client.respond(self._status, self._headers, body)
+        self._delivery.whole(self._status, headers, body)
         self._settle(Result.DONE, usage=usage_of(body) or NO_USAGE)
 
     def _settle(
@@ -257,7 +266,14 @@ class Relay:
         self.connection = None
         if not self._ending.done():
             ending = Ending(
-                result=result, reason=reason, status=self._status, headers=headers, body=body, usage=usage
+                result=result,
+                reason=reason,
+                status=self._status,
+                headers=headers,
+                body=body,
+                usage=usage,
+                asked=True,
+                events=self._events,
             )
             self._ending.set_result(ending)
 

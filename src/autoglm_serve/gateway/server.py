@@ -88,6 +88,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._loopback = False
+        self._peer = ""
         self._draining = False
         # what is being answered
         self._waiting: deque[Request] = deque()
@@ -125,6 +126,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         peer = transport.get_extra_info("peername")
         host = peer[0] if isinstance(peer, tuple) else ""
+        self._peer = host
         self._loopback = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
         self._everyone.enter(self)
         if len(self._everyone) > self._limits.max_connections:
@@ -255,6 +257,7 @@ class ClientConnection(asyncio.Protocol):
             keep_alive=self._parser.should_keep_alive(),
             http10=self._parser.get_http_version() == "1.0",
             loopback=self._loopback,
+            client=self._peer + self._headers.get(b"authorization", b"").decode("latin-1"),
         )
         progress = self._progress + 1
         self._reset()

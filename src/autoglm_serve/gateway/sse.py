@@ -1,8 +1,10 @@
 """Server-sent events as bytes: where one ends, and what is in it. Pure."""
 
+import re
 from collections.abc import Iterator
 
 DONE = b"[DONE]"
+_END = re.compile(rb"\r?\n\r?\n")
 
 
 def whole_events(data: bytes) -> int:
@@ -26,3 +28,8 @@ def data_of(events: bytes) -> Iterator[bytes]:
 
 def event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
+
+
+def event_ends(events: bytes) -> Iterator[int]:
+    """Where each of the whole events in `events` ends."""
+    return (match.end() for match in _END.finditer(events))

@@ -1,13 +1,15 @@
 """What one gateway worker owns, and nothing global: everything that a request needs to be served."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.gateway.fleet_holder import FleetHolder
 from autoglm_serve.gateway.load import LoadTable
+from autoglm_serve.gateway.quarantine import Quarantine
+from autoglm_serve.gateway.router import Router
 from autoglm_serve.gateway.server import Limits
+from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
 from autoglm_serve.observe.board import Board
@@ -25,6 +27,12 @@ class Settings:
     media: MediaPolicy
     wait_ready_s: float
     """How long a request waits for a replica to become ready, while one may."""
+    wait_turn_s: float
+    """How long a request waits for its turn while every replica is at its capacity."""
+    max_waiting: int
+    """Requests that wait in one worker; one more is refused."""
+    stall_s: float
+    """The least time without an event after which a stream's replica is given up."""
     request_timeout_s: float
     """The longest a request may take; 0 for no limit."""
     drain_timeout_s: float
@@ -48,29 +56,6 @@ class Settings:
         return tuple(self.state_dir / f"board-{index}" for index in range(self.workers))
 
 
-class FleetHolder:
-    """The newest fleet view, and a way to wait for a newer one."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.view = FleetView()
-        self._loop = loop
-        self._changed: asyncio.Future[None] = loop.create_future()
-
-    def replace(self, view: FleetView) -> None:
-        self.view = view
-        changed, self._changed = self._changed, self._loop.create_future()
-        changed.set_result(None)
-
-    async def first_view(self) -> None:
-        """Return once the control plane has said what there is."""
-        while self.view.version == 0:
-            await self.changed()
-
-    async def changed(self) -> None:
-        """Return at the next change."""
-        await asyncio.shield(self._changed)
-
-
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """One gateway worker's collaborators."""
@@ -81,6 +66,6 @@ class Worker:
     load: LoadTable
     board: Board
     pool: Pool
-    wake: Callable[[str], None] = field(default=lambda model: None)
-    """Ask the control plane to start a model that runs on demand."""
-    spin: int = 0
+    router: Router
+    streams: StreamWatch
+    quarantine: Quarantine

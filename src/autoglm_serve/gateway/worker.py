@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import dispatch, local
 from autoglm_serve.gateway.account import Account, Outcome
 from autoglm_serve.gateway.envelope import internal_error
+from autoglm_serve.gateway.fleet_holder import FleetHolder
 from autoglm_serve.gateway.http import Request
 from autoglm_serve.gateway.link import Link
 from autoglm_serve.gateway.load import LoadTable
+from autoglm_serve.gateway.quarantine import Quarantine
+from autoglm_serve.gateway.router import Router
 from autoglm_serve.gateway.server import ClientConnection, Connections, Limits
-from autoglm_serve.gateway.state import FleetHolder, Settings, Worker
+from autoglm_serve.gateway.state import Settings, Worker
+from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
 from autoglm_serve.observe import logs
@@ -34,7 +39,7 @@ from autoglm_serve.observe.board import Board
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
-_SWEEP_S = 0.5
+_SWEEP_S = 0.1
 
 
 def encode_settings(settings: Settings) -> str:
@@ -59,15 +64,8 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     fleet = FleetHolder(loop)
     link = Link(settings.control_socket, settings.index, fleet)
-    worker = Worker(
-        settings=settings,
-        loop=loop,
-        fleet=fleet,
-        load=LoadTable(settings.load_path, settings.index),
-        board=Board(settings.board_paths[settings.index]),
-        pool=Pool(loop),
-        wake=link.wake,
-    )
+    worker = _worker(settings, loop, fleet, link.wake)
+    fleet.listeners += (worker.router.fleet_changed, worker.streams.fleet_changed)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     connections = Connections()
@@ -86,6 +84,25 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         for task in tasks:
             task.cancel()
     worker.pool.close()
+
+
+def _worker(
+    settings: Settings, loop: asyncio.AbstractEventLoop, fleet: FleetHolder, wake: Callable[[str], None]
+) -> Worker:
+    """The worker's collaborators, put together."""
+    load = LoadTable(settings.load_path, settings.index)
+    router = Router(fleet, load, loop, workers=settings.workers, max_waiting=settings.max_waiting, wake=wake)
+    return Worker(
+        settings=settings,
+        loop=loop,
+        fleet=fleet,
+        load=load,
+        board=Board(settings.board_paths[settings.index]),
+        pool=Pool(loop),
+        router=router,
+        streams=StreamWatch(settings.stall_s),
+        quarantine=Quarantine(),
+    )
 
 
 class Requests:
@@ -125,13 +142,15 @@ class Requests:
 
 
 async def _sweep(connections: Connections, worker: Worker) -> None:
-    """Deadlines of clients and idle connections to replicas, looked at twice a second."""
+    """Deadlines, idle connections, silent streams and the queue, looked at now and then."""
     while True:
         await asyncio.sleep(_SWEEP_S)
         now_s = worker.loop.time()
         for connection in tuple(connections):
             connection.check_deadlines(now_s)
         worker.pool.sweep()
+        worker.streams.sweep(now_s)
+        worker.router.pump()
 
 
 async def _drain(connections: Connections, timeout_s: float) -> None:

@@ -61,6 +61,7 @@ def _counters(counts: Mapping[Key, int]) -> Iterator[Metric]:
     for name, help_text, labels in (
         ("requests", "Requests by how they ended.", ("model", "path", "outcome")),
         ("retries", "Attempts beyond the first, before the first byte.", ("model",)),
+        ("recoveries", "Streams that went on elsewhere after their replica was lost.", ("model", "way")),
         ("tokens", "Tokens as the engines counted them.", ("model", "kind")),
     ):
         family = CounterMetricFamily(f"autoglm_{name}", help_text, labels=labels)

@@ -1,0 +1,214 @@
+"""How a broken stream goes on: which way, with what request, and what the client sees of it. Pure."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoglm_serve.core.fleet import Continuation
+from autoglm_serve.gateway import sse
+from autoglm_serve.gateway.recover import (
+    Diverged,
+    Finish,
+    Hopeless,
+    Resumption,
+    Sent,
+    Splicer,
+    Way,
+    read_sent,
+    resume,
+)
+
+ASKED: dict[str, Any] = {
+    "model": "demo",
+    "messages": [{"role": "user", "content": "hi"}],
+    "stream": True,
+    "max_tokens": 100,
+}
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    event = {"id": "first", "created": 1, "model": "demo", "choices": [choice], **more}
+    return sse.event(orjson.dumps(event))
+
+
+def stream(*texts: str, id: str = "second") -> bytes:
+    events = chunk({"role": "assistant", "content": ""}, id=id)
+    for text in texts:
+        events += chunk({"content": text}, id=id, model="other", created=2)
+    return events + chunk({}, "stop", id=id) + sse.event(sse.DONE)
+
+
+def sent(*texts: str) -> Sent:
+    return read_sent([chunk({"role": "assistant", "content": ""}), *(chunk({"content": t}) for t in texts)])
+
+
+def text_of(events: bytes) -> str:
+    values = [orjson.loads(data) for data in sse.data_of(events) if data != sse.DONE]
+    choices = [choice for value in values for choice in value["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+def step(engine: Continuation = Continuation.PREFILL, told: Sent | None = None, **fields: Any) -> Any:
+    told = told if told is not None else sent("one ", "two ")
+    return resume(orjson.dumps({**ASKED, **fields}), told, engine)
+
+
+def asked_again(resumption: Resumption) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(resumption.body)
+    return body
+
+
+def test_the_text_so_far_becomes_the_beginning_of_the_answer() -> None:
+    resumption = step()
+    assert resumption.way is Way.CONTINUE
+    body = asked_again(resumption)
+    assert body["messages"] == [*ASKED["messages"], {"role": "assistant", "content": "one two "}]
+    assert "continue_final_message" not in body
+
+
+def test_vllm_and_sglang_are_told_not_to_begin_a_new_turn() -> None:
+    body = asked_again(step(Continuation.FLAGS))
+    assert body["continue_final_message"] is True
+    assert body["add_generation_prompt"] is False
+
+
+def test_the_limit_shrinks_by_what_was_written() -> None:
+    assert asked_again(step(max_tokens=10))["max_tokens"] == 8
+    assert asked_again(step(max_completion_tokens=7))["max_completion_tokens"] == 5
+
+
+def test_a_beginning_that_the_client_gave_stays_in_front() -> None:
+    messages = [*ASKED["messages"], {"role": "assistant", "content": "zero "}]
+    assert asked_again(step(messages=messages))["messages"][-1]["content"] == "zero one two "
+
+
+def test_penalties_and_sampling_are_kept() -> None:
+    body = asked_again(step(temperature=0, top_p=0.85, frequency_penalty=0.2, seed=7))
+    assert (body["temperature"], body["top_p"], body["frequency_penalty"], body["seed"]) == (0, 0.85, 0.2, 7)
+
+
+def test_an_answer_at_its_limit_is_finished_here() -> None:
+    finish = step(max_tokens=2)
+    assert isinstance(finish, Finish)
+    assert b'"finish_reason":"length"' in finish.events
+    assert b'"id":"first"' in finish.events
+    assert finish.events.endswith(b"data: [DONE]\n\n")
+
+
+def test_before_any_text_the_same_is_asked_again() -> None:
+    resumption = step(told=sent())
+    assert resumption.way is Way.AGAIN
+    assert orjson.loads(resumption.body) == ASKED
+    events = resumption.splicer.feed(stream("all"))
+    assert events.count(b'"role"') == 0  # it was sent already
+
+
+def test_reasoning_that_the_engine_split_off_goes_back_into_its_tags() -> None:
+    told = read_sent([chunk({"reasoning_content": "hm"}), chunk({"content": "so"})])
+    assert asked_again(step(told=told))["messages"][-1]["content"] == "<think>hm</think>so"
+    half = read_sent([chunk({"reasoning_content": "hm"})])
+    assert asked_again(step(told=half))["messages"][-1]["content"] == "<think>hm"
+
+
+def test_completions_go_on_from_their_prompt() -> None:
+    event = {"id": "first", "choices": [{"index": 0, "text": " and", "finish_reason": None}]}
+    told = read_sent([sse.event(orjson.dumps(event))])
+    body = orjson.dumps({"prompt": "one", "max_tokens": 5})
+    resumption = resume(body, told, Continuation.PREFILL)
+    assert isinstance(resumption, Resumption)
+    assert asked_again(resumption) == {"prompt": "one and", "max_tokens": 4}
+    assert isinstance(resume(orjson.dumps({"prompt": ["a", "b"]}), told, Continuation.PREFILL), Hopeless)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"guided_json": {"type": "object"}},
+        {"grammar": "root ::= 'a'"},
+        {"tool_choice": "required"},
+    ],
+)
+def test_a_grammar_is_replayed_if_the_answer_can_be_repeated_and_given_up_otherwise(
+    fields: dict[str, Any],
+) -> None:
+    assert isinstance(step(temperature=1, **fields), Hopeless)
+    assert step(temperature=0, **fields).way is Way.REPLAY
+    assert step(seed=3, **fields).way is Way.REPLAY
+
+
+def test_a_text_format_is_no_grammar() -> None:
+    assert step(response_format={"type": "text"}).way is Way.CONTINUE
+
+
+def test_several_answers_at_once_are_given_up() -> None:
+    assert isinstance(step(n=2, temperature=0), Hopeless)
+
+
+def test_a_half_sent_tool_call_is_given_up_or_replayed() -> None:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "tap", "arguments": '{"x":'}}
+    told = read_sent([chunk({"role": "assistant"}), chunk({"tool_calls": [call]})])
+    assert isinstance(step(told=told, temperature=1), Hopeless)
+    resumption = step(told=told, temperature=0)
+    assert resumption.way is Way.REPLAY
+    whole = {**call, "id": "new", "function": {"name": "tap", "arguments": '{"x":12}'}}
+    events = resumption.splicer.feed(chunk({"tool_calls": [whole]}, id="second"))
+    (value,) = [orjson.loads(data) for data in sse.data_of(events)]
+    (again,) = value["choices"][0]["delta"]["tool_calls"]
+    assert again == {"index": 0, "function": {"name": "", "arguments": "12}"}}
+
+
+def test_an_engine_of_which_nothing_is_known_is_only_asked_what_can_be_checked() -> None:
+    assert step(Continuation.NONE, temperature=0).way is Way.REPLAY
+    assert isinstance(step(Continuation.NONE, temperature=1), Hopeless)
+
+
+def test_what_diverged_once_is_not_replayed_again() -> None:
+    body = orjson.dumps({**ASKED, "temperature": 0, "guided_json": {}})
+    assert isinstance(resume(body, sent("a"), Continuation.PREFILL, may_replay=False), Hopeless)
+
+
+def test_the_client_sees_one_identity_one_role_one_end() -> None:
+    events = step().splicer.feed(stream("three ", "four"))
+    values = [orjson.loads(data) for data in sse.data_of(events) if data != sse.DONE]
+    assert {(value["id"], value["created"], value["model"]) for value in values} == {("first", 1, "demo")}
+    assert b'"role"' not in events
+    assert text_of(events) == "three four"
+    assert [value["choices"][0]["finish_reason"] for value in values].count("stop") == 1
+    assert events.count(b"[DONE]") == 1
+
+
+def test_usage_counts_what_was_written_before_as_written() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+    last = sse.event(orjson.dumps({"id": "second", "choices": [], "usage": usage}))
+    (data,) = sse.data_of(step().splicer.feed(last))
+    assert orjson.loads(data)["usage"] == {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+
+
+def test_a_replay_brings_only_what_is_new() -> None:
+    splicer = Splicer(sent("one ", "two "), replay=True)
+    assert text_of(splicer.feed(stream("one two th", "ree"))) == "three"
+
+
+@given(st.text("ab", max_size=12), st.data())
+def test_a_replay_completes_the_text_wherever_either_was_cut(text: str, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(text)))
+    pieces, rest = [], text
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    told = sent(*text[:cut])
+    events = Splicer(told, replay=True).feed(stream(*pieces))
+    assert text[:cut] + text_of(events) == text
+
+
+def test_a_replay_that_says_something_else_is_noticed() -> None:
+    with pytest.raises(Diverged):
+        Splicer(sent("one ", "two "), replay=True).feed(stream("one ", "too"))
+    with pytest.raises(Diverged):
+        Splicer(sent("one ", "two "), replay=True).feed(stream("one "))

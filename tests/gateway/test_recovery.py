@@ -1,0 +1,202 @@
+"""A replica dies in the middle of a stream and the client never knows: real processes, real faults."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from autoglm_serve.core.fleet import Continuation
+from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.gateway import sse
+from tests.fakes.engine_process import EngineProcess, running_engine
+from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
+
+pytestmark = pytest.mark.process
+
+STREAMED = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 74\r\n\r\n"
+    b'{"model":"demo","stream":true,"messages":[{"role":"user","content":"hi"}]}'
+)
+WHOLE = "tok0 tok1 tok2 tok3 tok4 tok5 tok6 tok7 "
+
+
+@contextmanager
+def pair(tmp_path: Path, **settings: Any) -> Iterator[tuple[GatewayProcess, EngineProcess, EngineProcess]]:
+    """A gateway before two engines; the first is asked first, as the second carries something already."""
+    with (
+        running_engine("--chunks", "8") as first,
+        running_engine("--chunks", "8") as second,
+        running_gateway(tmp_path, [first.url, second.url], **settings) as gateway,
+    ):
+        yield gateway, first, second
+
+
+def strike_whichever_is_asked(fault: str, *engines: EngineProcess) -> None:
+    """The request may go to either: both are told, and the one that was not asked forgets it again."""
+    for engine in engines:
+        engine.control(fault=fault, times=1)
+
+
+def values_of(body: bytes) -> list[dict[str, Any]]:
+    return [orjson.loads(data) for data in sse.data_of(body) if data != sse.DONE]
+
+
+def text_of(body: bytes) -> str:
+    choices = [choice for value in values_of(body) for choice in value.get("choices", ())]
+    return "".join((choice.get("delta") or {}).get("content") or "" for choice in choices)
+
+
+def check_one_stream(body: bytes, text: str = WHOLE) -> None:
+    """What every client may expect of a stream, whatever happened behind it."""
+    values = values_of(body)
+    assert not [value for value in values if "error" in value]
+    choices = [choice for value in values for choice in value["choices"]]
+    assert text_of(body) == text
+    assert sum("role" in choice["delta"] for choice in choices) == 1
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
+    assert len({(value["id"], value["created"], value["model"]) for value in values}) == 1
+    assert body.count(b"[DONE]") == 1
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+def check_books(gateway: GatewayProcess, outcome: str, count: int) -> None:
+    assert gateway.metric("autoglm_requests_total", outcome=outcome) == count
+    assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+    assert gateway.metric("autoglm_replica_in_flight_cost_tokens") == 0
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 7])
+@pytest.mark.parametrize(
+    "fault", ["kill", "reset", "fin", "error", "end", "done", "half", "hang", "freeze", "garbage"]
+)
+def test_the_stream_goes_on_elsewhere(tmp_path: Path, fault: str, at: int) -> None:
+    with pair(tmp_path, stall_s=0.2) as (gateway, first, _):
+        first.control(fault=f"{fault}:{at}", times=1)
+        for _ in range(2):  # one of the two meets the fault
+            check_one_stream(gateway.chat(stream=True)[2])
+        check_books(gateway, "ok", 2)
+
+
+def test_usage_adds_up_over_both_replicas(tmp_path: Path) -> None:
+    with pair(tmp_path) as (gateway, first, _):
+        whole = values_of(gateway.chat(stream=True, stream_options={"include_usage": True})[2])[-1]["usage"]
+        first.control(fault="kill:3", times=1)
+        for _ in range(2):
+            body = gateway.chat(stream=True, stream_options={"include_usage": True})[2]
+            usage = values_of(body)[-1]["usage"]
+            assert usage["completion_tokens"] == whole["completion_tokens"]
+            assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_reasoning_is_split_off_across_the_seam(tmp_path: Path) -> None:
+    with pair(tmp_path) as (gateway, first, _):
+        first.control(fault="kill:2", times=1)
+        pieces = ["<think>", "one ", "two</thi", "nk>", "<answer>", "do()"]
+        for _ in range(2):
+            body = gateway.chat(stream=True, return_reasoning=True, pieces=pieces)[2]
+            deltas = [choice["delta"] for value in values_of(body) for choice in value["choices"]]
+            assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "one two"
+            assert "".join(delta.get("content") or "" for delta in deltas) == "<answer>do()"
+
+
+def test_a_replay_is_held_against_what_was_sent(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "8") as first,
+        running_engine("--chunks", "8") as second,
+        running_gateway(
+            tmp_path, fleet=fleet_of([first.url, second.url], continuation=Continuation.NONE)
+        ) as gateway,
+    ):
+        first.control(fault="kill:5", times=1)
+        for _ in range(2):
+            check_one_stream(gateway.chat(stream=True, temperature=0)[2])
+        assert gateway.metric("autoglm_recoveries_total", way="replay") == 1
+
+
+def test_what_cannot_go_on_ends_at_once_in_a_typed_error_and_is_counted(tmp_path: Path) -> None:
+    with pair(tmp_path) as (gateway, first, _):
+        first.control(fault="kill:3", times=1)
+        bodies = [gateway.chat(stream=True, response_format={"type": "json_object"})[2] for _ in range(2)]
+        broken = next(body for body in bodies if b'"error"' in body)
+        last = values_of(broken)[-1]
+        assert last["error"]["code"] == "replica_lost"
+        assert broken.endswith(b"data: [DONE]\n\n")
+        check_books(gateway, "broken", 1)
+
+
+def test_the_supervisors_word_is_enough(tmp_path: Path) -> None:
+    with pair(tmp_path, stall_s=1000.0) as (gateway, first, second):
+        strike_whichever_is_asked("hang:3", first, second)
+        with gateway.connect() as client:
+            client.sendall(STREAMED)
+            got = b""
+            while b"tok2" not in got:
+                got += client.recv(65536)
+            asked = first if first.seen() else second
+            for engine in (first, second):
+                engine.control(fault=None, times=0)
+            left = second if asked is first else first
+            view = fleet_of([first.url, second.url])
+            states = [
+                ReplicaState.WAITING if replica.base_url == asked.url else ReplicaState.READY
+                for replica in view.replicas
+            ]
+            gateway.set_states(states)
+            while b"[DONE]" not in got:
+                got += client.recv(65536)
+            assert left.seen()
+            assert got.count(b'"role"') == 1
+
+
+def test_a_request_that_kills_every_replica_it_meets_is_stopped_after_the_second(tmp_path: Path) -> None:
+    with (
+        running_engine() as first,
+        running_engine() as second,
+        running_engine() as third,
+        running_gateway(tmp_path, [first.url, second.url, third.url]) as gateway,
+    ):
+        status, _, body = gateway.chat("poison", fault="kill", stream=True)
+        assert status == 503
+        assert orjson.loads(body)["error"]["code"] == "request_kills_replicas"
+        engines = (first, second, third)
+        while len(alive := [one for one in engines if one.process.poll() is None]) > 1:
+            pass  # the kernel closes a dead process's sockets before it reports it
+        assert len(alive) == 1
+        status, _, body = gateway.chat("poison", fault="kill", stream=True)  # quarantined by its content
+        assert status == 503
+        assert alive[0].process.poll() is None
+        assert gateway.chat("something else")[0] == 200
+
+
+def test_a_client_that_leaves_is_not_retried(tmp_path: Path) -> None:
+    with pair(tmp_path) as (gateway, first, second):
+        strike_whichever_is_asked("hang", first, second)
+        with gateway.connect() as client:
+            client.sendall(STREAMED)
+            seen = first if first.seen(begun=1, timeout_s=0.3) else second
+            seen.seen(begun=1)
+        seen.seen(ended=1)
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="cancelled")
+        assert len(first.seen()) + len(second.seen()) == 1
+
+
+def test_a_request_waits_for_a_replica_to_come_back(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "8") as dying,
+        running_engine("--chunks", "8") as successor,
+        running_gateway(tmp_path, [dying.url], wait_ready_s=30.0) as gateway,
+        gateway.connect() as client,
+    ):
+        dying.control(fault="kill:4", times=1)
+        client.sendall(STREAMED)
+        got = b""
+        while b"tok3" not in got:
+            got += client.recv(65536)
+        gateway.set_fleet(fleet_of([successor.url]))
+        while b"[DONE]" not in got:
+            got += client.recv(65536)
+        assert b"tok7" in got
+        assert b'"error"' not in got
