@@ -40,8 +40,8 @@ async def decide(options: Options, on_download: OnDownload) -> Deployment:
             member = await external.attach(options.upstream, options.served_model_name)
         case "llama.cpp":
             member = await asyncio.to_thread(_embedded, options, on_download)
-        case engine:
-            member = await asyncio.to_thread(_on_gpus, replace(options, engine=engine), on_download)
+        case _:
+            member = await asyncio.to_thread(_on_gpus, options, on_download)
     return Deployment(members=(member, *_speech(options, member)))
 
 

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
@@ -27,6 +28,7 @@ class FaultyAdapter:
     name: str = "faulty"
     title: str = "the faulty engine"
     health_path: str = "/health"
+    continuation: Continuation = Continuation.PREFILL
 
     def command(self, member: Member, index: int, port: int) -> Command:
         return Command(

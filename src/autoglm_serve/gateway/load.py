@@ -4,9 +4,9 @@ Each worker writes its own row and reads every row, so there are no locks and no
 outlive any process. A row of a worker that died is cleared by whoever starts its successor.
 """
 
-import mmap
-import os
 from pathlib import Path
+
+from autoglm_serve.observe.mapped import open_mapped
 
 MAX_WORKERS = 64
 MAX_SLOTS = 256
@@ -18,13 +18,7 @@ class LoadTable:
     """The shared table as one worker (`row`) sees it; a reader passes no row."""
 
     def __init__(self, path: Path, row: int | None = None) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(descriptor).st_size != _SIZE_BYTES:
-                os.ftruncate(descriptor, _SIZE_BYTES)
-            self._map = mmap.mmap(descriptor, _SIZE_BYTES)
-        finally:
-            os.close(descriptor)
+        self._map = open_mapped(path, _SIZE_BYTES)
         self._cells = memoryview(self._map).cast("q")
         self._start = (row or 0) * _ROW
         if row is not None:

@@ -107,18 +107,12 @@ class StreamSplitter:
         self._splitters: dict[int, ThinkSplitter] = {}
 
     def feed(self, events: bytes) -> bytes:
-        return b"".join(self._event(data) for data in sse.data_of(events))
+        return sse.rewrite(events, self._event)
 
-    def _event(self, data: bytes) -> bytes:
-        if data == sse.DONE:
-            return sse.event(data)
-        try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return sse.event(data)
+    def _event(self, event: dict[str, Any]) -> bool:
         for choice in _choices(event):
             self._choice(choice)
-        return sse.event(orjson.dumps(event))
+        return True
 
     def _choice(self, choice: dict[str, Any]) -> None:
         splitter = self._splitters.setdefault(choice.get("index") or 0, ThinkSplitter())

@@ -84,7 +84,8 @@ def read_sent(chunks: Iterable[bytes]) -> Sent:
     role = logprobs = False
     pieces = 0
     for chunk in chunks:
-        for event in _events(chunk):
+        for data in sse.data_of(chunk):
+            event = sse.parsed(data) or {}
             identity = identity or {name: event[name] for name in ("id", "created", "model") if name in event}
             for choice in event.get("choices") or ():
                 grown = list(_growth(choice))
@@ -187,25 +188,18 @@ class Splicer:
 
     def feed(self, events: bytes) -> bytes:
         """Whole events in, whole events out. Raises Diverged."""
-        return b"".join(self._event(data) for data in sse.data_of(events))
+        return sse.rewrite(events, self._event)
 
-    def _event(self, data: bytes) -> bytes:
-        if data == sse.DONE:
-            return sse.event(data)
-        try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return sse.event(data)
-        if not isinstance(event, dict):
-            return sse.event(data)
+    def _event(self, event: Json) -> bool:
         choices = event.get("choices") or []
         told = [self._choice(choice) for choice in choices]
         usage = event.get("usage")
         if choices and not any(told) and not usage:
-            return b""
+            return False
         if isinstance(usage, dict) and not self._replay:
             _shift(usage, self._sent.pieces)
-        return sse.event(orjson.dumps(event | self._sent.identity))
+        event.update(self._sent.identity)
+        return True
 
     def _choice(self, choice: Json) -> bool:
         """Take out what the client has; false if nothing is left to tell."""
@@ -240,18 +234,6 @@ class Splicer:
             raise Diverged(f"{name} differs from what was sent")
         self._owed[name] = owed[common:]
         return text[common:]
-
-
-def _events(chunk: bytes) -> Iterable[Json]:
-    for data in sse.data_of(chunk):
-        if data == sse.DONE:
-            continue
-        try:
-            event = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def _growth(choice: Json) -> Iterable[tuple[str, str]]:

@@ -1,7 +1,10 @@
 """Server-sent events as bytes: where one ends, and what is in it. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
 
 DONE = b"[DONE]"
 _END = re.compile(rb"\r?\n\r?\n")
@@ -28,6 +31,32 @@ def data_of(events: bytes) -> Iterator[bytes]:
 
 def event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
+
+
+def rewrite(events: bytes, change: Callable[[dict[str, Any]], bool]) -> bytes:
+    """`events` with every JSON object as `change` leaves it, which may say False to leave the event out.
+
+    [DONE] and what is no JSON object pass as they are; comments are dropped.
+    """
+    return b"".join(_rewritten(data, change) for data in data_of(events))
+
+
+def _rewritten(data: bytes, change: Callable[[dict[str, Any]], bool]) -> bytes:
+    value = parsed(data)
+    if value is None:
+        return event(data)
+    return event(orjson.dumps(value)) if change(value) else b""
+
+
+def parsed(data: bytes) -> dict[str, Any] | None:
+    """The JSON object in an event's data; None for [DONE] and for anything else."""
+    if data == DONE:
+        return None
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def event_ends(events: bytes) -> Iterator[int]:

@@ -7,10 +7,11 @@ successor of a worker that died opens the same file and counts on.
 
 import bisect
 import mmap
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from autoglm_serve.observe.mapped import open_mapped
 
 _SIZE_BYTES = 1 << 20
 _WORD = 8
@@ -23,13 +24,7 @@ class Board:
     """The counters of one process. When it is full a new key is dropped; old ones count on."""
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(descriptor).st_size != _SIZE_BYTES:
-                os.ftruncate(descriptor, _SIZE_BYTES)
-            self._map = mmap.mmap(descriptor, _SIZE_BYTES)
-        finally:
-            os.close(descriptor)
+        self._map = open_mapped(path, _SIZE_BYTES)
         self._words = memoryview(self._map).cast("q")
         self._index = {key: position for key, position, _ in _records(self._map)}
 
