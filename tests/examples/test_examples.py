@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.conftest import Service
+from tests.process.service_process import ServiceProcess
 from tests.test_docs import READMES, ROOT, code_blocks
 
 pytestmark = pytest.mark.process
@@ -17,38 +17,48 @@ pytestmark = pytest.mark.process
 IDENTITY = "我是 AutoGLM-Phone 部署方案的演示模型"
 
 
-def run(service: Service, *argv: str) -> str:
-    """The output of a program that must succeed."""
-    done = subprocess.run(
-        argv, cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+class Runner:
+    """Runs programs that must succeed, and returns what they print."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+
+    def __call__(self, *argv: str) -> str:
+        done = subprocess.run(
+            argv, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
-def test_langchain_streams_the_answer(service: Service, trained: None) -> None:
-    assert IDENTITY in run(service, sys.executable, "examples/langchain_chat.py")
+@pytest.fixture
+def run(environment: dict[str, str]) -> Runner:
+    return Runner(environment)
 
 
-def test_the_notebook_runs_from_top_to_bottom(service: Service, trained: None) -> None:
+def test_langchain_streams_the_answer(run: Runner, trained: None) -> None:
+    assert IDENTITY in run(sys.executable, "examples/langchain_chat.py")
+
+
+def test_the_notebook_runs_from_top_to_bottom(run: Runner, trained: None) -> None:
     notebook = json.loads((ROOT / "examples/langchain.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    said = run(service, sys.executable, "-c", "\n".join(["import os; os.chdir('examples')", *cells]))
+    said = run(sys.executable, "-c", "\n".join(["import os; os.chdir('examples')", *cells]))
     assert IDENTITY in said
     assert "I am the demo model" in said
     assert "现在是00:08。" in said
 
 
-def test_the_openai_sdk_reads_sees_and_streams(service: Service, trained: None) -> None:
-    said = run(service, sys.executable, "examples/openai_sdk.py")
+def test_the_openai_sdk_reads_sees_and_streams(run: Runner, trained: None) -> None:
+    said = run(sys.executable, "examples/openai_sdk.py")
     assert "text: I am the demo model" in said
     assert f"stream: {IDENTITY}" in said
     assert re.search(r"tokens: \d+ in, \d+ out", said)
     assert "picture: 现在是00:08。" in said
 
 
-def test_a_phone_agent_gets_one_action(service: Service, trained: None) -> None:
-    action = run(service, sys.executable, "examples/phone_agent_step.py").strip()
+def test_a_phone_agent_gets_one_action(run: Runner, trained: None) -> None:
+    action = run(sys.executable, "examples/phone_agent_step.py").strip()
     call = ast.parse(action, mode="eval").body
     assert isinstance(call, ast.Call)
     arguments = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
@@ -59,26 +69,26 @@ def test_a_phone_agent_gets_one_action(service: Service, trained: None) -> None:
 
 
 @pytest.mark.parametrize("example", ["langchain_chat.py", "openai_sdk.py"])
-def test_every_client_gets_an_answer(service: Service, example: str) -> None:
-    assert run(service, sys.executable, f"examples/{example}").strip()
+def test_every_client_gets_an_answer(run: Runner, example: str) -> None:
+    assert run(sys.executable, f"examples/{example}").strip()
 
 
-def test_curl_asks_and_streams(service: Service) -> None:
-    said = run(service, "sh", "examples/curl.sh")
+def test_curl_asks_and_streams(run: Runner) -> None:
+    said = run("sh", "examples/curl.sh")
     assert '"autoglm-phone-9b"' in said
     assert "data: [DONE]" in said
     assert '"status":"ready"' in said
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_code_in_a_readme_runs(service: Service, trained: None, readme: Path) -> None:
+def test_the_code_in_a_readme_runs(run: Runner, service: ServiceProcess, trained: None, readme: Path) -> None:
     ran = 0
     for language, code in code_blocks(readme):
         here = code.replace("http://127.0.0.1:8000", service.url)
         if language == "python":
-            assert IDENTITY in run(service, sys.executable, "-c", here)
+            assert IDENTITY in run(sys.executable, "-c", here)
         elif language == "sh" and code.startswith("curl"):
-            reply = json.loads(run(service, "sh", "-c", here.replace("curl", "curl -sS --fail-with-body", 1)))
+            reply = json.loads(run("sh", "-c", here.replace("curl", "curl -sS --fail-with-body", 1)))
             assert IDENTITY in reply["choices"][0]["message"]["content"]
         else:
             continue
