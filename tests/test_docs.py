@@ -121,9 +121,12 @@ def refusal_codes() -> set[str]:
     codes = set()
     for path in (ROOT / "src/autoglm_serve").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if isinstance(node, ast.Call):
                 said = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant)]
-                if node.func.id in ("Refusal", "refuse", "_refusal"):
+                function = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
+                if function in ("Refusal", "refuse", "_refusal", "_overloaded"):
                     codes |= {
                         word for word in said if isinstance(word, str) and re.fullmatch("[a-z0-9_]+", word)
                     }
