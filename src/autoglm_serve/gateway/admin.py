@@ -1,0 +1,36 @@
+"""The admin API's way through the gateway: passed to the control plane, like to any upstream."""
+
+import asyncio
+
+from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.gateway.attempt import exchange
+from autoglm_serve.gateway.delivery import Delivery
+from autoglm_serve.gateway.http import Headers, Request, request_head
+from autoglm_serve.gateway.relay import Ending, Relay, Result
+from autoglm_serve.gateway.server import ClientConnection
+from autoglm_serve.gateway.state import Worker
+
+
+async def forward(client: ClientConnection, request: Request, worker: Worker) -> None:
+    """Answer with what the control plane says, or that it is away."""
+    ending: asyncio.Future[Ending] = worker.loop.create_future()
+    relay = Relay(Delivery(client, worker.loop), worker.loop, ending=ending)
+    try:
+        connection = await worker.pool.connect(f"unix:{worker.settings.admin_socket}")
+    except OSError:
+        client.refuse(_away())
+        return
+    headers: Headers = ((b"content-type", request.headers.get(b"content-type", b"application/json")),)
+    head = request_head(request.method, request.target, b"localhost", headers, len(request.body))
+    result = await exchange((head, request.body), connection, relay, ending, client)
+    if result.result is Result.DONE:
+        return
+    if client.answering:
+        client.abort()
+    else:
+        client.refuse(_away())
+
+
+def _away() -> Refusal:
+    message = "The control plane does not answer; requests are still served. Start `autoglm serve` again."
+    return Refusal(503, "control_plane_down", message, type=RefusalType.SERVER)
