@@ -21,7 +21,7 @@ import aiohttp
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 1080, 2400
-DISTINCT_SCREENS = 32
+DISTINCT_SCREENS = 256
 LETTERS = "abcdefghij ,."
 
 
@@ -106,7 +106,7 @@ async def session(
     done = []
     for turn in range(args.steps):
         text = f"session {number} step {turn}: " + words(dice, 80)
-        picture = screens[(number * 7 + turn * 3) % len(screens)]
+        picture = screens[(number * args.steps + turn) % len(screens)]
         content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": text}]
         asked = [*history, {"role": "user", "content": content}]
         done.append(await step(http, urls[number % len(urls)], args.model, asked, args.output_tokens))

@@ -200,6 +200,36 @@ def test_an_ignored_argument_is_a_warning() -> None:
     assert ENGINE.warning("INFO all is well") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "weights_gib", "kv_tokens"),
+    [
+        ("tp1", 19.26, 2_764_587),
+        ("tp1_fp8", 10.88, 2_983_751),
+        ("tp2", 9.72, 6_052_387),
+        ("pp2", 10.48, 5_997_349),
+        ("tp4", 5.0, 6_289_625),
+    ],
+)
+def test_the_log_of_a_real_start_is_read_whole(name: str, weights_gib: float, kv_tokens: int) -> None:
+    lines = (CAPTURED / f"vllm_0.26_{name}.log").read_text().splitlines()
+    ledger = MeasuredLedger()
+    stages = []
+    for line in lines:
+        ledger = ledger.merged(ENGINE.measured(line) or MeasuredLedger())
+        stages += [step] if (step := ENGINE.progress(line)) else []
+    assert ledger.complete
+    assert ledger.weights_bytes == int(weights_gib * GIB)
+    assert ledger.kv_cache_tokens == kv_tokens
+    assert stages[-1].fraction == 1.0
+    assert [step.fraction for step in stages] == sorted(step.fraction or 0 for step in stages)
+
+
+def test_a_start_that_went_well_holds_no_clue() -> None:
+    for path in CAPTURED.glob("vllm_0.26_*.log"):
+        lines = path.read_text().splitlines()
+        assert diagnose(*lines).cause is ExitCause.UNKNOWN, path.name
+
+
 # --- exits -----------------------------------------------------------------------------------------------
 
 

@@ -152,7 +152,7 @@ def test_a_share_is_chosen_from_what_is_free_now() -> None:
 def test_a_model_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     decision = planned("rtx3060")
     assert decision.chosen is None
-    assert "needs 10.0 GiB more on each GPU" in decision.problem
+    assert "needs 10.4 GiB more on each GPU" in decision.problem
     assert any(offer.change.endswith("RTX 3060") for offer in decision.offers)
 
 

@@ -26,7 +26,7 @@ def test_the_document_is_json_and_complete() -> None:
 
 def test_the_terms_of_a_ledger_add_up_to_the_gpu() -> None:
     said = document(planned("rtx4090:2"))["ledger"]
-    terms = ("weights", "peak_activation", "non_torch", "cuda_graphs", "kv_cache", "other", "free")
+    terms = ("weights", "peak_activation", "non_torch", "cuda_graphs", "kv_cache", "context", "other", "free")
     assert sum(said[term] for term in terms) == said["total"]
 
 

@@ -1,11 +1,14 @@
-"""What the driver says, turned into hardware; recorded hosts are under captured/nvml."""
+"""What the driver says, turned into hardware; recorded hosts are under captured/."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from autoglm_serve.core.hardware import GIB, Link
 from autoglm_serve.probe.gpus import Driver, GpuReading, Snapshot, hardware, read
+
+CAPTURED = Path(__file__).parent / "captured"
 
 
 def reading(index: int, **changes: object) -> GpuReading:
@@ -84,6 +87,16 @@ def test_mig_and_narrow_slots_are_said() -> None:
 
 def test_a_snapshot_survives_json() -> None:
     assert Snapshot.from_json(HOST.to_json()) == HOST
+
+
+def test_a_recorded_host() -> None:
+    """Four H200s of one host, each with NVLink to each."""
+    snapshot = Snapshot.from_json((CAPTURED / "h200x4.json").read_text())
+    found = hardware(snapshot)
+    assert [gpu.spec.key for gpu in found.gpus] == ["h200"] * 4
+    assert found.weakest_link((0, 1, 2, 3)) is Link.NVLINK
+    assert found.gpus[0].total_bytes == pytest.approx(139.8 * GIB, rel=0.001)
+    assert found.notes == ()
 
 
 def test_asking_never_raises() -> None:

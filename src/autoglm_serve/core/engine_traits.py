@@ -37,29 +37,39 @@ class Constants:
     layer_activation_factor: float = 1.0
     """On the formula of one forward pass's activations."""
     encoder_activation_factor: float = 1.0
-    non_torch_bytes: int = int(0.25 * GIB)
-    """One GPU a replica."""
-    non_torch_parallel_bytes: int = int(0.6 * GIB)
-    """Several GPUs a replica: NCCL's buffers too."""
-    graphs_base_bytes: int = int(0.1 * GIB)
-    graph_bytes: int = 20 * 2**20
-    """Of one captured batch size, one GPU a replica."""
-    weights_slack_bytes: int = int(0.04 * GIB)
+    activation_base_bytes: int = int(0.075 * GIB)
+    """Of any forward pass, however small."""
+    context_bytes: int = int(0.5 * GIB)
+    """CUDA context of one GPU a replica, made before the engine looks at what is free."""
+    context_parallel_bytes: int = int(1.53 * GIB)
+    """The same with NCCL's buffers, of several GPUs a replica."""
+    non_torch_bytes: int = int(0.22 * GIB)
+    """Libraries' memory that the engine counts, one GPU a replica."""
+    non_torch_parallel_bytes: int = int(0.07 * GIB)
+    graph_full_bytes: int = 16 * 2**20
+    """Of one batch size captured whole, in 40 layers of 4,096."""
+    graph_pieces_bytes: int = 6 * 2**20
+    """Of one batch size captured in pieces around attention."""
+    graph_full_parallel_bytes: int = 4 * 2**20
+    graph_pieces_parallel_bytes: int = 9 * 2**20
+    weights_slack_bytes: int = int(0.055 * GIB)
     """Buffers that are made while the weights load."""
+    weights_slack_doubling_bytes: int = int(0.025 * GIB)
+    """More of them for each doubling of tensor parallel."""
     # speed
-    prefill_efficiency: float = 0.6
+    prefill_efficiency: float = 0.62
     """Of the 16-bit peak, text and vision linears."""
-    encoder_efficiency: float = 0.5
-    fp8_efficiency: float = 0.5
+    encoder_efficiency: float = 0.55
+    fp8_efficiency: float = 0.44
     """Of the fp8 peak."""
-    bandwidth_efficiency: float = 0.8
-    layer_overhead_s: float = 25e-6
+    bandwidth_efficiency: float = 0.78
+    layer_overhead_s: float = 40e-6
     """Kernel launches of one layer in one decode step."""
-    image_host_s: float = 0.2
+    image_host_s: float = 0.22
     """CPU time from an image's arrival to the start of its prefill."""
     prompt_factor: float = 1.0
     """On the time of encoding and prefill, from a measurement on this machine."""
     decode_factor: float = 1.0
     """On the time of a decode step, likewise."""
-    parallel_image_s: float = 0.08
+    parallel_image_s: float = 0.07
     """More of it per image where a replica spans GPUs: pixels are handed to each worker."""

@@ -29,11 +29,13 @@ class Ledger:
     peak_activation_bytes: int
     """Most that one forward pass takes on top of the weights, as the engine profiles it."""
     non_torch_bytes: int
-    """CUDA context, NCCL and other libraries' memory."""
+    """Memory of CUDA's and other libraries, as the engine counts it."""
     cuda_graphs_bytes: int
     kv_cache_bytes: int
     kv_cache_tokens: int
     """Tokens that one replica can hold, over all of its GPUs."""
+    context_bytes: int = 0
+    """CUDA context and NCCL buffers, which exist before the engine counts."""
     other_bytes: int = 0
     """Held by other processes when this was made."""
     unprofiled_bytes: int = 0
@@ -49,6 +51,7 @@ class Ledger:
                 self.non_torch_bytes,
                 self.cuda_graphs_bytes,
                 self.kv_cache_bytes,
+                self.context_bytes,
                 self.other_bytes,
             )
         )

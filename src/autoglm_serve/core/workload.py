@@ -16,10 +16,10 @@ class Workload:
     image_height_px: int = 2400
     images: int = 1
     """Fresh images in each request."""
-    shared_tokens: int = 2_100
+    shared_tokens: int = 1_900
     """Text of the prompt that an earlier step left in the prefix cache."""
-    fresh_tokens: int = 100
-    """Text of the prompt that is new in each step."""
+    fresh_tokens: int = 300
+    """Text of the prompt that is new in each step: the last request and its answer, and the new request."""
     output_tokens: int = 128
 
     def prompt_tokens(self, image_tokens: int) -> int:

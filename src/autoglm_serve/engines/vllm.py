@@ -142,7 +142,9 @@ _STAGES = (
     ("Model loading took", Progress(stage="compiling", fraction=0.5)),
     ("Available KV cache memory", Progress(stage="making the KV cache", fraction=0.75)),
     ("Capturing CUDA graphs", Progress(stage="capturing CUDA graphs", fraction=0.8)),
-    ("Graph capturing finished", Progress(stage="warming up", fraction=0.9)),
+    # FlashInfer compiles its kernels here on a machine's first start: 95 s without a line.
+    ("Graph capturing finished", Progress(stage="warming up", fraction=0.85)),
+    ("init engine (profile", Progress(stage="starting the server", fraction=0.95)),
     ("Application startup complete", Progress(stage="ready", fraction=1.0)),
 )
 
@@ -326,8 +328,8 @@ _CLUES: tuple[Clue, ...] = (
         "Check that nvidia-smi works and that vLLM's wheel matches its CUDA version.",
     ),
     clue(
-        r"(?:all_?reduce|trtllm|flashinfer|multimem).*illegal memory access|"
-        r"illegal memory access.*(?:all_?reduce|fused)|multicast",
+        r"(?:all_?reduce|trtllm|flashinfer|multimem|multicast).*(?:illegal memory access|cuda error)|"
+        r"illegal memory access.*(?:all_?reduce|fused)",
         ExitCause.COLLECTIVES,
         "A fused all-reduce failed: NVLink multicast is switched off on this host.",
         "Add -cc.pass_config.fuse_allreduce_rms=false after --, or run one GPU a replica.",

@@ -33,7 +33,20 @@ class Measurement:
     measured_speed: MeasuredSpeed | None = None
 
 
-SHIPPED: Mapping[str, Constants] = {}
+SHIPPED: Mapping[str, Constants] = {
+    "h200": Constants(
+        badge=Badge.CALIBRATED,
+        origin="4 x H200, driver 580, vLLM 0.26: benchmarks/gpu",
+        prefill_efficiency=0.65,
+        encoder_efficiency=0.65,
+        fp8_efficiency=0.44,
+        bandwidth_efficiency=0.75,
+        layer_overhead_s=45e-6,
+        image_host_s=0.225,
+        parallel_image_s=0.068,
+    ),
+}
+"""Kinds of GPU that were measured with AutoGLM-Phone-9B's shape."""
 
 
 def constants_for(gpu_key: str, subject: Subject | None, known: Iterable[Measurement]) -> Constants:
@@ -67,6 +80,7 @@ def _refit_activation(fitted: Constants, base: Constants, measurement: Measureme
         fitted,
         layer_activation_factor=base.layer_activation_factor * scale,
         encoder_activation_factor=base.encoder_activation_factor * scale,
+        activation_base_bytes=int(base.activation_base_bytes * scale),
     )
 
 
@@ -77,8 +91,10 @@ def _refit_graphs(fitted: Constants, base: Constants, measurement: Measurement) 
     scale = said / expected
     return replace(
         fitted,
-        graphs_base_bytes=int(base.graphs_base_bytes * scale),
-        graph_bytes=int(base.graph_bytes * scale),
+        graph_full_bytes=int(base.graph_full_bytes * scale),
+        graph_pieces_bytes=int(base.graph_pieces_bytes * scale),
+        graph_full_parallel_bytes=int(base.graph_full_parallel_bytes * scale),
+        graph_pieces_parallel_bytes=int(base.graph_pieces_parallel_bytes * scale),
     )
 
 

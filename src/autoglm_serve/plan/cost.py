@@ -56,19 +56,22 @@ class Rates:
     linear_flops: float
     """Text linears: fp8 units where the weights are fp8 and the chip has them."""
     attention_flops: float
-    encoder_flops: float
+    tower_linear_flops: float
+    tower_attention_flops: float
     memory_bytes_s: float
 
 
 def rates(spec: GpuSpec, quantization: str | None, constants: Constants) -> Rates:
     sixteen = spec.flops_16bit * constants.prefill_efficiency
-    linear, encoder = sixteen, spec.flops_16bit * constants.encoder_efficiency
-    if quantization == "fp8" and spec.flops_8bit_float:
-        linear = max(linear, spec.flops_8bit_float * constants.fp8_efficiency)
+    tower = spec.flops_16bit * constants.encoder_efficiency
+    eight = spec.flops_8bit_float * constants.fp8_efficiency if spec.flops_8bit_float else 0.0
+    if quantization != "fp8":
+        eight = 0.0
     return Rates(
-        linear_flops=linear,
+        linear_flops=max(sixteen, eight),
         attention_flops=sixteen,
-        encoder_flops=encoder,
+        tower_linear_flops=max(tower, eight),
+        tower_attention_flops=tower,
         memory_bytes_s=spec.bandwidth_bytes_s * constants.bandwidth_efficiency,
     )
 
@@ -88,17 +91,17 @@ def image_tokens(facts: ModelFacts, workload: Workload, max_pixels: int | None) 
     return max(1, min(tokens, max_pixels // frames(facts) // cell**2))
 
 
-def encoder_flops(facts: ModelFacts, tokens: int) -> float:
-    """Linears of the tower on every patch, attention inside the image, the merger on every token."""
+def encoder_flops(facts: ModelFacts, tokens: int) -> tuple[float, float]:
+    """(linears, attention) of one image: the blocks on every patch, the merger on every token."""
     vision = facts.vision
     if vision is None or not tokens:
-        return 0.0
+        return 0.0, 0.0
     patches = tokens * vision.geometry.merge**2
     mlp = (3 if vision.gated else 2) * vision.hidden * vision.intermediate
     blocks = vision.depth * (4 * vision.hidden**2 + mlp)
     merger = max(0, facts.elements(Part.VISION) - blocks)
     attention = 4 * patches**2 * vision.hidden * vision.full_attention_layers
-    return float(2 * blocks * patches + attention + 2 * merger * tokens)
+    return float(2 * blocks * patches + 2 * merger * tokens), float(attention)
 
 
 def active_linears(facts: ModelFacts) -> float:
@@ -114,7 +117,8 @@ def active_linears(facts: ModelFacts) -> float:
 
 def encoder_s(facts: ModelFacts, shape: Shape, tokens: int, rate: Rates, link: Collective) -> float:
     """One image. Split over GPUs it also pays two all-reduces a block; whole images go to one GPU each."""
-    alone = encoder_flops(facts, tokens) / rate.encoder_flops
+    linears, attention = encoder_flops(facts, tokens)
+    alone = linears / rate.tower_linear_flops + attention / rate.tower_attention_flops
     vision, ways = facts.vision, shape.tensor_parallel
     if vision is None or ways == 1 or shape.encoder_data_parallel:
         return alone
@@ -204,13 +208,14 @@ def predict(
         alone = decode_s(facts, spec, shape, limits, batch, context, rate, wire, constants)
         return alone * constants.decode_factor
 
-    # Pipeline stages overlap on different prompts, not on a single one; the tower is the first stage's work.
-    overlapped = seeing + reading / (shape.pipeline_parallel if at_once > 1 else 1) + handover
-    each = max(overlapped, host / HOST_WORKERS)
+    # Pipeline stages did not overlap on prompts when measured (vLLM 0.26): one prompt after the other.
+    each = max(seeing + reading + handover, host / HOST_WORKERS)
+    together = max(1, min(at_once, limits.max_num_batched_tokens // max(1, new)))
     round_s = host + at_once * each + workload.output_tokens * token_s(at_once)
     waiting = (sessions / at_once - 1) * round_s
     single_ttft = host + handover + seeing + reading + token_s(1)
-    ttft = single_ttft + (at_once - 1) / 2 * each + waiting
+    # Half of the others come first, and prompts that share a pass end together.
+    ttft = single_ttft + (at_once - 1 + together - 1) / 2 * each + waiting
     step = round_s + waiting
     steps_per_s = replicas * at_once / round_s
     if sessions * replicas > workload.sessions:  # the last replica has fewer

@@ -92,6 +92,7 @@ def _ledger(ledger: Ledger) -> dict[str, Any]:
     terms = {term: term_bytes(ledger, term) for term in TERMS}
     return {
         **terms,
+        "context": ledger.context_bytes,
         "other": ledger.other_bytes,
         "free": ledger.free_bytes,
         "unprofiled": ledger.unprofiled_bytes,

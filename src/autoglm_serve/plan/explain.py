@@ -12,7 +12,7 @@ from autoglm_serve.plan.why import Offer
 LABELS = {
     "weights": "weights",
     "peak_activation": "peak activation",
-    "non_torch": "CUDA and NCCL",
+    "non_torch": "libraries",
     "cuda_graphs": "CUDA graphs",
     "kv_cache": "KV cache",
 }
@@ -81,6 +81,8 @@ def ledger_table(ledger: Ledger, measured: MeasuredLedger | None = None) -> Iter
         said = getattr(measured, f"{term}_bytes") if measured else None
         beside = f"{gib(said):>12}" if said is not None else ""
         yield f"  {LABELS[term]:<16}{gib(term_bytes(ledger, term)):>12}{beside}"
+    if ledger.context_bytes:
+        yield f"  {'CUDA context':<16}{gib(ledger.context_bytes):>12}"
     if ledger.other_bytes:
         yield f"  {'not ours':<16}{gib(ledger.other_bytes):>12}"
     yield f"  {'left free':<16}{gib(ledger.free_bytes):>12}"

@@ -6,7 +6,7 @@ version does not count its CUDA graphs or its vision tower, they come on top and
 """
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, log2
 
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.facts import ModelFacts, Part, Shard, TensorGroup
@@ -20,6 +20,8 @@ MARGIN_UNKNOWN_ARCHITECTURE = 0.05
 """Of the weights, where the architecture has no rules here."""
 HIGHEST_UTILIZATION = 0.95
 BLOCK_TOKENS = 16
+HIDDEN_STATES = 2.65
+"""Of all tokens that are alive at once at the widest point; fitted, between two and three."""
 FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
@@ -64,18 +66,21 @@ def fit(
         for stage in range(shape.pipeline_parallel)
     )
     weights += facts.text.rotary_table_bytes + constants.weights_slack_bytes
+    weights += int(log2(shape.tensor_parallel) * constants.weights_slack_doubling_bytes)
     if not facts.known:
         weights += int(weights * MARGIN_UNKNOWN_ARCHITECTURE)
     encoder = encoder_bytes(facts, shape, limits, constants)
     graphs = graphs_bytes(facts, shape, limits, constants)
-    peak = max(
+    peak = constants.activation_base_bytes + max(
         layer_activation_bytes(facts, shape, limits, constants),
-        sampler_bytes(facts, limits, traits),
+        sampler_bytes(facts, shape, limits, traits),
         encoder if traits.profiles_encoder else 0,
     )
     outside = 0 if traits.profiles_encoder else encoder
-    non_torch = constants.non_torch_bytes if shape.gpus == 1 else constants.non_torch_parallel_bytes
-    on_top = outside + (0 if traits.budgets_graphs else graphs) + MARGIN_BYTES
+    alone = shape.gpus == 1
+    non_torch = constants.non_torch_bytes if alone else constants.non_torch_parallel_bytes
+    context = constants.context_bytes if alone else constants.context_parallel_bytes
+    on_top = context + outside + (0 if traits.budgets_graphs else graphs) + MARGIN_BYTES
     share = limits.gpu_memory_utilization or safe_utilization(gpu, on_top)
     requested = ceil(gpu.total_bytes * share)
     inside = weights + peak + non_torch + (graphs if traits.budgets_graphs else 0)
@@ -91,11 +96,12 @@ def fit(
         cuda_graphs_bytes=graphs,
         kv_cache_bytes=max(0, available),
         kv_cache_tokens=tokens,
+        context_bytes=context,
         other_bytes=gpu.total_bytes - gpu.free_bytes,
         unprofiled_bytes=outside,
         badge=constants.badge,
     )
-    missing = max(needed - available, requested - gpu.free_bytes)
+    missing = max(needed - available, requested + context - gpu.free_bytes)
     return Fit(ledger=ledger, gpu_memory_utilization=share, shortfall_bytes=missing)
 
 
@@ -169,19 +175,21 @@ def kv_bytes_per_token(facts: ModelFacts, shape: Shape) -> int:
 
 
 def layer_activation_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
-    """One forward pass of max_num_batched_tokens: gate, up and their product, and four hidden states."""
+    """One forward pass of max_num_batched_tokens: gate, up and their product, and the hidden states."""
     text = facts.text
     width = text.intermediate
     if text.experts:
         width = max(width, text.experts_per_token * text.expert_intermediate)
-    per_token = (3 * width / shape.tensor_parallel + 4 * text.hidden) * 2
+    per_token = (3 * width / shape.tensor_parallel + HIDDEN_STATES * text.hidden) * 2
     return int(limits.max_num_batched_tokens * per_token * constants.layer_activation_factor)
 
 
-def sampler_bytes(facts: ModelFacts, limits: Limits, traits: EngineTraits) -> int:
-    """The sampler's dummy run: one row of logits for each sequence, in 16 and in 32 bits."""
+def sampler_bytes(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits) -> int:
+    """The sampler's dummy run: one row of logits for each sequence, gathered twice where they are split."""
     rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
-    return int(rows * facts.text.vocab * traits.sampler_bytes_per_logit)
+    ways = shape.tensor_parallel
+    gathered = 2 + 2 / ways if ways > 1 else 0
+    return int(rows * facts.text.vocab * (traits.sampler_bytes_per_logit + gathered))
 
 
 def longest_image_tokens(facts: ModelFacts, max_pixels: int | None) -> int:
@@ -224,12 +232,15 @@ def capture_sizes(max_num_seqs: int, max_num_batched_tokens: int) -> tuple[int, 
 
 
 def graphs_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
-    """Every captured batch size of this GPU's layers."""
-    count = len(capture_sizes(limits.max_num_seqs, limits.max_num_batched_tokens))
+    """Every captured batch size: in pieces, and whole as well up to max_num_seqs."""
+    sizes = capture_sizes(limits.max_num_seqs, limits.max_num_batched_tokens)
+    whole = sum(size <= limits.max_num_seqs for size in sizes)
+    full, pieces = constants.graph_full_bytes, constants.graph_pieces_bytes
+    if shape.tensor_parallel > 1:
+        full, pieces = constants.graph_full_parallel_bytes, constants.graph_pieces_parallel_bytes
     layers = ceil(facts.text.layers / shape.pipeline_parallel) / 40
-    width = facts.text.hidden / 4096
-    one = constants.graph_bytes * layers * max(0.25, width)
-    return int(constants.graphs_base_bytes + count * one * (1 if shape.tensor_parallel == 1 else 0.6))
+    width = max(0.25, facts.text.hidden / 4096)
+    return int((whole * full + len(sizes) * pieces) * layers * width)
 
 
 def gib(size: float) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from autoglm_serve.core.hardware import Gpu, GpuProcess, Hardware, Link
 from autoglm_serve.probe.hardware_table import identify
 
+# nvmlGpuP2PCapsIndex_t; written out, because nvidia-ml-py's names hold tuples in some releases.
+P2P_READ, P2P_NVLINK = 0, 2
 BUSY_BYTES = 512 * 2**20
 """More than this in use is somebody's program, not a display."""
 
@@ -194,8 +196,8 @@ def _read(nvml: Any) -> Snapshot:
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
     pairs = [(a, b) for a in range(len(handles)) for b in range(a + 1, len(handles))]
     cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
-    nvlink = {pair: _p2p(nvml, handles, pair, nvml.NVML_P2P_CAPS_INDEX_NVLINK) for pair in pairs}
-    peers = {pair: _p2p(nvml, handles, pair, nvml.NVML_P2P_CAPS_INDEX_READ) for pair in pairs}
+    nvlink = {pair: _p2p(nvml, handles, pair, P2P_NVLINK) for pair in pairs}
+    peers = {pair: _p2p(nvml, handles, pair, P2P_READ) for pair in pairs}
     return Snapshot(
         driver=Driver.OK if handles else Driver.NO_DEVICE,
         driver_version=str(nvml.nvmlSystemGetDriverVersion()),
