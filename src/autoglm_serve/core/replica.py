@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from autoglm_serve.core.ledger import MeasuredLedger
+
 
 class ReplicaState(StrEnum):
     """Where a replica is in its life. The legal moves are in `watch.lifecycle`."""
@@ -98,4 +100,6 @@ class ReplicaStatus:
     """Seconds from its last start to readiness; None before it was ready."""
     retry_in_s: float | None = None
     """While it waits: how long, from when it ended, until it is started again."""
+    memory: MeasuredLedger | None = None
+    """What its engine said of the GPU memory that it took, where it says that."""
     log_path: Path | None = None

@@ -6,7 +6,7 @@ nothing and holds no state; `launch` runs the command and `watch` keeps it alive
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.ledger import MeasuredLedger
@@ -61,6 +61,7 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
 class MeasuringEngine(Engine, Protocol):
     """An engine whose log tells what its memory went to."""
 

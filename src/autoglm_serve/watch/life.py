@@ -6,9 +6,11 @@ is stuck or no longer wanted. Why it ended, and whether there is another life, i
 
 import asyncio
 import logging
+from functools import reduce
 
+from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.replica import Progress
-from autoglm_serve.engines.base import Engine
+from autoglm_serve.engines.base import Engine, MeasuringEngine
 from autoglm_serve.launch.base import Exit, RunningProcess
 from autoglm_serve.watch.board import Board
 from autoglm_serve.watch.health import Health
@@ -120,6 +122,11 @@ class Life:
         found = [progress for line in lines if (progress := self._engine.progress(line)) is not None]
         if found and self.ready_at_s is None:
             self._board.note(progress=found[-1])
+        if isinstance(self._engine, MeasuringEngine):
+            said = [ledger for line in lines if (ledger := self._engine.measured(line)) is not None]
+            if said:
+                memory = reduce(MeasuredLedger.merged, said, self._board.status.memory or MeasuredLedger())
+                self._board.note(memory=memory)
         return bool(lines)
 
 
