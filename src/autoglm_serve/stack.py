@@ -152,7 +152,13 @@ class Service:
             "url": self._url,
             "version": __version__,
             "models": [
-                {"names": member.names, "reference": member.files.reference, "plan": member.plan.reasons}
+                {
+                    "names": member.names,
+                    "reference": member.files.reference,
+                    "plan": member.plan.reasons,
+                    "ledger": member.plan.ledger,
+                    "predicted": member.plan.predicted,
+                }
                 for member in self._deployment.members
             ],
             "replicas": [self._replica(status) for status in self._supervisor.statuses()],
@@ -172,6 +178,7 @@ class Service:
             "restarts": status.restarts,
             "last_exit": status.last_exit,
             "progress": status.progress,
+            "memory": status.memory,
             "log": status.log_path,
         }
 
