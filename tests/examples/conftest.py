@@ -16,7 +16,10 @@ NAMES = "autoglm-phone-demo,autoglm-phone-9b"
 
 @pytest.fixture(scope="package")
 def service() -> Iterator[ServiceProcess]:
-    with running_service("--replicas", "1", "--served-model-name", NAMES) as service:
+    # Room for a screen and an answer, and an end for a model that finds none.
+    with running_service(
+        "--replicas", "1", "--served-model-name", NAMES, "--max-model-len", "1024"
+    ) as service:
         yield service
 
 
