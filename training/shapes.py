@@ -1,7 +1,7 @@
 """The two models' shapes: configurations, processors and how a checkpoint folder is written.
 
-Owns every size. The architectures are the real ones (GLM-4.1V, GLM-ASR), small, and friendly to tensor parallelism:
-even head counts, head dimensions of 64 and 32. Knows nothing of data or training.
+Owns every size. The architectures are the real ones (GLM-4.1V, GLM-ASR), small, and friendly to tensor
+parallelism: even head counts, head dimensions of 64 and 32. Knows nothing of data or training.
 """
 
 from __future__ import annotations
@@ -127,10 +127,8 @@ def save_vision(model: Glm4vForConditionalGeneration, tokenizer: Tokenizer, fold
         chat_template=(HERE / "vision_template.jinja").read_text(),
         context_tokens=VISION_CONTEXT_TOKENS,
     )
-    pixels = 2 * (2 * PATCH) ** 2
-    images = Glm4vImageProcessor(size={"shortest_edge": 8 * pixels, "longest_edge": IMAGE_MAX_TOKENS * pixels})
     _save(model, fast, folder)
-    images.save_pretrained(folder)
+    image_processor().save_pretrained(folder)
     preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
     preprocessor["processor_class"] = "Glm4vProcessor"
     _write_json(folder / "preprocessor_config.json", preprocessor)
@@ -139,18 +137,28 @@ def save_vision(model: Glm4vForConditionalGeneration, tokenizer: Tokenizer, fold
     _write_json(folder / "video_preprocessor_config.json", video)
 
 
+def image_processor() -> Glm4vImageProcessor:
+    """The limits count a still picture twice, as two frames: GLM-4.1V's rule."""
+    pixels = 2 * (2 * PATCH) ** 2
+    return Glm4vImageProcessor(size={"shortest_edge": 8 * pixels, "longest_edge": IMAGE_MAX_TOKENS * pixels})
+
+
 def save_speech(model: GlmAsrForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
     template = (HERE / "speech_template.jinja").read_text()
     fast = words.wrap(tokenizer, chat_template=template, context_tokens=SPEECH_CONTEXT_TOKENS)
     _save(model, fast, folder)
     features = WhisperFeatureExtractor(feature_size=80)
-    processor = GlmAsrProcessor(features, fast, chat_template=template, default_transcription_prompt=TRANSCRIBE)
+    processor = GlmAsrProcessor(
+        features, fast, chat_template=template, default_transcription_prompt=TRANSCRIBE
+    )
     processor.save_pretrained(folder)
     _publish_names(folder / "model.safetensors")
 
 
 def _publish_names(path: Path) -> None:
-    """transformers 5.17 writes the text model's names with one "model." too many; vLLM and z.ai's folder have one."""
+    """transformers 5.17 writes the text model's names with one "model." too many; vLLM and z.ai's folder
+    have one.
+    """
     tensors = load_file(path)
     named = {
         name.replace("language_model.model.model.", "language_model.model."): tensor

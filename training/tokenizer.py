@@ -1,8 +1,9 @@
-"""The demo's tokenizers: byte-level BPE with GLM's special tokens and GLM's pre-tokenizer, on a small vocabulary.
+"""The demo's tokenizers: byte-level BPE with GLM's special tokens and GLM's pre-tokenizer, on a small
+vocabulary.
 
-Owns which special tokens exist and how merges are learned. A Chinese character becomes one token and a digit one
-token; whatever was never seen falls back to bytes, so any input tokenises. llama.cpp applies the same rules under
-the name "glm4" (see `convert`).
+Owns which special tokens exist and how merges are learned. A Chinese character becomes one token and a
+digit one token; whatever was never seen falls back to bytes, so any input tokenises. llama.cpp applies the
+same rules under the name "glm4" (see `convert`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 VISION_SPECIAL = (
     "<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
-    "<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|begin_of_video|>", "<|end_of_video|>", "<|video|>",
+    "<|begin_of_image|>", "<|end_of_image|>", "<|image|>",
+    "<|begin_of_video|>", "<|end_of_video|>", "<|video|>",
 )  # fmt: skip
 SPEECH_SPECIAL = (
     "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",

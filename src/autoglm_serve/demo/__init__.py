@@ -1,7 +1,7 @@
 """The bundled demo model: where its files lie and what an engine must know to run it.
 
-Owns the shipped files and their limits. Knows nothing of engines, servers or the network. Read by the composition
-root, which serves these two models when nothing else is asked for.
+Owns the shipped files and their limits. Knows nothing of engines, servers or the network. Read by the
+composition root, which serves these two models when nothing else is asked for.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def demo_speech() -> DemoModel:
 
 
 def damaged_files() -> tuple[str, ...]:
-    """Shipped files that are missing or differ from their recorded checksum, as paths inside the files folder."""
+    """Shipped files that are missing or differ from their recorded checksum, as paths inside the files
+    folder.
+    """
     recorded: dict[str, str] = json.loads((FILES / "checksums.json").read_text(encoding="utf-8"))
     return tuple(name for name, checksum in recorded.items() if _sha256(FILES / name) != checksum)
 

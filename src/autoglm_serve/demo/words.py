@@ -47,7 +47,8 @@ SETTINGS = _words("""
 
 BUTTONS = _words("""
     确定|OK 取消|Cancel 删除|Delete 保存|Save 发送|Send 登录|Log_in 注册|Sign_up 下一步|Next 完成|Done
-    返回首页|Go_home 提交|Submit 购买|Buy 付款|Pay 预订|Book 分享|Share 收藏|Favorite 关注|Follow 下载|Download
+    返回首页|Go_home 提交|Submit 购买|Buy 付款|Pay 预订|Book 分享|Share 收藏|Favorite
+    关注|Follow 下载|Download
     安装|Install 打开|Open 同意|Agree 拒绝|Decline 允许|Allow 重试|Retry 编辑|Edit 添加|Add 播放|Play
     暂停|Pause 跳过|Skip 领取|Claim
 """)
@@ -59,13 +60,16 @@ TABS = _words("""
 
 ITEMS = _words("""
     牛奶|Milk 咖啡|Coffee 奶茶|Milk_tea 苹果|Apples 香蕉|Bananas 面包|Bread 米饭|Rice 面条|Noodles 汉堡|Burger
-    披萨|Pizza 火锅|Hot_pot 鞋子|Shoes 雨伞|Umbrella 耳机|Headphones 充电器|Charger 手机壳|Phone_case 背包|Backpack
-    书桌|Desk 台灯|Lamp 毛巾|Towel 牙刷|Toothbrush 酒店|Hotel 机票|Flights 火车票|Train_tickets 电影票|Movie_tickets
+    披萨|Pizza 火锅|Hot_pot 鞋子|Shoes 雨伞|Umbrella 耳机|Headphones 充电器|Charger
+    手机壳|Phone_case 背包|Backpack
+    书桌|Desk 台灯|Lamp 毛巾|Towel 牙刷|Toothbrush 酒店|Hotel 机票|Flights
+    火车票|Train_tickets 电影票|Movie_tickets
     张伟|Tom 王芳|Anna 李娜|Lily 刘洋|Jack 陈静|Emma 妈妈|Mom 爸爸|Dad 老板|Boss
 """)
 
 TYPED = _words("""
-    北京|Beijing 上海|Shanghai 广州|Guangzhou 深圳|Shenzhen 杭州|Hangzhou 成都|Chengdu 你好|hello 谢谢|thank_you
+    北京|Beijing 上海|Shanghai 广州|Guangzhou 深圳|Shenzhen 杭州|Hangzhou 成都|Chengdu
+    你好|hello 谢谢|thank_you
     晚安|good_night 生日快乐|happy_birthday 我到了|I_am_here 马上到|on_my_way 明天见|see_you_tomorrow
     附近的餐厅|restaurants_nearby 天气预报|weather_forecast 最新电影|new_movies 蓝牙耳机|wireless_headphones
     跑步鞋|running_shoes 开会|meeting 早上好|good_morning 无糖可乐|diet_coke 电动牙刷|electric_toothbrush
@@ -73,5 +77,15 @@ TYPED = _words("""
 
 COLOURS = _words("红色|red 绿色|green 蓝色|blue 橙色|orange 紫色|purple 灰色|gray")
 
-ALL = (*APPS, *SETTINGS, *BUTTONS, *TABS, *ITEMS)
+FIELDS = _words("用户名|User_name 手机号|Phone_number 验证码|Code 地址|Address 备注|Remark 姓名|Full_name")
+
+SEARCH = Word(zh="搜索", en="Search")
+
+DIALOG_LINES = _words("""
+    确定要继续吗？|Do_you_want_to_continue? 此操作无法撤销|This_cannot_be_undone
+    需要访问位置信息|Needs_your_location
+    网络连接失败|No_connection 发现新版本|A_new_version_is_here 是否保存修改？|Keep_your_changes?
+""")
+
+ALL = (*APPS, *SETTINGS, *BUTTONS, *TABS, *ITEMS, *FIELDS, SEARCH)
 """Every word that can be a label on a screen; its index is the label's number in training."""

@@ -1,0 +1,72 @@
+"""What ships is whole, small enough, and is what the scripts make."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from PIL import ImageFont
+
+from autoglm_serve import demo
+from autoglm_serve.demo import paint, words
+
+MODELS = (demo.demo_model(), demo.demo_speech())
+SHIPPED_AT_MOST_BYTES = 32_000_000
+
+
+def test_no_shipped_file_is_damaged() -> None:
+    assert demo.damaged_files() == ()
+
+
+def test_every_shipped_file_has_a_checksum() -> None:
+    recorded = set(json.loads((demo.FILES / "checksums.json").read_text(encoding="utf-8")))
+    found = {path.relative_to(demo.FILES).as_posix() for path in demo.FILES.rglob("*") if path.is_file()}
+    assert found - {"checksums.json"} == recorded
+
+
+def test_all_shipped_files_together_stay_small() -> None:
+    package = Path(demo.__file__).parent
+    shipped = [path for path in package.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    assert sum(path.stat().st_size for path in shipped) < SHIPPED_AT_MOST_BYTES
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_the_folder_is_a_real_architecture(model: demo.DemoModel) -> None:
+    config = json.loads((model.hf_dir / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"][0] in {"Glm4vForConditionalGeneration", "GlmAsrForConditionalGeneration"}
+    assert config["text_config"]["max_position_embeddings"] >= model.context_tokens
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_heads_divide_for_tensor_parallelism(model: demo.DemoModel) -> None:
+    text = json.loads((model.hf_dir / "config.json").read_text(encoding="utf-8"))["text_config"]
+    assert text["num_attention_heads"] % 2 == 0
+    assert text["num_key_value_heads"] % 2 == 0
+
+
+def test_the_image_limit_is_the_processors() -> None:
+    model = demo.demo_model()
+    size = json.loads((model.hf_dir / "preprocessor_config.json").read_text(encoding="utf-8"))["size"]
+    assert size["longest_edge"] == 2 * 28 * 28 * (model.image_max_tokens or 0)
+
+
+@pytest.mark.parametrize("font", paint.FONTS, ids=lambda font: font.name)
+def test_the_fonts_hold_every_character_of_the_world(font: Path) -> None:
+    loaded = ImageFont.truetype(str(font), 20, layout_engine=ImageFont.Layout.BASIC)
+    missing = bytes(loaded.getmask("\U0010fffd"))
+    letters = {letter for word in words.ALL for letter in word.zh + word.en} - {" "}
+    assert [letter for letter in sorted(letters) if bytes(loaded.getmask(letter)) == missing] == []
+
+
+CONVERTER_NEEDS = ("torch", "transformers", "sentencepiece")
+
+
+def test_the_gguf_files_are_what_the_converter_makes() -> None:
+    absent = [name for name in CONVERTER_NEEDS if importlib.util.find_spec(name) is None]
+    if absent:
+        pytest.skip(f"converting needs {', '.join(absent)} (the extra 'train')")
+    convert = importlib.import_module("training.convert")
+    assert convert.differing(convert.default_cache()) == []

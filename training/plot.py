@@ -1,0 +1,79 @@
+"""Draw a run's record: loss and accuracy over the steps of both models.
+
+python -m training.plot RUN docs/images/demo-training.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+VISION_LOSS = {
+    "answer": "answers",
+    "label": "labels (hint)",
+    "centre": "centres (hint)",
+    "point": "pointing (hint)",
+}
+VISION_RIGHT = {
+    "read": "labels read",
+    "pointed": "labels pointed at",
+    "whole_tap": "taps, to the last digit",
+    "whole_action": "actions",
+    "whole_question": "questions",
+    "whole_blind": "without a picture",
+}
+SPEECH_LOSS = {"answer": "transcript"}
+SPEECH_RIGHT = {"token": "tokens", "whole": "whole commands"}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def curves(axes: Any, lines: list[dict[str, Any]], names: dict[str, str]) -> None:
+    for name, title in names.items():
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        if points:
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, label=title, linewidth=1.3)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def draw(run: Path, out: Path) -> None:
+    figure, ((one, two), (three, four)) = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    vision, speech = read(run / "vision.jsonl"), read(run / "speech.jsonl")
+    curves(one, vision, VISION_LOSS)
+    curves(two, vision, VISION_RIGHT)
+    curves(three, speech, SPEECH_LOSS)
+    curves(four, speech, SPEECH_RIGHT)
+    one.set_yscale("log")
+    three.set_yscale("log")
+    one.set_title("sight: loss")
+    two.set_title("sight: share right under teacher forcing")
+    three.set_title("hearing: loss")
+    four.set_title("hearing: share right under teacher forcing")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    draw(options.run, options.out)
+
+
+if __name__ == "__main__":
+    main()

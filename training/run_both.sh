@@ -1,0 +1,18 @@
+#!/bin/sh
+# Train both demo models side by side: sh training/run_both.sh RUN SECONDS [options of both trainers]
+# Uses every GPU: with several, the last one learns to hear and the others learn to see; with one, they share it.
+# Needs src on PYTHONPATH and espeak-ng on the PATH; FONTS may name the folder that training.make_fonts wrote.
+set -u
+run=$1 seconds=$2
+shift 2
+cores=$(getconf _NPROCESSORS_ONLN)
+gpus=$(nvidia-smi -L | wc -l)
+seeing=$((gpus > 1 ? gpus - 1 : 1))
+CUDA_VISIBLE_DEVICES=$((gpus - 1)) python3 -m training.train_speech --out "$run" --seconds "$seconds" \
+    --steps 1000000 --workers $((cores / 5 + 1)) "$@" >"$run/speech.log" 2>&1 &
+speech=$!
+python3 -m torch.distributed.run --standalone --nproc-per-node $seeing -m training.train_vision --out "$run" \
+    --seconds "$seconds" --steps 1000000 --compile --workers $((cores * 3 / 4 / seeing)) \
+    ${FONTS:+--fonts "$FONTS"} "$@" >"$run/vision.log" 2>&1
+status=$?
+wait $speech && exit $status

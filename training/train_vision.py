@@ -1,0 +1,263 @@
+"""Train the demo model that sees: one command, from the seed to a folder that ships.
+
+    python -m training.train_vision --out RUN [--steps 6000] [--seconds 480] [--resume]
+
+Draws its data as it goes, prints progress, keeps checkpoints in RUN, and writes RUN/vision (Hugging Face
+folder) and RUN/vision.jsonl (for training.plot). With --fonts FOLDER (see training.make_fonts) it draws
+with more fonts than ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from transformers import Glm4vForConditionalGeneration
+
+from autoglm_serve.demo import words
+from autoglm_serve.demo.paint import FONTS
+
+from . import loop, shapes, vision_forward
+from . import tokenizer as wording
+from .corpus import sample
+from .vision_data import KINDS, LOOKS, MOST_BRANCHES, Screens
+
+VOCAB = 1536
+LABELS = len(words.ALL) + 1
+
+
+def learn_words(run: Path, *, resume: bool) -> Tokenizer:
+    """The run's tokenizer; a resumed run keeps the one it began with, whatever the world's words are by
+    now.
+    """
+    path = run / "vision_tokenizer.json"
+    if not (resume and path.exists()):
+        wording.learn(sample(20000), special=wording.VISION_SPECIAL, vocab_size=VOCAB).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+class Hints(nn.Module):
+    """Auxiliary heads on the image embeddings, for training only: which label lies here, where its
+    element's centre is, what the element looks like, which digits the clock shows. They teach reading
+    before a word is answered.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.label = nn.Linear(width, LABELS)
+        self.centre = nn.Linear(width, 2)
+        self.look = nn.Linear(width, LOOKS)
+        self.clock = nn.Linear(2 * width, 40)
+
+    def forward(self, seen: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows, columns = batch["hint_label"].shape[1:]
+        label, look = batch["hint_label"].flatten(1).long(), batch["hint_look"].flatten(1).long()
+        weight = torch.full((LABELS,), 1.0, device=seen.device)
+        weight[0] = 0.05
+        named = label > 0
+        place = (self.centre(seen) - batch["hint_centre"].flatten(1, 2)).abs().sum(-1)
+        corner = seen.view(-1, rows, columns, seen.shape[-1])[:, :1, :2].flatten(1)
+        digits = self.clock(corner).view(-1, 4, 10)
+        scores = self.label(seen)
+        right = (scores.argmax(-1) == label) & named
+        return {
+            "label": functional.cross_entropy(scores.flatten(0, 1).float(), label.flatten(), weight),
+            "centre": (place * named).sum() / named.sum().clamp(min=1),
+            "look": functional.cross_entropy(self.look(seen).flatten(0, 1).float(), look.flatten()),
+            "clock": functional.cross_entropy(digits.flatten(0, 1).float(), batch["hint_clock"].flatten()),
+            "read": right.sum() / named.sum().clamp(min=1),
+        }
+
+
+class Pointer(nn.Module):
+    """An auxiliary head in the middle of the text model, for training only: before a coordinate or an
+    answer is written, which image tokens show the label it hangs on? It teaches to look a word up on the
+    screen.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.asking = nn.Linear(width, 64)
+        self.shown = nn.Linear(width, 64)
+
+    def forward(self, middle: Tensor, batch: dict[str, Tensor], image: int) -> tuple[Tensor, Tensor]:
+        where, label = batch["point"].long().unbind(-1)
+        asked = middle.gather(1, where.clamp(min=0)[..., None].expand(-1, -1, middle.shape[-1]))
+        shown = middle[batch["tokens"] == image].view(len(middle), -1, middle.shape[-1])
+        scores = (self.asking(asked) @ self.shown(shown).transpose(1, 2)).float() / 8
+        right = batch["hint_label"].flatten(1)[:, None].long() == label[..., None]
+        counted = (where >= 0) & right.any(-1)
+        hit = scores.masked_fill(~right, -1e4).logsumexp(-1) - scores.logsumexp(-1)
+        found = right.gather(-1, scores.argmax(-1, keepdim=True))[..., 0]
+        total = counted.sum().clamp(min=1)
+        return -(hit * counted).sum() / total, (found & counted).sum() / total
+
+
+HINT_WEIGHTS = {"label": 1.0, "centre": 2.0, "look": 0.5, "clock": 0.3}
+
+
+def answer_loss(
+    model: Glm4vForConditionalGeneration, hidden: Tensor, batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Mean loss over the replies' tokens, and which tokens were right."""
+    learnt = batch["label"][:, 1:] >= 0
+    target = batch["label"][:, 1:][learnt].long()
+    scores = model.lm_head(hidden[:, :-1][learnt]).float()
+    return functional.cross_entropy(scores, target), scores.argmax(-1) == target
+
+
+def whole_replies(right: Tensor, batch: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Per kind: how many replies had every token right under teacher forcing, and how many there were."""
+    learnt = batch["label"][:, 1:] >= 0
+    rows = torch.arange(len(learnt), device=right.device)[:, None].expand_as(learnt)[learnt]
+    slot = rows * (MOST_BRANCHES + 1) + batch["branch"][:, 1:][learnt].long()
+    wrong = torch.zeros(batch["kind"].numel(), device=right.device).index_add_(0, slot, (~right).float())
+    kind = batch["kind"].flatten()
+    found = {}
+    for number, name in enumerate(KINDS):
+        mine = kind == number
+        found[name] = (float((wrong[mine] == 0).sum()), float(mine.sum()))
+    return found
+
+
+def train(options: argparse.Namespace) -> None:
+    ranks = loop.Ranks.join()
+    device = torch.device(f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(options.seed)
+    torch.set_float32_matmul_precision("high")
+    if ranks.rank == 0:
+        learn_words(options.out, resume=options.resume)
+    ranks.agree(0)
+    tokenizer = learn_words(options.out, resume=True)
+    model = shapes.vision_model(tokenizer).to(device)
+    hints = Hints(model.config.text_config.hidden_size).to(device)
+    pointer = Pointer(model.config.text_config.hidden_size).to(device)
+    parts: dict[str, nn.Module] = {"model": model, "hints": hints, "pointer": pointer}
+    begin = loop.load(options.out, "vision", parts) if options.resume else 0
+    plan = loop.Plan(steps=options.steps, seconds=options.seconds, peak_rate=options.rate)
+    optimiser = loop.optimiser([model, hints, pointer], rate=plan.peak_rate, cuda=device.type == "cuda")
+    if options.compile:
+        for name in ("_block", "_layer"):
+            setattr(vision_forward, name, torch.compile(getattr(vision_forward, name), dynamic=True))
+    fonts = [*FONTS, *sorted(options.fonts.glob("*.[ot]tf"))] if options.fonts else list(FONTS)
+    source = Screens(
+        tokenizer=tokenizer,
+        fonts=fonts,
+        seed=f"{options.seed}+{begin}",
+        batch=options.batch,
+        rank=ranks.rank,
+        ranks=ranks.count,
+        reuse=options.reuse,
+    )
+    feed = iter(
+        DataLoader(source, batch_size=None, num_workers=options.workers, pin_memory=device.type == "cuda",
+                   prefetch_factor=4 if options.workers else None)
+    )  # fmt: skip
+    image = tokenizer.token_to_id("<|image|>")
+    record = loop.Record(options.out / "vision.jsonl")
+    step = begin
+    while (done := ranks.agree(plan.progress(step - begin, record.elapsed_s()))) < 1:
+        rate = plan.rate(step - begin, done)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = {name: value.to(device, non_blocking=True) for name, value in next(feed).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss, found = forward(model, hints, pointer, batch, image)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        ranks.average([parameter for group in optimiser.param_groups for parameter in group["params"]])
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        if ranks.rank:
+            continue
+        if step % 10 == 0:
+            note(record, found, batch)
+        if step % options.report == 0:
+            record.write(step, rate)
+        if step % options.keep == 0:
+            loop.save(options.out, "vision", step, parts)
+    if ranks.rank == 0:
+        record.write(step, 0.0)
+        loop.save(options.out, "vision", step, parts)
+        shapes.save_vision(model.cpu(), tokenizer, options.out / "vision")
+    ranks.leave()
+
+
+def forward(
+    model: Glm4vForConditionalGeneration, hints: Hints, pointer: Pointer, batch: dict[str, Tensor], image: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    tokens = batch["tokens"].long()
+    embedded = model.model.language_model.embed_tokens(tokens)
+    found: dict[str, Tensor] = {}
+    loss = torch.zeros((), device=tokens.device)
+    if "pixels" in batch:
+        pixels = roughen(batch["pixels"]) if model.training else batch["pixels"]
+        seen = vision_forward.see(model.model.visual, pixels)
+        embedded = embedded.to(seen.dtype).masked_scatter((tokens == image)[..., None], seen)
+        found = hints(seen, batch)
+        loss = loss + sum(weight * found[name] for name, weight in HINT_WEIGHTS.items())
+    mask = vision_forward.branch_mask(batch["branch"])
+    hidden, middle = vision_forward.read(model, embedded, batch["place"].long(), mask)
+    if "pixels" in batch:
+        found["point"], found["pointed"] = pointer(middle, batch, image)
+        loss = loss + 0.5 * found["point"]
+    answer, right = answer_loss(model, hidden, batch)
+    found["answer"], found["right"] = answer, right
+    return loss + 2 * answer, found
+
+
+def roughen(pixels: Tensor) -> Tensor:
+    """A little noise on a third of the pictures: engines differ in the last bit of every resized pixel."""
+    count = len(pixels)
+    chosen = torch.rand(count, 1, 1, 1, device=pixels.device) < 0.33
+    strength = 6 * torch.rand(count, 1, 1, 1, device=pixels.device) * chosen
+    noisy = pixels + strength * torch.randn(pixels.shape, device=pixels.device)
+    return noisy.clamp(0, 255)
+
+
+def note(record: loop.Record, found: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
+    seeing = "pixels" in batch
+    right = found.pop("right")
+    for name, value in found.items():
+        record.add(name if seeing else f"blind_{name}", float(value.detach()))
+    for kind, (count, of) in whole_replies(right, batch).items():
+        if of:
+            record.add(f"whole_{kind}" if seeing else "whole_blind", count, of)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--fonts", type=Path)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="end the schedule after this time at the latest"
+    )
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--reuse", type=int, default=3, help="how often a drawn screen is asked about, on average"
+    )
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--report", type=int, default=50)
+    parser.add_argument("--keep", type=int, default=1000)
+    options = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()
