@@ -39,7 +39,7 @@ class Breaker:
         failures = self.failures + 1
         if failures < FAILURES and not self.opened:
             return replace(self, failures=failures)
-        open_s = min(FIRST_OPEN_S * 2**self.opened, LONGEST_OPEN_S)
+        open_s = min(FIRST_OPEN_S * 2.0 ** min(self.opened, 64), LONGEST_OPEN_S)
         return Breaker(failures=failures, opened=self.opened + 1, probe_at_s=now_s + open_s)
 
 
