@@ -377,6 +377,12 @@ class Options:
             "N",
         ),
     ] = 256
+    max_queue_mb: Annotated[
+        Whole,
+        Ge(1),
+        Le(65536),
+        Doc(Section.GATEWAY, "What the bodies of those requests may take, in MiB. Beyond it: 429.", "MIB"),
+    ] = 256
     queue_timeout_s: Annotated[
         Seconds,
         Doc(Section.GATEWAY, "How long a request waits in that queue. Beyond it: 503.", "SECONDS"),
@@ -433,6 +439,10 @@ class Options:
     @property
     def max_body_bytes(self) -> int:
         return self.max_body_mb * 1024 * 1024
+
+    @property
+    def max_queue_bytes(self) -> int:
+        return self.max_queue_mb * 1024 * 1024
 
     def state_dir_for(self, port: int, environ: Mapping[str, str]) -> Path:
         """The state directory of the service on `port` (the real one, where 0 was asked for)."""

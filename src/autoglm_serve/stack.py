@@ -228,6 +228,7 @@ class Service:
             wait_ready_s=options.wait_ready_s,
             wait_turn_s=options.queue_timeout_s,
             max_waiting=options.max_queue,
+            max_waiting_bytes=options.max_queue_bytes,
             stall_s=options.stall_timeout_s,
             request_timeout_s=options.request_timeout_s,
             drain_timeout_s=options.drain_timeout_s,

@@ -165,9 +165,25 @@ def test_a_request_that_kills_every_replica_it_meets_is_stopped_after_the_second
         while len(alive := [one for one in engines if one.process.poll() is None]) > 1:
             pass  # the kernel closes a dead process's sockets before it reports it
         assert len(alive) == 1
+        gateway.set_fleet(fleet_of([alive[0].url]))  # as the supervisor would
         status, _, body = gateway.chat("poison", fault="kill", stream=True)  # quarantined by its content
         assert status == 503
         assert alive[0].process.poll() is None
+        assert gateway.chat("something else")[0] == 200
+
+
+def test_it_is_stopped_on_kept_connections_too(tmp_path: Path) -> None:
+    with (
+        running_engine() as first,
+        running_engine() as second,
+        running_engine() as third,
+        running_gateway(tmp_path, [first.url, second.url, third.url]) as gateway,
+    ):
+        for _ in range(6):  # each replica has a connection that was used before
+            assert gateway.chat("warm-up")[0] == 200
+        status, _, body = gateway.chat("poison", fault="kill", stream=True)
+        assert status == 503
+        assert orjson.loads(body)["error"]["code"] == "request_kills_replicas"
         assert gateway.chat("something else")[0] == 200
 
 

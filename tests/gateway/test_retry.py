@@ -73,6 +73,18 @@ def test_a_replica_that_refuses_connections_is_passed_over(tmp_path: Path) -> No
         assert [gateway.chat()[0] for _ in range(6)] == [200] * 6
 
 
+def test_a_fleet_that_only_fails_is_not_asked_many_times_over(tmp_path: Path) -> None:
+    with (
+        running_engine("--fault", "status:500") as one,
+        running_engine("--fault", "status:500") as two,
+        running_gateway(tmp_path, [one.url, two.url]) as gateway,
+        wire(gateway) as client,
+    ):
+        statuses = [client.send(post(chat())).answer().status for _ in range(2000)]
+        assert set(statuses) == {500}
+        assert gateway.metric("autoglm_retries_denied_total") > 100
+
+
 def test_with_every_replica_lost_the_client_is_told_to_come_back(tmp_path: Path) -> None:
     with running_gateway(tmp_path, [dead_address(), dead_address()]) as gateway:
         status, headers, body = gateway.chat()

@@ -109,6 +109,7 @@ class Workers:
             wait_ready_s=5.0,  # a worker that has no view yet waits for it
             wait_turn_s=10.0,
             max_waiting=64,
+            max_waiting_bytes=1 << 28,
             stall_s=30.0,
             request_timeout_s=0,
             drain_timeout_s=1,

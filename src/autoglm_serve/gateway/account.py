@@ -50,6 +50,10 @@ class Account:
         self.resumptions += 1
         self._board.add(("recoveries", self.model, way))
 
+    def retry_denied(self) -> None:
+        """It failed and was not tried again, so that retries do not become a storm."""
+        self._board.add(("retries_denied", self.model))
+
     def close(self, now_s: float) -> None:
         if self._closed:
             return

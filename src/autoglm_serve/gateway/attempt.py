@@ -38,13 +38,14 @@ async def ask(
 ) -> Ending:
     """Ask one replica and relay what it answers. Leaves nothing behind, whoever goes first."""
     message = _message(question, replica)
+    asked = False
     for fresh in (False, True):
         connection = None if fresh else worker.pool.idle(replica.base_url)
         if connection is None:
             try:
                 connection = await worker.pool.connect(replica.base_url)
             except OSError as error:
-                return Ending(result=Result.LOST, reason=f"cannot connect: {error}")
+                return Ending(result=Result.LOST, reason=f"cannot connect: {error}", asked=asked)
         ending: asyncio.Future[Ending] = worker.loop.create_future()
         extra = ((b"x-autoglm-replica", replica.id.encode()),)
         relay = Relay(delivery, worker.loop, ending=ending, extra=extra, splicer=question.splicer)
@@ -57,6 +58,7 @@ async def ask(
         stale = connection.used > 1 and not connection.replied and result.result is Result.LOST
         if not stale:
             break
+        asked = True  # and if the replica is gone now, it may have died of it
     return result
 
 
@@ -72,6 +74,8 @@ async def exchange(
         return Ending(result=Result.LOST, reason="connection closed before the request was sent")
     relay.connection = connection
     client.on_pause, client.on_resume = relay.pause, relay.resume
+    if client.paused:  # it was slow before the replica that it read from was lost
+        relay.pause()
     try:
         connection.send(message, relay)
         return await ending

@@ -2,23 +2,23 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.account import Account, Outcome
 from autoglm_serve.gateway.admit import Call, admit
+from autoglm_serve.gateway.attempt import Question, ask
 from autoglm_serve.gateway.delivery import Caller, Delivery
 from autoglm_serve.gateway.endpoints import ENDPOINTS
 from autoglm_serve.gateway.envelope import error_event, internal_error
 from autoglm_serve.gateway.hear import hear
-from autoglm_serve.gateway.http import Headers, Request, request_head
-from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption, Sent, Splicer, Way, read_sent, resume
-from autoglm_serve.gateway.relay import Ending, Relay, Result
+from autoglm_serve.gateway.http import Request
+from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption, Sent, Way, read_sent, resume
+from autoglm_serve.gateway.relay import Ending, Result
 from autoglm_serve.gateway.router import Wish
 from autoglm_serve.gateway.server import ClientConnection
-from autoglm_serve.gateway.splice import with_field
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.upstream import Connection
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,18 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         split_reasoning=call.split_reasoning,
         ends_with_done=call.endpoint.ends_with_done,
     )
-    wish = Wish(model=call.model, cost_tokens=call.cost_tokens, client=request.client)
+    wish = Wish(
+        model=call.model, cost_tokens=call.cost_tokens, client=request.client, size_bytes=len(call.body)
+    )
     ending = Ending(result=Result.LOST, reason="no replica could be asked")
-    if worker.quarantine.holds(call.body, worker.loop.time()):
+    why_no_more = "no other replica could take over"
+    if worker.quarantine.holds(call.body, worker.fleet.view, worker.loop.time()):
         raise _poisonous()
     while account.attempts < _MAX_ATTEMPTS:
+        if wish.tried and not worker.router.may_retry():
+            account.retry_denied()
+            why_no_more = "so many requests fail that no more of them are tried again"
+            break
         placement = await worker.router.place(
             wish, wait_ready_s=worker.settings.wait_ready_s, wait_turn_s=worker.settings.wait_turn_s
         )
@@ -73,11 +80,10 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         with placement:
             replica = placement.replica
             account.attempts += 1
-            body: bytes = call.body
-            splicer: Splicer | None = None
+            question = _question(call, request)
             match _next_step(call, delivery, replica, ending):
                 case Resumption() as step:
-                    body, splicer = step.body, step.splicer
+                    question = replace(question, body=step.body, splicer=step.splicer)
                     account.resumed(step.way)
                 case Finish(events=events):
                     delivery.events(events)
@@ -87,12 +93,18 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     return _end_cut_off(client, delivery, hopeless)
                 case None:
                     pass
-            ending = await attempt(call, body, request, replica, client, worker, delivery, splicer)
+            ending = await ask(question, replica, client, delivery, worker)
         account.first_byte_s = delivery.first_byte_s
         if _heed(ending, call, replica, wish, worker, begun=delivery.begun):
             break
     account.usage = ending.usage
-    return _conclude(ending, call, client, delivery)
+    return _conclude(ending, call, client, delivery, why_no_more)
+
+
+def _question(call: Call, request: Request) -> Question:
+    return Question(
+        request=request, content_type=call.content_type, body=call.body, named_model=call.named_model
+    )
 
 
 def _next_step(
@@ -122,91 +134,23 @@ def _heed(
     if ending.result is Result.LOST:
         wish.lost.add(replica.base_url)
         died = ending.asked and not ending.events
-        if died and worker.quarantine.blame(call.body, worker.loop.time()):
+        if died and worker.quarantine.blame(call.body, replica.base_url, worker.loop.time()):
             raise _poisonous()
     if not begun:
         log.warning("replica %s did not answer (%s); trying elsewhere", replica.id, ending.reason)
     return False
 
 
-async def attempt(
-    call: Call,
-    body: bytes,
-    request: Request,
-    replica: ReplicaView,
-    client: Caller,
-    worker: Worker,
-    delivery: Delivery,
-    splicer: Splicer | None,
-) -> Ending:
-    """Ask one replica and relay what it answers. Leaves nothing behind, whoever goes first."""
-    message = _message(call, body, request, replica)
-    for fresh in (False, True):
-        connection = None if fresh else worker.pool.idle(replica.base_url)
-        if connection is None:
-            try:
-                connection = await worker.pool.connect(replica.base_url)
-            except OSError as error:
-                return Ending(result=Result.LOST, reason=f"cannot connect: {error}")
-        ending: asyncio.Future[Ending] = worker.loop.create_future()
-        extra = ((b"x-autoglm-replica", replica.id.encode()),)
-        relay = Relay(delivery, worker.loop, ending=ending, extra=extra, splicer=splicer)
-        worker.streams.enter(replica.base_url, relay)
-        try:
-            result = await _exchange(message, connection, relay, ending, client)
-        finally:
-            worker.streams.leave(replica.base_url, relay)
-        # A kept connection that the engine had closed at that moment says nothing of the replica.
-        stale = connection.used > 1 and not connection.replied and result.result is Result.LOST
-        if not stale:
-            break
-    return result
-
-
-async def _exchange(
-    message: tuple[bytes, ...],
-    connection: Connection,
-    relay: Relay,
-    ending: "asyncio.Future[Ending]",
-    client: Caller,
-) -> Ending:
-    if not connection.open:  # it was closed as soon as it was made
-        return Ending(result=Result.LOST, reason="connection closed before the request was sent")
-    relay.connection = connection
-    client.on_pause, client.on_resume = relay.pause, relay.resume
-    try:
-        connection.send(message, relay)
-        return await ending
-    finally:
-        relay.abandon()
-
-
-def _message(call: Call, body: bytes, request: Request, replica: ReplicaView) -> tuple[bytes, ...]:
-    """The request as the replica gets it: the client's bytes, with the model's name in its own terms."""
-    if replica.upstream_model and replica.upstream_model != call.named_model:
-        body = with_field(body, "model", replica.upstream_model)
-    headers: Headers = ((b"content-type", call.content_type),)
-    for name in (b"accept", b"x-request-id", b"traceparent", *_AUTHORIZED.get(replica.engine, ())):
-        if name in request.headers:
-            headers += ((name, request.headers[name]),)
-    host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"
-    return request_head(b"POST", request.path, host.encode(), headers, len(body)), body
-
-
-_AUTHORIZED: dict[str, tuple[bytes, ...]] = {"external": (b"authorization",)}
-"""Engines that get the client's key: only a service that we did not start may have keys of its own."""
-
-
-def _conclude(ending: Ending, call: Call, client: Caller, delivery: Delivery) -> Outcome:
+def _conclude(ending: Ending, call: Call, client: Caller, delivery: Delivery, why_no_more: str) -> Outcome:
     """Tell the client what it has not been told yet, and name the outcome."""
     if ending.result is Result.DONE:
         return Outcome.OK if ending.status < 400 else Outcome.ENGINE_REFUSED
     if delivery.begun:
-        return _end_cut_off(client, delivery, Hopeless(reason="no other replica could take over"))
+        return _end_cut_off(client, delivery, Hopeless(reason=why_no_more))
     if ending.body:
         client.respond(ending.status, ending.headers, ending.body)
         return Outcome.ENGINE_ERROR
-    _give_up(client, _lost(f"No replica of '{call.model.name}' could answer."))
+    _give_up(client, _lost(f"No replica of '{call.model.name}' could answer: {why_no_more}."))
     return Outcome.LOST
 
 
@@ -249,23 +193,3 @@ def _said(step: Resumption | Finish | Hopeless, sent: Sent) -> str:
             return "it had all it may have"
         case Hopeless(reason=reason):
             return f"given up: {reason}"
-
-
-async def forward_admin(client: ClientConnection, request: Request, worker: Worker) -> None:
-    """Pass a request for the admin API to the control plane, like to any upstream."""
-    ending: asyncio.Future[Ending] = worker.loop.create_future()
-    relay = Relay(Delivery(client, worker.loop), worker.loop, ending=ending)
-    try:
-        connection = await worker.pool.connect(f"unix:{worker.settings.admin_socket}")
-    except OSError:
-        why = "The control plane does not answer; requests are still served. Start `autoglm serve` again."
-        client.refuse(Refusal(503, "control_plane_down", why, type=RefusalType.SERVER))
-        return
-    headers: Headers = ((b"content-type", request.headers.get(b"content-type", b"application/json")),)
-    message = (
-        request_head(request.method, request.target, b"localhost", headers, len(request.body)),
-        request.body,
-    )
-    result = await _exchange(message, connection, relay, ending, client)
-    if result.result is not Result.DONE:
-        _give_up(client, _lost("The control plane did not answer."))

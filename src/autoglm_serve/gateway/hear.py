@@ -120,6 +120,7 @@ class Ear:
     """A caller that keeps what it is answered (`delivery.Caller`)."""
 
     answering = False
+    paused = False
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
 

@@ -79,6 +79,7 @@ class Relay:
         self._passing = False
         self._paused = False
         self._events = 0
+        self._begun_s = clock.time()
         self._first_event_s = 0.0
         self._last_event_s = 0.0
         self.connection: Connection | None = None
@@ -139,6 +140,11 @@ class Relay:
         if self._events < _EVENTS_THAT_TELL:
             return None
         return (self._last_event_s - self._first_event_s) / (self._events - 1)
+
+    @property
+    def prefill_s(self) -> float:
+        """How long its first event took; 0 if there was none."""
+        return self._first_event_s - self._begun_s if self._events else 0.0
 
     def lose(self, reason: str) -> None:
         """The replica is given up: by its words, its silence, or somebody who knows."""

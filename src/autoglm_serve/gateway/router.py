@@ -18,6 +18,7 @@ from autoglm_serve.gateway.load import Burden, LoadTable
 from autoglm_serve.route.breaker import CLOSED, Breaker
 from autoglm_serve.route.fair_queue import FairQueue
 from autoglm_serve.route.least_cost import Candidate, Choice, Verdict, choose
+from autoglm_serve.route.retry_budget import RetryBudget
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,19 @@ class Wish:
     cost_tokens: int
     client: str
     """Whose turn it takes in the queue."""
+    size_bytes: int = 0
+    """Of the body that is kept while it waits."""
     tried: set[str] = field(default_factory=set)
     """Addresses of replicas that have failed it."""
     lost: set[str] = field(default_factory=set)
     """Those of them whose connection broke: a successor may be on its way."""
     begun: bool = False
-    """A stream that the client has part of: it goes first, and beyond a replica's capacity."""
+    """A stream that the client has part of: it may go beyond a replica's capacity."""
+
+    @property
+    def urgent(self) -> bool:
+        """It had its turn already: it goes first, and where it cannot go others still may."""
+        return self.begun or bool(self.tried)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +84,7 @@ class Router:
         *,
         workers: int,
         max_waiting: int,
+        max_waiting_bytes: int,
         wake: Callable[[str], None],
     ) -> None:
         self._fleet = fleet
@@ -85,14 +94,19 @@ class Router:
         self._wake = wake
         self._spin = 0
         self._breakers: dict[str, Breaker] = {}
-        self._queue: FairQueue[_Waiter] = FairQueue(max_waiting)
+        self._max_waiting = max_waiting
+        self._queues: dict[str, FairQueue[_Waiter]] = {}
+        """By model: one that is still loading holds up nobody else."""
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting_bytes = 0
         self._first: list[_Waiter] = []
-        """Streams that go on elsewhere."""
+        """The urgent ones."""
         self._rate = _Rate(loop.time())
+        self._retries = RetryBudget(at_s=loop.time())
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + len(self._first)
+        return sum(map(len, self._queues.values())) + len(self._first)
 
     async def place(self, wish: Wish, *, wait_ready_s: float, wait_turn_s: float) -> Placement | None:
         """A replica for the wish; None if those that could be tried have been.
@@ -102,22 +116,28 @@ class Router:
         if wish.model.on_demand:
             self._wake(wish.model.name)
             wait_ready_s = max(wait_ready_s, _COLD_START_S)
-        if wish.begun or not self.waiting:
+        if wish.urgent or not self._queue(wish):
             choice = self._choose(wish)
             if choice.replica is not None:
                 return self._take(wish, choice)
             if not self._worth_waiting(wish, choice):
                 return self._none_for(wish)
-        if self._queue.full and not wish.begun:
-            raise self._overloaded("queue_full", 429, "The queue is full")
+        if not wish.urgent and self._full_for(wish):
+            raise self._overloaded(wish, "queue_full", 429, "The queue is full")
         busy = self._choose(wish).verdict is Verdict.BUSY
         try:
             async with asyncio.timeout(wait_turn_s if busy else wait_ready_s):
                 return await self._turn(wish) or self._none_for(wish)
         except TimeoutError:
             if self._choose(wish).verdict is Verdict.BUSY:
-                raise self._overloaded("queue_timeout", 503, "The request waited too long") from None
+                raise self._overloaded(wish, "queue_timeout", 503, "The request waited too long") from None
             return self._none_for(wish)
+
+    def may_retry(self) -> bool:
+        """Whether a request that failed may be sent once more; counts it if so."""
+        left = self._retries.spend(self._loop.time())
+        self._retries = left or self._retries
+        return left is not None
 
     def release(self, placement: Placement) -> None:
         """The replica is done with the request."""
@@ -145,16 +165,18 @@ class Router:
     def pump(self) -> None:
         """Place what waits, in turn, until somebody has to wait on."""
         self._first = [waiter for waiter in self._first if not self._settled(waiter)]
-        while (waiter := self._queue.peek()) and self._settled(waiter):
-            self._queue.pop()
+        for queue in self._queues.values():
+            while (waiter := queue.peek()) and self._settled(waiter):
+                self._waiting_bytes -= queue.pop().wish.size_bytes
 
     async def _turn(self, wish: Wish) -> Placement | None:
         """Wait for a replica; None once waiting is of no use."""
         waiter = _Waiter(wish=wish, placed=self._loop.create_future())
-        if wish.begun:
+        if wish.urgent:
             self._first.append(waiter)
         else:
-            self._queue.push(wish.client, waiter)
+            self._queue(wish).push(wish.client, waiter)
+            self._waiting_bytes += wish.size_bytes
         try:
             return await asyncio.shield(waiter.placed)
         except asyncio.CancelledError:
@@ -170,7 +192,16 @@ class Router:
             return
         waiter.placed.cancel()
         self._first = [other for other in self._first if other is not waiter]
-        self._queue.remove(waiter.wish.client, waiter)
+        if self._queue(waiter.wish).remove(waiter.wish.client, waiter):
+            self._waiting_bytes -= waiter.wish.size_bytes
+
+    def _full_for(self, wish: Wish) -> bool:
+        """Bounded by count, and by the bytes that are kept; one alone may be larger than that."""
+        too_much = self._waiting_bytes + wish.size_bytes > self._max_waiting_bytes
+        return self._queue(wish).full or (too_much and bool(self._waiting_bytes))
+
+    def _queue(self, wish: Wish) -> FairQueue[_Waiter]:
+        return self._queues.setdefault(wish.model.name, FairQueue(self._max_waiting))
 
     def _settled(self, waiter: _Waiter) -> bool:
         """Give a waiter its replica, or nothing, if either is certain now."""
@@ -203,6 +234,8 @@ class Router:
         breaker = self._breakers.get(replica.base_url)
         if breaker is not None:
             self._breakers[replica.base_url] = breaker.probing(self._loop.time())
+        if not wish.tried:
+            self._retries = self._retries.asked()
         burden = self._load.take(replica.slot, wish.cost_tokens)
         return Placement(replica=replica, reason=choice.reason, burden=burden, router=self)
 
@@ -234,10 +267,11 @@ class Router:
             retry_after_s=2 if hopeful else 30,
         )
 
-    def _overloaded(self, code: str, status: int, what: str) -> Refusal:
-        ahead = sum(waiter.wish.cost_tokens for waiter in self._queue)
+    def _overloaded(self, wish: Wish, code: str, status: int, what: str) -> Refusal:
+        queue = self._queue(wish)
+        ahead = sum(waiter.wish.cost_tokens for waiter in queue)
         wait_s = self._rate.seconds_for(ahead, self._loop.time())
-        message = f"{what}: {len(self._queue)} requests wait here, about {wait_s} s of work. Try again later."
+        message = f"{what}: {len(queue)} requests wait here, about {wait_s} s of work. Try again later."
         return Refusal(status, code, message, type=RefusalType.OVERLOADED, retry_after_s=wait_s)
 
 

@@ -430,6 +430,11 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     @property
+    def paused(self) -> bool:
+        """It does not read its answer as fast as it comes."""
+        return self._write_paused
+
+    @property
     def busy(self) -> bool:
         """A request is being answered, or waits to be."""
         return self._current is not None or bool(self._waiting)

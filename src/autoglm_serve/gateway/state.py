@@ -31,6 +31,8 @@ class Settings:
     """How long a request waits for its turn while every replica is at its capacity."""
     max_waiting: int
     """Requests that wait in one worker; one more is refused."""
+    max_waiting_bytes: int
+    """Of the bodies of those requests together."""
     stall_s: float
     """The least time without an event after which a stream's replica is given up."""
     request_timeout_s: float

@@ -19,7 +19,7 @@ import orjson
 import uvloop
 
 from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway import dispatch, local
+from autoglm_serve.gateway import admin, dispatch, local
 from autoglm_serve.gateway.account import Account, Outcome
 from autoglm_serve.gateway.envelope import internal_error
 from autoglm_serve.gateway.fleet_holder import FleetHolder
@@ -91,7 +91,15 @@ def _worker(
 ) -> Worker:
     """The worker's collaborators, put together."""
     load = LoadTable(settings.load_path, settings.index)
-    router = Router(fleet, load, loop, workers=settings.workers, max_waiting=settings.max_waiting, wake=wake)
+    router = Router(
+        fleet,
+        load,
+        loop,
+        workers=settings.workers,
+        max_waiting=settings.max_waiting,
+        max_waiting_bytes=settings.max_waiting_bytes,
+        wake=wake,
+    )
     return Worker(
         settings=settings,
         loop=loop,
@@ -115,7 +123,7 @@ class Requests:
     def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
         if self._answered_here(client, request):
             return None
-        serve = dispatch.forward_admin if request.path.startswith("/admin/") else dispatch.dispatch
+        serve = admin.forward if request.path.startswith("/admin/") else dispatch.dispatch
         task = self._worker.loop.create_task(serve(client, request, self._worker))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

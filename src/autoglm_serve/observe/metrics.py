@@ -61,6 +61,7 @@ def _counters(counts: Mapping[Key, int]) -> Iterator[Metric]:
     for name, help_text, labels in (
         ("requests", "Requests by how they ended.", ("model", "path", "outcome")),
         ("retries", "Attempts beyond the first, before the first byte.", ("model",)),
+        ("retries_denied", "Failed requests not tried again, to spare a fleet in trouble.", ("model",)),
         ("recoveries", "Streams that went on elsewhere after their replica was lost.", ("model", "way")),
         ("tokens", "Tokens as the engines counted them.", ("model", "kind")),
     ):

@@ -1,0 +1,164 @@
+"""Which stream has fallen silent, by the pace of its replica and a clock that a test turns."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from autoglm_serve.core.fleet import FleetView, ReplicaView
+from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.gateway.delivery import Delivery
+from autoglm_serve.gateway.http import Headers
+from autoglm_serve.gateway.relay import Ending, Relay, Result
+from autoglm_serve.gateway.stream_watch import StreamWatch
+
+URL = "http://replica"
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'
+HEADERS = ((b"content-type", b"text/event-stream"),)
+
+
+class Clock:
+    now_s = 100.0
+
+    def time(self) -> float:
+        return self.now_s
+
+
+class Nobody:
+    """A client that takes everything."""
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+    def start(self, status: int, headers: Headers, first: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Stage:
+    """A watch, and streams that a test plays."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.clock, self.watch = loop, Clock(), StreamWatch(stall_s=5.0)
+
+    def stream(self) -> "tuple[Relay, asyncio.Future[Ending]]":
+        ending: asyncio.Future[Ending] = self.loop.create_future()
+        relay = Relay(Delivery(Nobody(), self.clock), self.clock, ending=ending)
+        relay.on_head(200, HEADERS)
+        self.watch.enter(URL, relay)
+        return relay, ending
+
+    def play(self, relay: Relay, events: int, every_s: float) -> None:
+        for _ in range(events):
+            self.clock.now_s += every_s
+            relay.on_body(EVENT)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now_s += seconds
+        self.watch.sweep(self.clock.now_s)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    loop = asyncio.new_event_loop()
+    yield Stage(loop)
+    loop.close()
+
+
+def test_a_stream_that_falls_silent_is_given_up(stage: Stage) -> None:
+    relay, ending = stage.stream()
+    stage.play(relay, 3, every_s=0.1)
+    stage.pass_time(4.9)
+    assert not ending.done()
+    stage.pass_time(0.2)
+    assert ending.result().result is Result.LOST
+    assert "no event for 5.0 s" in ending.result().reason
+
+
+def test_before_its_first_event_it_may_take_its_time(stage: Stage) -> None:
+    _, ending = stage.stream()
+    stage.pass_time(1000)
+    assert not ending.done()
+
+
+def test_a_slow_replica_is_given_more_by_its_own_pace(stage: Stage) -> None:
+    teacher, _ = stage.stream()
+    stage.play(teacher, 10, every_s=1.0)
+    stage.watch.leave(URL, teacher)
+    assert stage.watch.silence_limit_s(URL) == pytest.approx(40)
+    relay, ending = stage.stream()
+    stage.play(relay, 1, every_s=1.0)
+    stage.pass_time(39)
+    assert not ending.done()
+    stage.pass_time(2)
+    assert ending.done()
+
+
+def test_a_slow_replica_is_not_given_up_in_its_first_stream(stage: Stage) -> None:
+    relay, ending = stage.stream()
+    stage.play(relay, 10, every_s=1.0)
+    stage.pass_time(20)
+    assert not ending.done()
+
+
+def test_a_prefill_may_hold_up_the_streams_beside_it(stage: Stage) -> None:
+    teacher, _ = stage.stream()
+    stage.play(teacher, 2, every_s=30.0)
+    stage.watch.leave(URL, teacher)
+    relay, ending = stage.stream()
+    stage.play(relay, 10, every_s=0.1)
+    stage.pass_time(29)
+    assert not ending.done()
+    stage.pass_time(2)
+    assert ending.done()
+
+
+def test_a_short_stream_teaches_nothing(stage: Stage) -> None:
+    relay, _ = stage.stream()
+    stage.play(relay, 1, every_s=0.1)
+    stage.play(relay, 1, every_s=100.0)
+    stage.watch.leave(URL, relay)
+    assert stage.watch.silence_limit_s(URL) == 5.0
+
+
+def test_a_burst_after_a_slow_stream_lowers_the_limit_step_by_step(stage: Stage) -> None:
+    for every_s in (1.0, 0.0, 0.0, 0.0):
+        relay, _ = stage.stream()
+        stage.play(relay, 10, every_s=every_s)
+        stage.watch.leave(URL, relay)
+    assert 5.0 < stage.watch.silence_limit_s(URL) < 40.0
+
+
+def test_a_comment_shows_that_the_server_lives_not_that_the_engine_does(stage: Stage) -> None:
+    relay, ending = stage.stream()
+    stage.play(relay, 1, every_s=0.1)
+    for _ in range(6):
+        stage.clock.now_s += 1.0
+        relay.on_body(b": ping\n\n")
+    stage.pass_time(0)
+    assert ending.done()
+
+
+def test_a_client_that_holds_its_stream_back_is_no_stall(stage: Stage) -> None:
+    relay, ending = stage.stream()
+    stage.play(relay, 1, every_s=0.1)
+    relay.pause()
+    stage.pass_time(1000)
+    assert not ending.done()
+    relay.resume()
+    stage.pass_time(4)
+    assert not ending.done()
+
+
+def test_the_supervisors_word_ends_what_runs_there_and_forgets_its_pace(stage: Stage) -> None:
+    teacher, _ = stage.stream()
+    stage.play(teacher, 10, every_s=1.0)
+    stage.watch.leave(URL, teacher)
+    _, ending = stage.stream()
+    draining = ReplicaView(id="r0", slot=0, model="m", engine="e", state=ReplicaState.DRAINING, base_url=URL)
+    stage.watch.fleet_changed(FleetView(version=1, replicas=(draining,)))
+    assert not ending.done()  # what it has may finish
+    stage.watch.fleet_changed(FleetView(version=2))
+    assert "supervisor" in ending.result().reason
+    assert stage.watch.silence_limit_s(URL) == 5.0
