@@ -30,13 +30,13 @@ def plan(options: Options, environ: Mapping[str, str], *, hardware: str | None =
 
     Raises ConfigError, ModelError or NoPlan where there is nothing to decide about.
     """
-    facts = model(options.model or DEFAULT_MODEL)
+    facts = model(options.model or DEFAULT_MODEL, hub=options.hub)
     found = hardware_table.hardware(hardware) if hardware else probed(environ)
     traits = traits_of(options.engine)
     return decide(facts, found, request(options), traits, constants(found, traits, facts, environ))
 
 
-def model(reference: str) -> ModelFacts:
+def model(reference: str, *, hub: str = "huggingface") -> ModelFacts:
     """Facts of a model: a folder, a profile that ships with this package, or a repository on the hub."""
     path = Path(reference).expanduser()
     if path.suffix == ".gguf":
@@ -46,7 +46,14 @@ def model(reference: str) -> ModelFacts:
         )
     if path.exists() or reference.startswith((".", "/", "~")):
         return model_facts.from_folder(path, reference)
-    return model_facts.from_profile(reference) or model_facts.from_hub(reference)
+    known = model_facts.from_profile(reference)
+    if known is None and hub != "huggingface":
+        raise ModelError(
+            f"{reference} cannot be planned for before it is here.",
+            why=f"{hub} gives no part of a file, so a model's tensors are only known once it is downloaded",
+            next_step="download it, and give --model its folder",
+        )
+    return known or model_facts.from_hub(reference)
 
 
 def probed(environ: Mapping[str, str]) -> Hardware:

@@ -69,6 +69,11 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--hardware", "h200", "--model", "./nowhere"), ExitCode.MODEL, "is not there"),
         (("--hardware", "h200", "--model", "."), ExitCode.MODEL, "is no model"),
         (("--hardware", "h200", "--model", "x.gguf"), ExitCode.MODEL, "GGUF"),
+        (
+            ("--hardware", "h200", "--model", "a/b", "--hub", "modelscope"),
+            ExitCode.MODEL,
+            "before it is here",
+        ),
     ],
 )
 def test_a_mistake_is_plain_lines_with_a_next_step(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.engines.vllm import Vllm
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
@@ -21,6 +23,9 @@ class Measuring(FaultyAdapter):
     def measured(self, line: str) -> MeasuredLedger | None:
         return Vllm().measured(line)
 
+    def warning(self, line: str) -> str | None:
+        return Vllm().warning(line)
+
 
 def test_memory_is_put_together_line_by_line(tmp_path: Path) -> None:
     async def story() -> None:
@@ -36,6 +41,20 @@ def test_memory_is_put_together_line_by_line(tmp_path: Path) -> None:
             assert w.status.memory.cuda_graphs_bytes == int(1.06 * 2**30)
 
     run(story)
+
+
+def test_a_warning_is_passed_on_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member(), adapter=Measuring()) as w:
+            await w.clock.advance(0.1)
+            for _ in range(3):
+                w.process.say("max_pixels is not a valid argument and will be ignored")
+                await w.clock.advance(1)
+
+    run(story)
+    assert [record.getMessage() for record in caplog.records if "max_pixels" in record.getMessage()] == [
+        "r0: the image processor ignores an argument: if it is max_pixels, images are larger than planned"
+    ]
 
 
 def test_an_engine_that_says_nothing_has_none(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from autoglm_serve.plan.choose import Decision
 
 OPTIONS = (
-    "model", "served_model_name", "engine", "replicas", "max_model_len", "max_num_seqs", "goal", "sessions",
+    "model", "hub", "served_model_name", "engine", "replicas", "max_model_len", "max_num_seqs", "goal",
+    "sessions",
     "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization", "max_num_batched_tokens",
     "gpu_memory_utilization", "max_pixels",
 )  # fmt: skip

@@ -68,3 +68,7 @@ class MeasuringEngine(Engine, Protocol):
     def measured(self, line: str) -> MeasuredLedger | None:
         """What one log line says of the memory taken, if anything."""
         ...
+
+    def warning(self, line: str) -> str | None:
+        """What a person should know of although the engine runs, in our words."""
+        ...

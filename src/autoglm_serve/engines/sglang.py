@@ -64,6 +64,9 @@ class Sglang:
         tokens = _TOKENS.search(line)
         return MeasuredLedger(kv_cache_tokens=int(tokens[1])) if tokens else None
 
+    def warning(self, line: str) -> str | None:
+        return None  # it says nothing that a plan could have known better
+
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
         if facts.code == 0:
             return Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")

@@ -7,6 +7,7 @@ that make the planner careful.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -98,19 +99,26 @@ def from_folder(folder: Path, reference: str | None = None) -> ModelFacts:
     return from_config(name, config, preprocessor=preprocessor, tensors=read_headers(folder))
 
 
-def from_hub(reference: str, *, token: str | None = None) -> ModelFacts:
+def from_hub(reference: str, *, endpoint: str | None = None, cache: Path | None = None) -> ModelFacts:
     """Facts of a repository on the Hugging Face hub: two small files, and tensor headers by range requests.
 
-    Raises ModelError where the hub cannot be reached or has no such repository.
+    `endpoint` and `cache` are huggingface_hub's own where they are None. Raises ModelError where the hub
+    cannot be reached or has no such model.
     """
     import huggingface_hub as hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 
-    api = hub.HfApi(token=token)
+    api = hub.HfApi(endpoint=endpoint)
     try:
-        config = _json(Path(hub.hf_hub_download(reference, "config.json", token=token)))
-        metadata = api.get_safetensors_metadata(reference, token=token)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        config = _json(Path(api.hf_hub_download(reference, "config.json", cache_dir=cache)))
+        metadata = api.get_safetensors_metadata(reference)
+    except (NotASafetensorsRepoError, SafetensorsParsingError) as error:
+        raise ModelError(
+            f"{reference} has no safetensors weights that can be read.",
+            why=str(error).splitlines()[0],
+            next_step="plan for one in safetensors; a GGUF file is run by `autoglm serve --model FILE`",
+        ) from error
+    except (OSError, ValueError, hub.errors.EntryNotFoundError) as error:
         raise ModelError(
             f"{reference} cannot be read from the hub.",
             why=str(error).splitlines()[0],
@@ -121,17 +129,12 @@ def from_hub(reference: str, *, token: str | None = None) -> ModelFacts:
         for file in metadata.files_metadata.values()
         for name, info in file.tensors.items()
     ]
-    return from_config(reference, config, preprocessor=_hub_preprocessor(reference, token), tensors=tensors)
-
-
-def _hub_preprocessor(reference: str, token: str | None) -> Config:
-    import huggingface_hub as hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return _json(Path(hub.hf_hub_download(reference, "preprocessor_config.json", token=token)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
-        return {}  # text models have none
+    preprocessor: Config = {}
+    with suppress(OSError, hub.errors.EntryNotFoundError):  # text models have none
+        preprocessor = _json(
+            Path(api.hf_hub_download(reference, "preprocessor_config.json", cache_dir=cache))
+        )
+    return from_config(reference, config, preprocessor=preprocessor, tensors=tensors)
 
 
 def _no_model(folder: Path) -> ModelError:

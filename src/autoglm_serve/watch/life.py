@@ -38,6 +38,7 @@ class Life:
         self._board = board
         self._around = around
         self._started_s = around.clock.now_s()
+        self._warned: set[str] = set()
 
     def ready_for_s(self) -> float:
         return 0.0 if self.ready_at_s is None else self._around.clock.now_s() - self.ready_at_s
@@ -123,11 +124,19 @@ class Life:
         if found and self.ready_at_s is None:
             self._board.note(progress=found[-1])
         if isinstance(self._engine, MeasuringEngine):
-            said = [ledger for line in lines if (ledger := self._engine.measured(line)) is not None]
-            if said:
-                memory = reduce(MeasuredLedger.merged, said, self._board.status.memory or MeasuredLedger())
-                self._board.note(memory=memory)
+            self._measure(self._engine, lines)
         return bool(lines)
+
+    def _measure(self, engine: MeasuringEngine, lines: tuple[str, ...]) -> None:
+        """What the engine says of its memory, and what it warns of, each warning once."""
+        said = [ledger for line in lines if (ledger := engine.measured(line)) is not None]
+        if said:
+            memory = reduce(MeasuredLedger.merged, said, self._board.status.memory or MeasuredLedger())
+            self._board.note(memory=memory)
+        for warning in dict.fromkeys(filter(None, map(engine.warning, lines))):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                logger.warning("%s: %s", self._board.status.id, warning)
 
 
 async def _unwanted(wish: Wish) -> None:
