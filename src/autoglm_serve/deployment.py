@@ -6,10 +6,11 @@ The one place that chooses an engine. `planning` decides about GPUs, `plan.embed
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from autoglm_serve import planning
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
@@ -17,7 +18,7 @@ from autoglm_serve.core.plan import Deployment, Member, Plan
 from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.engines import external, llama_cpp
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
-from autoglm_serve.options import Options
+from autoglm_serve.options import Options, Section, declared
 from autoglm_serve.plan.embedded import plan_embedded
 from autoglm_serve.probe import engines, gpus
 from autoglm_serve.probe.gguf import read_gguf
@@ -43,6 +44,43 @@ async def decide(options: Options, on_download: OnDownload) -> Deployment:
         case _:
             member = await asyncio.to_thread(_on_gpus, options, on_download)
     return Deployment(members=(member, *_speech(options, member)))
+
+
+def remember(path: Path, options: Options, deployment: Deployment) -> None:
+    """Write down what was decided, for the control plane that comes after this one."""
+    draft = path.with_suffix(".tmp")
+    draft.write_bytes(TypeAdapter(_Decided).dump_json(_Decided(asked=_asked(options), deployment=deployment)))
+    draft.replace(path)
+
+
+def recall(path: Path, options: Options) -> Deployment | None:
+    """What was decided for the same options; None where nothing was, or it cannot be read any more.
+
+    While replicas run, deciding anew would find their memory taken.
+    """
+    try:
+        decided = TypeAdapter(_Decided).validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return decided.deployment if decided.asked == _asked(options) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decided:
+    asked: dict[str, str]
+    """The options that it was decided by."""
+    deployment: Deployment
+
+
+_DECISIVE = frozenset({Section.MODEL, Section.ENGINE, Section.PLAN, Section.SPEECH})
+
+
+def _asked(options: Options) -> dict[str, str]:
+    return {
+        option.name: str(getattr(options, option.name))
+        for option in declared()
+        if option.doc.section in _DECISIVE
+    }
 
 
 def choose_engine(options: Options) -> str:

@@ -6,7 +6,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,26 +16,29 @@ from autoglm_serve import __version__
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
-from autoglm_serve.deployment import decide
+from autoglm_serve.deployment import decide, recall, remember
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
-from autoglm_serve.gateway.load import LoadTable
+from autoglm_serve.gateway.load import MAX_WORKERS, LoadTable
 from autoglm_serve.gateway.server import Limits
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.validate import MediaPolicy
 from autoglm_serve.gateway.worker import encode_settings
-from autoglm_serve.launch.listeners import listen
+from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.observe import admin
 from autoglm_serve.options import Options
 from autoglm_serve.probe.hub import Download
+from autoglm_serve.watch.adoption import Estate, claimed, inherit
 from autoglm_serve.watch.clock import RealClock
 from autoglm_serve.watch.fleet_line import FleetLine
 from autoglm_serve.watch.idle import IdleWatch
+from autoglm_serve.watch.keeper import Found
+from autoglm_serve.watch.places import Place
 from autoglm_serve.watch.supervisor import Supervisor
 from autoglm_serve.watch.view import fleet_view
-from autoglm_serve.watch.workers import GatewayWorkers
+from autoglm_serve.watch.workers import Adopted, GatewayWorkers, seats
 
 
 class Narrator(Protocol):
@@ -55,50 +60,85 @@ class Narrator(Protocol):
         """No new requests; those in flight are finished."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footing:
+    """What a service starts on: its sockets and places, and what of an earlier one goes on in them."""
+
+    state_dir: Path
+    launcher: LocalLauncher
+    listeners: tuple[socket.socket, ...]
+    workers: tuple[Adopted, ...]
+    places: tuple[Place, ...]
+    found: Mapping[str, Found]
+
+
 async def serve(options: Options, narrator: Narrator) -> ExitCode:
     """Run the service until it is told to stop. Raises ServeError for what a person can mend."""
     with ExitStack() as held:
-        listeners = _listeners(options, held)
+        listeners = _any_port(options, held)
         state_dir = held.enter_context(StateDir(_state_dir(options, listeners))).path
         launcher = LocalLauncher(state_dir)
-        await launcher.reap()  # what a killed service left
-        listeners = listeners or _listeners(options, held, even_if_named=True)
-        deployment = await decide(options, narrator.downloading)
+        estate = await inherit(launcher, state_dir, options.host, options.port)  # of a killed service
+        listeners = _listeners(options, held, listeners, estate.listeners)
+        deployment = await _deployment(options, narrator, state_dir, launcher, estate)
         narrator.planned(deployment)
-        service = Service(options, deployment, listeners, state_dir, launcher, narrator)
-        return await service.run()
+        places, found = await claimed(deployment, ENGINES, estate.replicas, launcher)
+        footing = Footing(
+            state_dir=state_dir,
+            launcher=launcher,
+            listeners=listeners,
+            workers=estate.workers,
+            places=places,
+            found=found,
+        )
+        return await Service(options, deployment, footing, narrator).run()
+
+
+async def _deployment(
+    options: Options, narrator: Narrator, state_dir: Path, launcher: LocalLauncher, estate: Estate
+) -> Deployment:
+    """What to run: what was decided before, while replicas of that run; else what is decided now."""
+    decided = state_dir / "deployment.json"
+    known = recall(decided, options) if estate.replicas else None
+    if known is not None:
+        return known
+    # None of them could be trusted to be what is wanted now, and they may hold the GPUs' memory.
+    await launcher.end(estate.replicas)
+    try:
+        deployment = await decide(options, narrator.downloading)
+    except BaseException:
+        await launcher.end(worker.process.record for worker in estate.workers)
+        raise
+    remember(decided, options, deployment)
+    return deployment
 
 
 class Service:
     """A running service: the supervisor's replicas, the gateway's workers, and the line between them."""
 
     def __init__(
-        self,
-        options: Options,
-        deployment: Deployment,
-        listeners: tuple[socket.socket, ...],
-        state_dir: Path,
-        launcher: LocalLauncher,
-        narrator: Narrator,
+        self, options: Options, deployment: Deployment, footing: Footing, narrator: Narrator
     ) -> None:
         self._options = options
         self._deployment = deployment
         self._narrator = narrator
-        self._state_dir = state_dir
+        self._state_dir = footing.state_dir
         self._created_s = int(time.time())
         self._view_version = 0
-        self._load = LoadTable(state_dir / "load")
+        self._load = LoadTable(footing.state_dir / "load")
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._doomed = asyncio.Event()
-        host, self._port = listeners[0].getsockname()[:2]
+        host, self._port = footing.listeners[0].getsockname()[:2]
         self._url = _url(host, self._port)
-        self._line = FleetLine(state_dir / "control.sock", self._wake)
+        self._worker_count = len(footing.listeners)
         self._supervisor = Supervisor(
             deployment,
             engines=ENGINES,
-            launcher=launcher,
+            launcher=footing.launcher,
             on_change=self._changed,
+            places=footing.places,
+            found=footing.found,
         )
         self._idle = IdleWatch(
             deployment.members,
@@ -107,7 +147,17 @@ class Service:
             rest=self._supervisor.rest,
             clock=RealClock(),
         )
-        self._workers = GatewayWorkers(listeners, self._worker_command, launcher=launcher, clock=RealClock())
+        self._workers = GatewayWorkers(
+            footing.listeners,
+            self._worker_command,
+            launcher=footing.launcher,
+            clock=RealClock(),
+            adopted=footing.workers,
+            left=self._load.clear,
+        )
+        self._line = FleetLine(self._state_dir / "control.sock", self._wake, self._workers.serves)
+        for row in set(range(MAX_WORKERS)) - {worker.seat for worker in footing.workers}:
+            self._load.clear(row)
 
     async def run(self) -> ExitCode:
         """Serve until a signal, or until no replica can ever start."""
@@ -123,6 +173,8 @@ class Service:
             ]
             gateway = group.create_task(self._workers.run())
             replicas = group.create_task(self._supervisor.run())
+            if self._supervisor.first_ready.is_set():
+                self._changed()  # replicas that were adopted have nothing new to say
             await _first(self._stop, self._doomed)
             await self._take_down(gateway, replicas)
             for task in background:
@@ -162,7 +214,7 @@ class Service:
                 for member in self._deployment.members
             ],
             "replicas": [self._replica(status) for status in self._supervisor.statuses()],
-            "gateway": {"workers": self._options.gateway_workers, "restarts": self._workers.restarts},
+            "gateway": {"workers": self._worker_count, "restarts": self._workers.restarts},
         }
 
     def _replica(self, status: ReplicaStatus) -> dict[str, Any]:
@@ -210,13 +262,13 @@ class Service:
     def _told_to_stop(self) -> None:
         (self._stop_at_once if self._stop.is_set() else self._stop).set()
 
-    def _worker_command(self, index: int, descriptor: int) -> Command:
+    def _worker_command(self, seat: int, descriptor: int) -> Command:
         options = self._options
         settings = Settings(
             version=__version__,
             state_dir=self._state_dir,
-            index=index,
-            workers=_worker_count(options),
+            index=seat,
+            workers=seats(self._worker_count),
             limits=Limits(
                 max_body_bytes=options.max_body_bytes,
                 header_timeout_s=options.header_timeout_s,
@@ -243,21 +295,36 @@ class Service:
         )
 
 
-def _listeners(
-    options: Options, held: ExitStack, *, even_if_named: bool = False
-) -> tuple[socket.socket, ...]:
-    """The sockets, where the port is free to choose. A named port may still be held by a killed service's
-    workers, and is claimed once they are gone."""
-    if options.port and not even_if_named:
+def _any_port(options: Options, held: ExitStack) -> tuple[socket.socket, ...]:
+    """Sockets at a port that the kernel chooses, where nothing else can name the state directory."""
+    if options.port or options.state_dir is not None:
         return ()
-    listeners = listen(options.host, options.port, _worker_count(options))
+    return _kept(listen(options.host, 0, _worker_count(options)), held)
+
+
+def _listeners(
+    options: Options,
+    held: ExitStack,
+    made: tuple[socket.socket, ...],
+    inherited: tuple[socket.socket, ...],
+) -> tuple[socket.socket, ...]:
+    """One socket a worker: those that were made already, those that an earlier service's workers listen on,
+    or new ones. Never fewer than inherited: connections may be waiting on any of them."""
+    if made:
+        return made
+    if inherited:
+        return _kept(beside(inherited, _worker_count(options)), held)
+    return _kept(listen(options.host, options.port, _worker_count(options)), held)
+
+
+def _kept(listeners: tuple[socket.socket, ...], held: ExitStack) -> tuple[socket.socket, ...]:
     for listener in listeners:
         held.enter_context(listener)
     return listeners
 
 
 def _worker_count(options: Options) -> int:
-    return options.gateway_workers or max(1, len(os.sched_getaffinity(0)) // 4)
+    return min(options.gateway_workers or max(1, len(os.sched_getaffinity(0)) // 4), MAX_WORKERS // 2)
 
 
 def _state_dir(options: Options, listeners: tuple[socket.socket, ...]) -> Path:

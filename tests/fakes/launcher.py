@@ -82,9 +82,6 @@ class FakeLauncher:
         self._clock = clock
         self._pids = count(101)
 
-    async def reap(self) -> tuple[()]:
-        return ()
-
     def lease_port(self) -> FakeLease:
         self.leases.append(FakeLease(20_000 + len(self.leases)))
         return self.leases[-1]

@@ -84,12 +84,16 @@ class ServiceProcess:
         self.process.send_signal(number)
         return self.process.wait(timeout=PATIENCE_S)
 
+    def records(self) -> dict[str, int]:
+        """The pids of its worker and replica processes, by the names that it keeps them under."""
+        found = {}
+        for path in (self.state_dir / "replicas").glob("*.json"):
+            with suppress(FileNotFoundError):  # it has just ended
+                found[path.stem] = json.loads(path.read_text())["identity"]["pid"]
+        return found
+
     def pids(self) -> list[int]:
-        """Its worker and replica processes, by the records it keeps."""
-        return [
-            json.loads(path.read_text())["identity"]["pid"]
-            for path in (self.state_dir / "replicas").glob("*.json")
-        ]
+        return list(self.records().values())
 
 
 @contextmanager

@@ -76,16 +76,17 @@ def test_a_killed_gateway_worker_comes_back_on_the_same_port() -> None:
         assert service.chat()[0] == 200  # the connection waits in the socket's queue for the successor
 
 
-def test_after_kill_9_of_everything_the_next_start_finds_no_orphan_in_its_way(tmp_path: Path) -> None:
+def test_after_kill_9_of_everything_what_does_not_fit_the_next_start_is_ended(tmp_path: Path) -> None:
     with running_service("--replicas", "2", state_dir=tmp_path) as first:
         port = first.port
-        orphans = first.pids()
+        replicas = {name: pid for name, pid in first.records().items() if name.startswith("r")}
         first.process.kill()
         first.process.wait()
-        assert all(alive(pid) for pid in orphans)
-        with running_service("--replicas", "2", "--port", str(port), state_dir=tmp_path) as second:
+        assert all(alive(pid) for pid in replicas.values())
+        flags = ("--replicas", "1", "--max-model-len", "1024", "--port", str(port))
+        with running_service(*flags, state_dir=tmp_path) as second:
             assert second.chat()[0] == 200
-            assert not any(alive(pid) for pid in orphans)
+            assert not any(alive(pid) for pid in replicas.values())
 
 
 def test_two_workers_share_the_port_and_the_books() -> None:

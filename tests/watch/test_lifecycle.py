@@ -27,8 +27,9 @@ def test_every_state_and_every_event_is_used() -> None:
     assert {event for _, event in TRANSITIONS} == set(Event)
 
 
-def test_only_an_answer_makes_a_replica_ready() -> None:
-    assert [pair for pair, to in TRANSITIONS.items() if to is S.READY] == [(S.STARTING, Event.ANSWERED)]
+def test_only_an_answer_makes_a_replica_ready_or_one_that_was_given_to_an_earlier_control_plane() -> None:
+    ways = {pair for pair, to in TRANSITIONS.items() if to is S.READY}
+    assert ways == {(S.STARTING, Event.ANSWERED), (S.STOPPED, Event.ADOPTED)}
 
 
 def test_nothing_moves_from_a_state_to_itself() -> None:
@@ -40,7 +41,7 @@ def test_a_replica_with_a_process_stops_being_started_only_through_its_exit() ->
     with_process = {S.STARTING, S.READY, S.DRAINING, S.STOPPING}
     for (state, event), to in TRANSITIONS.items():
         if state in with_process and to not in with_process:
-            assert event in {Event.ENDED, Event.CRASHED, Event.DOOMED}
+            assert event in {Event.ENDED, Event.RENEWED, Event.CRASHED, Event.DOOMED}
 
 
 def test_stopped_can_be_reached_from_everywhere() -> None:

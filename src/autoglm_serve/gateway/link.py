@@ -29,6 +29,7 @@ class Link:
         self._index = index
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
+        self._serving = False
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -47,11 +48,21 @@ class Link:
         if self._writer is not None:
             self._writer.write(orjson.dumps({"wake": model}) + b"\n")
 
+    def serving(self) -> None:
+        """Connections are taken from now on; told to every control plane that there is."""
+        self._serving = True
+        self._say_serving()
+
+    def _say_serving(self) -> None:
+        if self._serving and self._writer is not None:
+            self._writer.write(orjson.dumps({"serving": os.getpid()}) + b"\n")
+
     async def _session(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self._address, limit=_LINE_LIMIT_BYTES)
         try:
             writer.write(orjson.dumps({"worker": self._index, "pid": os.getpid()}) + b"\n")
             self._writer = writer
+            self._say_serving()
             async for line in reader:
                 self._fleet.replace(fleet_codec.decode(line))
         finally:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from autoglm_serve.observe.mapped import open_mapped
 
-MAX_WORKERS = 64
+MAX_WORKERS = 128
 MAX_SLOTS = 256
 _ROW = 3 * MAX_SLOTS  # requests, then cost, then requests so far
 _SIZE_BYTES = MAX_WORKERS * _ROW * 8
+_EMPTY_ROW = memoryview(bytes(_ROW * 8)).cast("q")
 
 
 class LoadTable:
@@ -26,8 +27,7 @@ class LoadTable:
 
     def clear(self, row: int) -> None:
         """Forget what worker `row` carried."""
-        for index in range(row * _ROW, (row + 1) * _ROW):
-            self._cells[index] = 0
+        self._cells[row * _ROW : (row + 1) * _ROW] = _EMPTY_ROW
 
     def take(self, slot: int, cost: int) -> "Burden":
         """Count one request of `cost` tokens against replica `slot` until the burden is put down."""

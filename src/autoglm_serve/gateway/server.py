@@ -412,10 +412,13 @@ class ClientConnection(asyncio.Protocol):
             transport.write_eof()
         self._wait_for("linger", _LINGER_S)
 
-    def drain(self) -> None:
-        """Close once the requests in hand, or on their way in, are answered."""
+    def drain(self, *, patient: bool = False) -> None:
+        """Close once the requests in hand, or on their way in, are answered.
+
+        With patience an idle connection is kept for one more request, or until its time is over.
+        """
         self._draining = True
-        if not self.busy and not self._begun_s:
+        if not patient and not self.busy and not self._begun_s:
             self.close()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from autoglm_serve.gateway.server import Limits
 from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.launch import handover
 from autoglm_serve.observe.board import Board
 
 
@@ -22,7 +23,9 @@ class Settings:
     version: str
     state_dir: Path
     index: int
+    """Its row in the load table and its file of counters: no two workers that live have the same."""
     workers: int
+    """How many rows and files there are."""
     limits: Limits
     media: MediaPolicy
     wait_ready_s: float
@@ -43,6 +46,11 @@ class Settings:
     def control_socket(self) -> Path:
         """The control plane pushes the fleet view here."""
         return self.state_dir / "control.sock"
+
+    @property
+    def handover_socket(self) -> Path:
+        """Whoever may enter the state directory gets a copy of this worker's listening socket here."""
+        return handover.path(self.state_dir, self.index)
 
     @property
     def admin_socket(self) -> Path:

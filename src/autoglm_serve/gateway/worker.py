@@ -1,7 +1,8 @@
 """The gateway worker process: `python -m autoglm_serve.gateway.worker`.
 
 Started by the control plane with a listening socket and its settings. SIGTERM drains: nothing new is
-accepted, what is in hand is finished.
+accepted, what is in hand is finished within the drain timeout. SIGQUIT retires: a successor has the socket
+by then, and what is in hand is finished however long it takes.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from autoglm_serve.gateway.state import Settings, Worker
 from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.launch.handover import Giver
 from autoglm_serve.observe import logs
 from autoglm_serve.observe.board import Board
 
@@ -66,8 +68,11 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     link = Link(settings.control_socket, settings.index, fleet)
     worker = _worker(settings, loop, fleet, link.wake)
     fleet.listeners += (worker.router.fleet_changed, worker.streams.fleet_changed)
-    stop = asyncio.Event()
+    stop, retire = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGQUIT, retire.set)
+    giver = Giver(settings.handover_socket, listener)
+    giver.watch(loop.add_reader)
     connections = Connections()
     requests = Requests(worker)
     async with asyncio.TaskGroup() as group:
@@ -78,8 +83,12 @@ async def run(settings: Settings, listener: socket.socket) -> None:
             sock=listener,
             backlog=BACKLOG,
         )
-        await stop.wait()
+        link.serving()
+        await _either(stop, retire)
+        giver.close(loop.remove_reader)
         server.close()
+        if not stop.is_set():
+            await _retire(connections, stop)
         await _drain(connections, settings.drain_timeout_s)
         for task in tasks:
             task.cancel()
@@ -159,6 +168,26 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         worker.pool.sweep()
         worker.streams.sweep(now_s)
         worker.router.pump()
+
+
+async def _retire(connections: Connections, stop: asyncio.Event) -> None:
+    """Let every connection go on to its end; an idle one is told with its next answer to open another.
+
+    Closing it now could cross a request that is on its way. Cut short by `stop`.
+    """
+    for connection in tuple(connections):
+        connection.drain(patient=True)
+    await _either(stop, connections.empty)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Return when one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def _drain(connections: Connections, timeout_s: float) -> None:

@@ -1,6 +1,5 @@
 """What `watch` asks of a launcher, whatever the machine: this one, or later a cluster's."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,22 +57,8 @@ class Lease(Protocol):
     ) -> None: ...
 
 
-class Orphan(Protocol):
-    """A process of an earlier service that was ended."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def pid(self) -> int: ...
-
-
 class Launcher(Protocol):
     """Where processes come from."""
-
-    async def reap(self) -> Sequence[Orphan]:
-        """Ends what an earlier, killed service left running."""
-        ...
 
     def lease_port(self) -> Lease: ...
 

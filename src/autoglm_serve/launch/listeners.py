@@ -7,6 +7,8 @@ successor.
 
 import errno
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
 
 from autoglm_serve.core.errors import ConfigError, PortTaken
 from autoglm_serve.probe.ports import holder_of
@@ -23,14 +25,32 @@ def listen(host: str, port: int, count: int) -> tuple[socket.socket, ...]:
     with _new_socket(family) as trial:  # without SO_REUSEPORT: it fails if anybody has the port, even so
         _bind(trial, host, port)
         port = trial.getsockname()[1]
-    sockets = []
-    for _ in range(count):
-        listener = _new_socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _bind(listener, host, port)
-        listener.listen(BACKLOG)
-        sockets.append(listener)
-    return tuple(sockets)
+    return tuple(_listener(family, host, port) for _ in range(count))
+
+
+def beside(listeners: Sequence[socket.socket], count: int) -> tuple[socket.socket, ...]:
+    """`listeners` and as many more on their address as make `count`; the address is ours already."""
+    first = listeners[0]
+    host, port = first.getsockname()[:2]
+    missing = range(count - len(listeners))
+    return (*listeners, *(_listener(first.family, host, port) for _ in missing))
+
+
+def is_at(listener: socket.socket, host: str, port: int) -> bool:
+    """This socket listens where `listen(host, port, …)` would; port 0 is any."""
+    found = listener.getsockname()
+    with suppress(OSError):
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        return found[0] in addresses and port in (0, found[1])
+    return False
+
+
+def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listener = _new_socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _bind(listener, host, port)
+    listener.listen(BACKLOG)
+    return listener
 
 
 def _new_socket(family: socket.AddressFamily) -> socket.socket:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.oom import oom_kills
-from autoglm_serve.launch.orphans import reap_orphans
+from autoglm_serve.launch.orphans import end_orphans, find_orphans
 from autoglm_serve.launch.ports import PortLease
 from autoglm_serve.launch.process import ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
@@ -57,6 +57,17 @@ class LocalProcess:
     async def end(self, grace_s: float) -> None:
         """Asks it to stop, waits, and leaves nothing of its session alive."""
         await end_session(self.record.identity, grace_s)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signals this process alone; one that has ended hears nothing."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def rename(self, name: str) -> None:
+        """Recorded under another id from now on: its own is free for a successor."""
+        before, self.record = self.record, replace(self.record, id=name)
+        self._records.write(self.record)
+        self._records.remove(before.id)
 
     def kill(self) -> None:
         """Ends it and its session at once, without waiting: for when nothing may be awaited any more."""
@@ -107,9 +118,27 @@ class LocalLauncher:
         self._records = Records(state_dir)
         self._environment = dict(os.environ if environment is None else environment)
 
-    async def reap(self) -> tuple[ReplicaRecord, ...]:
-        """Ends what an earlier service left; the caller holds the state directory's lock."""
-        return await reap_orphans(self._state_dir)
+    def left(self) -> tuple[ReplicaRecord, ...]:
+        """What an earlier service left running; the caller holds the state directory's lock."""
+        return find_orphans(self._state_dir)
+
+    async def end(self, records: Iterable[ReplicaRecord]) -> None:
+        """Ends some of what was left."""
+        await end_orphans(self._state_dir, records)
+
+    def adopt(self, record: ReplicaRecord) -> LocalProcess | None:
+        """A process that an earlier service started, as if it were ours; None if it has ended.
+
+        It is not our child, so how it ends will not be known.
+        """
+        try:
+            pidfd = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            return None
+        if not record.identity.alive:
+            os.close(pidfd)
+            return None
+        return LocalProcess(record, pidfd, self._records)
 
     def lease_port(self) -> PortLease:
         return PortLease()

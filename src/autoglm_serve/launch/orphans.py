@@ -1,11 +1,12 @@
-"""Ends what an earlier service left running after it was killed.
+"""What an earlier control plane left running after it was killed: found again, and ended where it is no use.
 
-A process is ours if its pid, start time and boot are those recorded; a name proves nothing. Called once at
-the start, by whoever holds the state directory's lock: otherwise it would end a living service's replicas.
+A process is ours if its pid, start time and boot are those recorded; a name proves nothing. Called by whoever
+holds the state directory's lock: otherwise it would end a living service's replicas.
 """
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from autoglm_serve.launch.process import end_session
@@ -14,14 +15,29 @@ from autoglm_serve.launch.records import Records, ReplicaRecord
 logger = logging.getLogger(__name__)
 
 
-async def reap_orphans(state_dir: Path, *, grace_s: float = 2.0) -> tuple[ReplicaRecord, ...]:
-    """Ends every recorded process that still runs, with its session; returns those that did."""
+def find_orphans(state_dir: Path) -> tuple[ReplicaRecord, ...]:
+    """Every recorded process of which something still runs; the records of the others are removed."""
     records = Records(state_dir)
-    found = records.read_all()
-    orphans = tuple(record for record in found if record.identity.session_members())
+    orphans = []
+    for record in records.read_all():
+        if record.identity.session_members():
+            orphans.append(record)
+        else:
+            records.remove(record.id)
+    return tuple(orphans)
+
+
+async def end_orphans(state_dir: Path, orphans: Iterable[ReplicaRecord], *, grace_s: float = 2.0) -> None:
+    """Ends these, with their sessions, and forgets them."""
+    orphans, records = tuple(orphans), Records(state_dir)
     await asyncio.gather(*(end_session(orphan.identity, grace_s) for orphan in orphans))
-    for record in found:
-        records.remove(record.id)
     for orphan in orphans:
+        records.remove(orphan.id)
         logger.warning("%s: pid %d of an earlier service still ran; ended it", orphan.id, orphan.pid)
+
+
+async def reap_orphans(state_dir: Path, *, grace_s: float = 2.0) -> tuple[ReplicaRecord, ...]:
+    """Ends all that an earlier service left; returns those that still ran."""
+    orphans = find_orphans(state_dir)
+    await end_orphans(state_dir, orphans, grace_s=grace_s)
     return orphans

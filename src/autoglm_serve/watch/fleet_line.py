@@ -1,7 +1,8 @@
 """The control plane's end of the line to its gateway workers.
 
-Every worker that connects gets the newest fleet view at once, and every change after it. What comes back
-are wishes to start a model that runs on demand.
+Every worker that connects gets the newest fleet view at once, and every change after it; before there is one
+it gets nothing, because it may have outlived another control plane and serve by that one's last view. What
+comes back are wishes to start a model that runs on demand, and the news that a worker takes connections.
 """
 
 import asyncio
@@ -21,11 +22,14 @@ log = logging.getLogger(__name__)
 class FleetLine:
     """Owns the control socket and the view that was pushed last."""
 
-    def __init__(self, socket: Path, on_wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, socket: Path, on_wake: Callable[[str], None], on_serving: Callable[[int], None]
+    ) -> None:
         self._socket = socket
         self._on_wake = on_wake
+        self._on_serving = on_serving
         self._writers: set[asyncio.StreamWriter] = set()
-        self._line = fleet_codec.encode(FleetView()) + b"\n"
+        self._line = b""
         self.joined = asyncio.Event()
         """Set once a worker has connected."""
 
@@ -45,7 +49,8 @@ class FleetLine:
                 writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(self._line)
+        if self._line:
+            writer.write(self._line)
         self._writers.add(writer)
         self.joined.set()
         try:
@@ -63,5 +68,7 @@ class FleetLine:
                 self._on_wake(model)
             case {"worker": int(index), "pid": int(pid)}:
                 log.debug("gateway worker %d (pid %d) is on the line", index, pid)
+            case {"serving": int(pid)}:
+                self._on_serving(pid)
             case other:
                 log.warning("a gateway worker said something unknown: %s", sorted(other))

@@ -6,17 +6,17 @@ adapter; here they meet. Run by `supervisor`, one for each replica.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autoglm_serve.core.plan import Member
-from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, ReplicaState, ReplicaStatus
+from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress, ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Exit, RunningProcess
 from autoglm_serve.launch.ports import LOOPBACK
 from autoglm_serve.watch.board import Board
 from autoglm_serve.watch.life import Life
-from autoglm_serve.watch.lifecycle import Event
+from autoglm_serve.watch.lifecycle import Event, after
 from autoglm_serve.watch.surroundings import Surroundings
 from autoglm_serve.watch.tasks import first_of, running
 from autoglm_serve.watch.wish import Want, Wish
@@ -26,21 +26,39 @@ logger = logging.getLogger(__name__)
 NO_PROCESS: Mapping[str, Any] = {"pid": None, "port": None, "base_url": "", "progress": None}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A process that an earlier control plane started, and that serves."""
+
+    process: RunningProcess
+    port: int
+
+
 class Keeper:
     """One replica whose processes are ours."""
 
     def __init__(
-        self, status: ReplicaStatus, member: Member, index: int, engine: Engine, around: Surroundings
+        self,
+        status: ReplicaStatus,
+        member: Member,
+        index: int,
+        engine: Engine,
+        around: Surroundings,
+        *,
+        found: Found | None = None,
     ) -> None:
-        self.board = Board(status, around.on_change)
+        """`found` is its process, where an earlier control plane left one that serves."""
+        self.board = Board(status if found is None else _adopted(status, found), around.on_change)
         self._member = member
         self._index = index
         self._engine = engine
         self._around = around
-        self._wish = Wish(Want.REST if member.on_demand else Want.RUN)
+        self._wish = Wish(Want.REST if member.on_demand and found is None else Want.RUN)
         self._life: Life | None = None
         self._crashes = 0
         self._was_ever_ready = False
+        if found is not None:
+            self._life = Life(found.process, engine, self.board, around, ready=True)
 
     @property
     def log_tail(self) -> tuple[str, ...]:
@@ -68,6 +86,10 @@ class Keeper:
 
     async def run(self) -> None:
         """Returns once it was told to end and its process is gone."""
+        if self._life is not None:
+            status = self.board.status
+            logger.info("%s: goes on with pid %s, port %s", status.id, status.pid, status.port)
+            self._settle(self._life, await self._life.run(self._wish))
         while self._wish.want is not Want.END:
             match self.board.state:
                 case ReplicaState.WAITING:
@@ -115,14 +137,11 @@ class Keeper:
         again = status.state is ReplicaState.WAITING
         self.board.move(
             Event.START,
-            pid=process.pid,
-            port=port,
-            base_url=f"http://{LOOPBACK}:{port}",
+            **_whereabouts(process, port),
             restarts=status.restarts + again,
             progress=None,
             start_s=None,
             retry_in_s=None,
-            log_path=process.log_path,
         )
         logger.info(
             "%s: %s of %s %s, pid %d, port %d",
@@ -174,3 +193,21 @@ class Keeper:
         delay_s = around.back_off.delay_s(self._crashes, around.rng.random())
         self.board.move(Event.CRASHED, last_exit=diagnosis, retry_in_s=delay_s, **NO_PROCESS)
         logger.warning("%s: %s Starting again in %.1f s.", status.id, diagnosis.summary, delay_s)
+
+
+def _whereabouts(process: RunningProcess, port: int) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "port": port,
+        "base_url": f"http://{LOOPBACK}:{port}",
+        "log_path": process.log_path,
+    }
+
+
+def _adopted(status: ReplicaStatus, found: Found) -> ReplicaStatus:
+    return replace(
+        status,
+        state=after(status.state, Event.ADOPTED),
+        progress=Progress(stage="ready", fraction=1.0),
+        **_whereabouts(found.process, found.port),
+    )

@@ -28,9 +28,18 @@ SLOWER = 1.5
 class Life:
     """Awaits one process; its fields tell afterwards how it went."""
 
-    def __init__(self, process: RunningProcess, engine: Engine, board: Board, around: Surroundings) -> None:
+    def __init__(
+        self,
+        process: RunningProcess,
+        engine: Engine,
+        board: Board,
+        around: Surroundings,
+        *,
+        ready: bool = False,
+    ) -> None:
+        """`ready` for a process that was found serving."""
         self.log = LogTail(process.log_path)
-        self.ready_at_s: float | None = None
+        self.ready_at_s: float | None = around.clock.now_s() if ready else None
         self.stuck: str = ""
         """What it did not do, where it was ended because it was stuck."""
         self._process = process
@@ -78,7 +87,7 @@ class Life:
 
     async def _watch(self) -> None:
         """Returns when the process is stuck; `stuck` says how."""
-        if await self._become_ready():
+        if self.ready_at_s is not None or await self._become_ready():
             await self._stay_ready()
 
     async def _become_ready(self) -> bool:

@@ -14,11 +14,13 @@ class Event(StrEnum):
     """What can happen to a replica."""
 
     START = "start"  # its process is started, or an address is looked at again
+    ADOPTED = "adopted"  # found running and able to serve, left by an earlier control plane
     ANSWERED = "answered"  # its health path said 200
     DRAIN = "drain"  # no new requests, please
     STOP = "stop"  # asked to exit, for good or to rest
     STUCK = "stuck"  # lives but does not answer; it is ended to be started again
     ENDED = "ended"  # gone, as asked
+    RENEWED = "renewed"  # gone, as asked, to be started again at once
     CRASHED = "crashed"  # gone by itself; another start may go better
     DOOMED = "doomed"  # gone by itself; every start ends this way
 
@@ -30,6 +32,7 @@ TRANSITIONS: Mapping[tuple[S, Event], S] = MappingProxyType(
         (S.STOPPED, E.START): S.STARTING,
         (S.WAITING, E.START): S.STARTING,
         (S.FAILED, E.START): S.STARTING,
+        (S.STOPPED, E.ADOPTED): S.READY,
         (S.STARTING, E.ANSWERED): S.READY,
         (S.READY, E.DRAIN): S.DRAINING,
         (S.STARTING, E.STOP): S.STOPPING,
@@ -42,6 +45,7 @@ TRANSITIONS: Mapping[tuple[S, Event], S] = MappingProxyType(
         (S.DRAINING, E.STUCK): S.STOPPING,
         (S.DRAINING, E.ENDED): S.STOPPED,
         (S.STOPPING, E.ENDED): S.STOPPED,
+        (S.STOPPING, E.RENEWED): S.WAITING,
         (S.STARTING, E.CRASHED): S.WAITING,
         (S.READY, E.CRASHED): S.WAITING,
         (S.STOPPING, E.CRASHED): S.WAITING,

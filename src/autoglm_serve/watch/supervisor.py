@@ -7,9 +7,9 @@ the composition root; knows nothing of the gateway.
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count
+from types import MappingProxyType
 
-from autoglm_serve.core.plan import Deployment, Member
+from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Launcher
@@ -17,7 +17,8 @@ from autoglm_serve.watch import health
 from autoglm_serve.watch.attached import AttachedKeeper
 from autoglm_serve.watch.backoff import BackOff
 from autoglm_serve.watch.clock import Clock, RealClock
-from autoglm_serve.watch.keeper import Keeper
+from autoglm_serve.watch.keeper import Found, Keeper
+from autoglm_serve.watch.places import Place, claims
 from autoglm_serve.watch.surroundings import Ask, Patience, Surroundings
 
 REST_GRACE_S = 30.0
@@ -39,29 +40,31 @@ class Supervisor:
         ask: Ask = health.ask,
         patience: Patience | None = None,
         back_off: BackOff | None = None,
+        places: Iterable[Place] | None = None,
+        found: Mapping[str, Found] = MappingProxyType({}),
     ) -> None:
+        """`found` are the processes that an earlier control plane left, by the id of their place."""
         self.first_ready = asyncio.Event()
         """Set once a replica can serve."""
         self._gone = asyncio.Event()
         self._on_change = on_change
-        self._keepers = tuple(
-            _keepers(
-                deployment.members,
-                engines,
-                Surroundings(
-                    launcher=launcher,
-                    clock=clock or RealClock(),
-                    rng=rng or random.Random(),
-                    ask=ask,
-                    on_change=self._changed,
-                    patience=patience or Patience(),
-                    back_off=back_off or BackOff(),
-                ),
-            )
+        self._engines = engines
+        self._around = Surroundings(
+            launcher=launcher,
+            clock=clock or RealClock(),
+            rng=rng or random.Random(),
+            ask=ask,
+            on_change=self._changed,
+            patience=patience or Patience(),
+            back_off=back_off or BackOff(),
         )
+        places = [place for place, _ in claims(deployment, engines)] if places is None else places
+        self._keepers = tuple(_keeper(place, engines, self._around, found.get(place.id)) for place in places)
+        if found:
+            self.first_ready.set()
 
     async def run(self) -> None:
-        """Keeps every replica until `stop`. The launcher has reaped what an earlier service left."""
+        """Keeps every replica until `stop`."""
         try:
             async with asyncio.TaskGroup() as group:
                 for keeper in self._keepers:
@@ -107,25 +110,23 @@ class Supervisor:
         return (keeper for keeper in self._keepers if keeper.board.status.model == model)
 
 
-def _keepers(
-    members: Iterable[Member], engines: Mapping[str, Engine], around: Surroundings
-) -> Iterator[Keeper | AttachedKeeper]:
-    slots = count()
-    for member in members:
-        engine = engines[member.plan.engine]
-        for index in range(len(member.upstreams) or member.plan.replicas):
-            status = _first_status(member, index, next(slots))
-            if member.upstreams:
-                yield AttachedKeeper(status, engine, around)
-            else:
-                yield Keeper(status, member, index, engine, around)
+def _keeper(
+    place: Place, engines: Mapping[str, Engine], around: Surroundings, found: Found | None
+) -> Keeper | AttachedKeeper:
+    member = place.member
+    engine = engines[member.plan.engine]
+    status = _first_status(place)
+    if member.upstreams:
+        return AttachedKeeper(status, engine, around)
+    return Keeper(status, member, place.index, engine, around, found=found)
 
 
-def _first_status(member: Member, index: int, slot: int) -> ReplicaStatus:
+def _first_status(place: Place) -> ReplicaStatus:
+    member, index = place.member, place.index
     groups = member.plan.gpu_groups
     return ReplicaStatus(
-        id=f"r{slot}",
-        slot=slot,
+        id=place.id,
+        slot=place.slot,
         model=member.name,
         engine=member.plan.engine,
         state=ReplicaState.STOPPED,

@@ -1,14 +1,20 @@
-"""Keeps the gateway workers alive: one process per listening socket, started again when it ends.
+"""Keeps the gateway workers alive: one process at each listening socket, started again when it ends.
 
-The socket stays open here while a worker is away, so connections wait for its successor instead of being
-refused. Knows nothing of HTTP or fleets.
+The sockets stay open here, so connections wait for a successor instead of being refused. A worker is renewed
+by starting its successor on the same socket and then letting it go: it takes no new connection and finishes
+what it carries, however long that is. Knows nothing of HTTP or fleets.
+
+Each process has a seat, its row in the shared load table and its file of counters: no two that live have the
+same.
 """
 
 import asyncio
 import logging
 import random
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
@@ -19,10 +25,23 @@ from autoglm_serve.watch.clock import Clock
 log = logging.getLogger(__name__)
 
 _BACK_OFF = BackOff(first_s=0.05, most_s=5.0, stable_s=10.0)
+_RETIRE = signal.SIGQUIT
+_START_S = 30.0
+"""How long a successor may take until it serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A worker that an earlier control plane started."""
+
+    seat: int
+    process: LocalProcess
+    listener: socket.socket | None
+    """Where it listens; None if it only finishes what it carries."""
 
 
 class GatewayWorkers:
-    """Owns the worker processes and their sockets."""
+    """Owns the worker processes, their seats and their sockets."""
 
     def __init__(
         self,
@@ -31,57 +50,161 @@ class GatewayWorkers:
         *,
         launcher: LocalLauncher,
         clock: Clock,
+        adopted: Iterable[Adopted] = (),
+        left: Callable[[int], None] = lambda seat: None,
     ) -> None:
-        """`command(index, descriptor)` is worker `index`, which inherits its socket as `descriptor`."""
+        """`command(seat, descriptor)` is the worker on that seat, which inherits its socket as `descriptor`;
+        `left` is told of each seat that nobody has any more."""
         self._listeners = listeners
         self._command = command
         self._launcher = launcher
         self._clock = clock
-        self._processes: dict[int, LocalProcess] = {}
+        self._left = left
+        self._adopted = tuple(adopted)
+        self._seats: dict[int, LocalProcess] = {each.seat: each.process for each in self._adopted}
+        self._at: dict[int, LocalProcess] = {}
+        """The worker at each listener."""
+        self._crashes = dict.fromkeys(range(len(listeners)), 0)
+        self._serving: set[int] = set()
+        self._news = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        self._renewing = asyncio.Lock()
         self._stopping = False
         self.restarts = 0
 
     async def run(self) -> None:
         """Returns when every worker has ended after `drain`."""
-        async with asyncio.TaskGroup() as group:
-            for index in range(len(self._listeners)):
-                group.create_task(self._keep(index))
+        async with self._group:
+            for each in self._adopted:
+                place = next((i for i, at in enumerate(self._listeners) if at is each.listener), None)
+                self._attend(each.process, each.seat, place)
+            for place in range(len(self._listeners)):
+                if place not in self._at:
+                    self._start(place)
+
+    def serves(self, pid: int) -> None:
+        """This worker has said that it takes connections."""
+        self._serving.add(pid)
+        self._announce()
+
+    def outdated(self) -> bool:
+        """A worker that was adopted is not what would be started today."""
+        return any(
+            process.record.argv != self._command(seat, LISTENER).argv
+            for seat, process in self._seats.items()
+            if process in self._at.values()
+        )
+
+    async def renew(self, told: Callable[[str], None] = lambda line: None) -> bool:
+        """Replaces every worker, one after the other; false where a successor does not come up.
+
+        Returns when the successors serve; those before them may still finish what they carry.
+        """
+        async with self._renewing:
+            for place in range(len(self._listeners)):
+                if self._stopping or not await self._renew(place, told):
+                    return False
+        return True
 
     async def drain(self, grace_s: float) -> None:
         """Let every worker finish what it has, for `grace_s` at most; nothing new is accepted."""
         self._stopping = True
+        self._announce()
         for listener in self._listeners:
             listener.close()
         async with asyncio.TaskGroup() as group:
-            for process in self._processes.values():
+            for process in tuple(self._seats.values()):
                 group.create_task(process.end(grace_s))
 
-    async def _keep(self, index: int) -> None:
-        crashes = 0
-        while not self._stopping:
-            started_s = self._clock.now_s()
-            how = await self._run_once(index)
-            if self._stopping:
-                return
-            self.restarts += 1
-            crashes = _BACK_OFF.crashes_after(crashes, self._clock.now_s() - started_s)
-            log.warning("gateway worker %d ended (%s); starting it again", index, _said(how))
-            await self._clock.sleep(_BACK_OFF.delay_s(crashes, random.random()))
+    async def _renew(self, place: int, told: Callable[[str], None]) -> bool:
+        while (seat := self._free_seat()) is None and not self._stopping:
+            told(f"gateway worker {place}: waiting for one before it to finish what it carries")
+            await self._change()
+        old = self._at.get(place)
+        if self._stopping or seat is None or old is None:
+            return not self._stopping  # one that has crashed is on its way back, as new as can be
+        new = self._spawn(place, seat)
+        if not await self._comes_up(new):
+            told(f"gateway worker {place}: its successor did not come up; the old one stays")
+            new.kill()
+            return False
+        self._at[place] = new
+        old.rename(f"retired-{self._seat_of(old)}")
+        old.send(_RETIRE)
+        told(f"gateway worker {place}: pid {new.pid} serves; pid {old.pid} finishes what it carries")
+        return True
 
-    async def _run_once(self, index: int) -> Exit:
-        listener = self._listeners[index]
+    async def _comes_up(self, process: LocalProcess) -> bool:
+        try:
+            async with asyncio.timeout(_START_S):
+                while process.pid not in self._serving and process in self._seats.values():
+                    await self._change()
+        except TimeoutError:
+            return False
+        return process in self._seats.values()
+
+    def _seat_of(self, process: LocalProcess) -> int:
+        return next(seat for seat, held in self._seats.items() if held is process)
+
+    def _free_seat(self) -> int | None:
+        return next((seat for seat in range(seats(len(self._listeners))) if seat not in self._seats), None)
+
+    def _start(self, place: int) -> None:
+        seat = self._free_seat()
+        assert seat is not None, "there are twice as many seats as listeners"
+        self._at[place] = self._spawn(place, seat)
+
+    def _spawn(self, place: int, seat: int) -> LocalProcess:
+        listener = self._listeners[place]
         process = self._launcher.start(
-            f"gateway-{index}",
-            self._command(index, LISTENER),
+            f"gateway-{seat}",
+            self._command(seat, LISTENER),
             listener.getsockname()[1],
             listener=listener.fileno(),
         )
-        self._processes[index] = process
+        self._attend(process, seat, None)
+        return process
+
+    def _attend(self, process: LocalProcess, seat: int, place: int | None) -> None:
+        self._seats[seat] = process
+        if place is not None:
+            self._at[place] = process
+        self._group.create_task(self._follow(process, seat))
+
+    async def _follow(self, process: LocalProcess, seat: int) -> None:
+        """One process to its end, and what follows from it."""
+        started_s = self._clock.now_s()
         try:
-            return await process.exited()
+            how = await process.exited()
         finally:
-            del self._processes[index]
+            del self._seats[seat]
             await process.close()
+        self._serving.discard(process.pid)
+        self._left(seat)
+        self._announce()
+        place = next((place for place, worker in self._at.items() if worker is process), None)
+        if place is None or self._stopping:
+            return  # it was let go
+        del self._at[place]
+        self.restarts += 1
+        lived_s = self._clock.now_s() - started_s
+        self._crashes[place] = _BACK_OFF.crashes_after(self._crashes[place], lived_s)
+        log.warning("gateway worker %d ended (%s); starting it again", place, _said(how))
+        await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
+        if not self._stopping:
+            self._start(place)
+
+    def _announce(self) -> None:
+        self._news.set()
+
+    async def _change(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+
+def seats(workers: int) -> int:
+    """Room for every worker and for one before it that finishes what it carries."""
+    return 2 * workers
 
 
 def _said(how: Exit) -> str:

@@ -1,0 +1,67 @@
+"""Handing a listening socket from one process to another over a unix socket.
+
+A gateway worker outlives the control plane that made its listening socket. The next control plane asks the
+worker for a copy, so that the socket, and the connections queued on it, never close.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from autoglm_serve.launch import unix_socket
+
+_ANSWER_S = 2.0
+_LOOK_S = 0.01
+
+
+def path(state_dir: Path, seat: int) -> Path:
+    """Where the gateway worker on this seat gives its socket."""
+    return state_dir / f"listener-{seat}.sock"
+
+
+class Giver:
+    """The worker's end: whoever connects gets a copy of the socket. The folder keeps strangers out."""
+
+    def __init__(self, door: Path, gift: socket.socket) -> None:
+        self._path = door
+        self._gift = gift
+        self._door = unix_socket.listener(door)
+        self._door.listen()
+        self._door.setblocking(False)
+
+    def watch(self, add_reader: Callable[[int, Callable[[], None]], None]) -> None:
+        """Answer from an event loop; `add_reader` is its method."""
+        add_reader(self._door.fileno(), self._give)
+
+    def close(self, remove_reader: Callable[[int], object]) -> None:
+        """Give no more."""
+        remove_reader(self._door.fileno())
+        self._door.close()
+        self._path.unlink(missing_ok=True)
+
+    def _give(self) -> None:
+        with suppress(OSError):  # they left
+            taker, _ = self._door.accept()
+            with taker:
+                socket.send_fds(taker, [b"x"], [self._gift.fileno()])
+
+
+def take(door: Path, alive: Callable[[], bool], *, patience_s: float = 3.0) -> socket.socket | None:
+    """A copy of the socket that the process behind `door` gives; None if it does not.
+
+    A process that has just been started may not have opened its door yet; it is waited for while `alive`.
+    """
+    address, deadline_s = unix_socket.address(door), time.monotonic() + patience_s
+    while alive() and time.monotonic() < deadline_s:
+        with socket.socket(socket.AF_UNIX) as line, suppress(OSError):
+            line.settimeout(_ANSWER_S)
+            line.connect(address)
+            _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
+            if descriptors:
+                os.set_inheritable(descriptors[0], False)
+                return socket.socket(fileno=descriptors[0])
+        time.sleep(_LOOK_S)
+    return None
