@@ -317,6 +317,14 @@ class Options:
             unset="the model's own bound",
         ),
     ] = None
+    degrade: Annotated[
+        bool,
+        Doc(
+            Section.PLAN,
+            "Where an engine cannot start as planned for want of memory, start it once more with less: fewer "
+            "sequences, then a shorter context.",
+        ),
+    ] = False
 
     gateway_workers: Annotated[
         AutoWhole,

@@ -209,6 +209,7 @@ def member(decision: Decision, options: Options) -> Member:
         plan=decision.chosen,
         capabilities=facts.capabilities,
         vision=facts.vision.geometry if facts.vision else None,
+        may_degrade=options.degrade,
     )
 
 

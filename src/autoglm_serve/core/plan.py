@@ -69,6 +69,8 @@ class Member:
     """The name that the engine knows the model by, where that is not the served name."""
     upstream_engine: str | None = None
     """What runs there, where it says so: an engine's name."""
+    may_degrade: bool = False
+    """A start that fails for want of memory may be tried once more with less."""
     on_demand: bool = False
     """Started by the first request that needs it, stopped after `idle_stop_s` without one."""
     idle_stop_s: float = 300.0

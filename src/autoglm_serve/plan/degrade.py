@@ -39,5 +39,5 @@ def _less_memory(plan: Plan) -> Plan | None:
 
 
 def _with(plan: Plan, words: str, **changes: object) -> Plan:
-    reason = f"less than planned, because the first start failed: {words}"
+    reason = f"less than planned ({words})"
     return replace(plan, reasons=(reason, *plan.reasons), ledger=None, predicted=None, **changes)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Exit, RunningProcess
 from autoglm_serve.launch.ports import LOOPBACK
+from autoglm_serve.plan.degrade import degraded
 from autoglm_serve.watch.board import Board
 from autoglm_serve.watch.life import Life
 from autoglm_serve.watch.lifecycle import Event, after
@@ -57,6 +58,8 @@ class Keeper:
         self._life: Life | None = None
         self._crashes = 0
         self._was_ever_ready = False
+        self._degraded = False
+        """The one plan with less has been taken."""
         if found is not None:
             self._life = Life(found.process, engine, self.board, around, ready=True)
 
@@ -166,7 +169,21 @@ class Keeper:
             logger.info("%s: stopped", status.id)
             return
         self._was_ever_ready |= life.ready_at_s is not None
-        self._crashed(self._diagnosed(life, ended), life.ready_for_s())
+        self._crashed(self._with_less(self._diagnosed(life, ended)), life.ready_for_s())
+
+    def _with_less(self, diagnosis: Diagnosis) -> Diagnosis:
+        """A start that cannot succeed as planned is tried once with less, or that is offered."""
+        if diagnosis.retryable or self._was_ever_ready or self._degraded:
+            return diagnosis
+        less = degraded(self._member.plan, diagnosis.cause)
+        if less is None:
+            return diagnosis
+        if not self._member.may_degrade:
+            offer = f"{diagnosis.remedy} Or start with --degrade, which takes {less.reasons[0]}."
+            return replace(diagnosis, remedy=offer.strip())
+        self._degraded = True
+        self._member = replace(self._member, plan=less)
+        return replace(diagnosis, retryable=True, remedy=f"It is started again with {less.reasons[0]}.")
 
     def _diagnosed(self, life: Life, ended: Exit) -> Diagnosis:
         if life.stuck:
@@ -192,7 +209,8 @@ class Keeper:
             return
         delay_s = around.back_off.delay_s(self._crashes, around.rng.random())
         self.board.move(Event.CRASHED, last_exit=diagnosis, retry_in_s=delay_s, **NO_PROCESS)
-        logger.warning("%s: %s Starting again in %.1f s.", status.id, diagnosis.summary, delay_s)
+        words = f"{diagnosis.summary} {diagnosis.remedy}".strip() if self._degraded else diagnosis.summary
+        logger.warning("%s: %s Starting again in %.1f s.", status.id, words, delay_s)
 
 
 def _whereabouts(process: RunningProcess, port: int) -> dict[str, Any]:
