@@ -195,6 +195,13 @@ def test_newer_versions_report_weights_and_libraries_together() -> None:
     assert said.weights_bytes is None
 
 
+def test_kv_tokens_on_another_device() -> None:
+    line = "CPU KV cache size: 2,764,587 tokens, Maximum concurrency for 25,480 tokens per request: 108.50x"
+    said = ENGINE.measured(line)
+    assert said is not None
+    assert said.kv_cache_tokens == 2_764_587
+
+
 def test_an_ignored_argument_is_a_warning() -> None:
     assert ENGINE.warning("Kwargs passed to processor: max_pixels is not a valid argument and is ignored")
     assert ENGINE.warning("INFO all is well") is None

@@ -151,7 +151,7 @@ _STAGES = (
 _NUMBER = r"([\d.]+)"
 _WEIGHTS = re.compile(rf"Model loading took {_NUMBER} GiB")
 _KV_BYTES = re.compile(rf"Available KV cache memory: {_NUMBER} GiB")
-_KV_TOKENS = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
+_KV_TOKENS = re.compile(r"\w+ KV cache size: ([\d,]+) tokens")  # CPU, in a build for it
 _GRAPHS = re.compile(rf"Graph capturing finished in [\d.]+ secs, took {_NUMBER} GiB")
 _SUMMARY_OLD = re.compile(
     rf"Actual usage is {_NUMBER} GiB for weight, {_NUMBER} GiB for peak activation, "
