@@ -15,7 +15,7 @@ from autoglm_serve.gateway.envelope import JSON_TYPE, in_our_dialect
 from autoglm_serve.gateway.http import Headers
 from autoglm_serve.gateway.journal import NO_USAGE, Usage, before_done, before_error, before_garbage, usage_of
 from autoglm_serve.gateway.recover import Diverged, Splicer
-from autoglm_serve.gateway.sse import whole_events
+from autoglm_serve.gateway.sse import is_one_plain_event, whole_events
 from autoglm_serve.gateway.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
@@ -205,6 +205,8 @@ class Relay:
 
     def _believable(self, events: bytes) -> tuple[bytes, str]:
         """`events` up to what shows that the engine is done for, and what that is."""
+        if is_one_plain_event(events):  # nearly always: the checks below would cost as much as all the rest
+            return events, ""
         events, error = before_error(events)
         if error:
             return events, f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"

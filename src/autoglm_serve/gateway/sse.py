@@ -21,6 +21,15 @@ def whole_events(data: bytes) -> int:
     return max(newline + 2 if newline >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
 
 
+def is_one_plain_event(events: bytes) -> bool:
+    """It is a single event that holds a JSON object and tells of no error, by its looks."""
+    return (
+        events.startswith(b"data: {")
+        and events.find(b"}\n\n") == len(events) - 3
+        and b'"error"' not in events
+    )
+
+
 def data_of(events: bytes) -> Iterator[bytes]:
     """The data field of each event in `events` (whole events only); comments are passed over."""
     for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
