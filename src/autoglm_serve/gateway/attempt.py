@@ -46,6 +46,7 @@ async def ask(
                 connection = await worker.pool.connect(replica.base_url)
             except OSError as error:
                 return Ending(result=Result.LOST, reason=f"cannot connect: {error}", asked=asked)
+        kept = connection.used > 0
         ending: asyncio.Future[Ending] = worker.loop.create_future()
         extra = ((b"x-autoglm-replica", replica.id.encode()),)
         relay = Relay(delivery, worker.loop, ending=ending, extra=extra, splicer=question.splicer)
@@ -54,9 +55,9 @@ async def ask(
             result = await exchange(message, connection, relay, ending, client)
         finally:
             worker.streams.leave(replica.base_url, relay)
-        # A kept connection that the engine had closed at that moment says nothing of the replica.
-        stale = connection.used > 1 and not connection.replied and result.result is Result.LOST
-        if not stale:
+        # A kept connection that the engine had closed at that moment says nothing of the replica. By now it
+        # may be somebody else's: only what the attempt itself saw counts.
+        if not (kept and result.result is Result.LOST and not result.status):
             break
         asked = True  # and if the replica is gone now, it may have died of it
     return result

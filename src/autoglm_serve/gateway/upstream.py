@@ -49,8 +49,6 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.used = 0
         """Requests it has carried."""
-        self.replied = False
-        """The replica has sent something in answer to the request in hand."""
         self.idle_since_s = 0.0
 
     def send(self, data: tuple[bytes, ...], reply: Reply) -> None:
@@ -63,7 +61,6 @@ class Connection(asyncio.Protocol):
         self._in_body = False
         self._complete = False
         self._keep_alive = False
-        self.replied = False
         self.used += 1
         assert self._transport is not None
         self._transport.writelines(data)
@@ -101,7 +98,6 @@ class Connection(asyncio.Protocol):
         if self._reply is None or self._parser is None:
             self.abort()  # an answer that nobody asked for
             return
-        self.replied = True
         reply = self._reply
         try:
             self._take(data, self._parser, reply)
