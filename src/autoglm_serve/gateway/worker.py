@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 _SWEEP_S = 0.1
+_ASLEEP_S = 1.0
+"""A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
 
 
 def encode_settings(settings: Settings) -> str:
@@ -161,8 +163,11 @@ class Requests:
 async def _sweep(connections: Connections, worker: Worker) -> None:
     """Deadlines, idle connections, silent streams and the queue, looked at now and then."""
     while True:
+        due_s = worker.loop.time() + _SWEEP_S
         await asyncio.sleep(_SWEEP_S)
         now_s = worker.loop.time()
+        if now_s - due_s > _ASLEEP_S:
+            continue  # what came meanwhile is read first: nobody else was silent
         for connection in tuple(connections):
             connection.check_deadlines(now_s)
         worker.pool.sweep()
