@@ -12,8 +12,9 @@ class BackOff:
     most_s: float = 60.0
     jitter: float = 0.25
     """Each wait is spread by this share of itself, up and down."""
-    stable_s: float = 60.0
-    """A life this long in readiness forgives every crash before it."""
+    stable_s: float = 4.0
+    """A life this long in readiness forgives every crash before it: it served, and was not a failed start.
+    A replica that is killed every few seconds must not be away for a minute each time."""
 
     def delay_s(self, crashes: int, roll: float) -> float:
         """The wait after so many crashes in a row (at least one); `roll` is uniform in [0, 1)."""
