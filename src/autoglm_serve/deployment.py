@@ -13,6 +13,7 @@ import psutil
 from pydantic import TypeAdapter
 
 from autoglm_serve import planning
+from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Plan
 from autoglm_serve.demo import demo_model, demo_speech
@@ -81,6 +82,61 @@ def _asked(options: Options) -> dict[str, str]:
         for option in declared()
         if option.doc.section in _DECISIVE
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What other settings would change in a running service."""
+
+    options: Options
+    """The settings that would be in force: the new ones where they can be."""
+    live: tuple[str, ...]
+    not_live: tuple[str, ...]
+    for_deployment: bool
+    for_workers: bool
+
+
+def change_of(before: Options, after: Options) -> Change:
+    """The difference between two sets of options, by what it takes to go over. Pure."""
+    changed = [o for o in declared() if getattr(before, o.name) != getattr(after, o.name)]
+    fixed = [o.name for o in changed if o.doc.section in _FIXED or o.name in _FIXED_OPTIONS]
+    live = [o for o in changed if o.name not in fixed]
+    return Change(
+        options=replace(after, **{name: getattr(before, name) for name in fixed}),
+        live=tuple(o.name for o in live),
+        not_live=tuple(fixed),
+        for_deployment=any(o.doc.section in _DECISIVE for o in live),
+        for_workers=any(o.doc.section is Section.GATEWAY for o in live),
+    )
+
+
+_FIXED = frozenset({Section.ADDRESS, Section.STATE})
+_FIXED_OPTIONS = frozenset({"gateway_workers", "upstream"})
+_AMENDABLE = frozenset({"served_model_name", "engine_args"})
+"""Options that change a replica on GPUs, and not the plan."""
+
+
+async def revise(before: Deployment, change: Change) -> Deployment:
+    """What to run instead. Raises ServeError where that cannot be, or not without stopping first."""
+    if not change.for_deployment:
+        return before
+    if not before.members[0].plan.gpu_groups:
+        return await decide(change.options, lambda download: None)
+    stuck = [name for name in change.live if name not in _AMENDABLE and _is_decisive(name)]
+    if stuck:
+        raise ConfigError(
+            f"{', '.join(stuck)} cannot change while replicas run on GPUs.",
+            why="a new plan needs to see how much memory is free without them",
+            next_step="Stop the service and start it again with the new settings.",
+        )
+    first, *others = before.members
+    names = change.options.served_model_name or first.names
+    plan = replace(first.plan, engine_args=change.options.engine_args)
+    return Deployment(members=(replace(first, names=names, plan=plan), *others))
+
+
+def _is_decisive(name: str) -> bool:
+    return name in {option.name for option in declared() if option.doc.section in _DECISIVE}
 
 
 def choose_engine(options: Options) -> str:

@@ -1,22 +1,23 @@
 """The composition root: how a service is put together and taken apart. `serve` is the boot, top to bottom."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from autoglm_serve import __version__
-from autoglm_serve.core.errors import EngineFailed, ExitCode
+from autoglm_serve.core.errors import EngineFailed, ExitCode, ServeError
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
-from autoglm_serve.deployment import decide, recall, remember
+from autoglm_serve.deployment import Change, change_of, decide, recall, remember, revise
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.load import MAX_WORKERS, LoadTable
@@ -30,15 +31,24 @@ from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.observe import admin
 from autoglm_serve.options import Options
 from autoglm_serve.probe.hub import Download
+from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.watch.adoption import Estate, claimed, inherit
 from autoglm_serve.watch.clock import RealClock
 from autoglm_serve.watch.fleet_line import FleetLine
 from autoglm_serve.watch.idle import IdleWatch
 from autoglm_serve.watch.keeper import Found
-from autoglm_serve.watch.places import Place
+from autoglm_serve.watch.operations import Operations
+from autoglm_serve.watch.places import Place, revised
+from autoglm_serve.watch.rolling import Rolling
+from autoglm_serve.watch.steps import Steps
 from autoglm_serve.watch.supervisor import Supervisor
 from autoglm_serve.watch.view import fleet_view
 from autoglm_serve.watch.workers import Adopted, GatewayWorkers, seats
+
+log = logging.getLogger(__name__)
+
+DECIDED = "deployment.json"
+"""In the state directory: what was decided, for the next control plane."""
 
 
 class Narrator(Protocol):
@@ -72,8 +82,11 @@ class Footing:
     found: Mapping[str, Found]
 
 
-async def serve(options: Options, narrator: Narrator) -> ExitCode:
-    """Run the service until it is told to stop. Raises ServeError for what a person can mend."""
+async def serve(options: Options, narrator: Narrator, read_options: Callable[[], Options]) -> ExitCode:
+    """Run the service until it is told to stop. Raises ServeError for what a person can mend.
+
+    `read_options` reads the options anew, when SIGHUP says that they have changed.
+    """
     with ExitStack() as held:
         listeners = _any_port(options, held)
         state_dir = held.enter_context(StateDir(_state_dir(options, listeners))).path
@@ -91,14 +104,14 @@ async def serve(options: Options, narrator: Narrator) -> ExitCode:
             places=places,
             found=found,
         )
-        return await Service(options, deployment, footing, narrator).run()
+        return await Service(options, deployment, footing, narrator, read_options).run()
 
 
 async def _deployment(
     options: Options, narrator: Narrator, state_dir: Path, launcher: LocalLauncher, estate: Estate
 ) -> Deployment:
     """What to run: what was decided before, while replicas of that run; else what is decided now."""
-    decided = state_dir / "deployment.json"
+    decided = state_dir / DECIDED
     known = recall(decided, options) if estate.replicas else None
     if known is not None:
         return known
@@ -117,9 +130,16 @@ class Service:
     """A running service: the supervisor's replicas, the gateway's workers, and the line between them."""
 
     def __init__(
-        self, options: Options, deployment: Deployment, footing: Footing, narrator: Narrator
+        self,
+        options: Options,
+        deployment: Deployment,
+        footing: Footing,
+        narrator: Narrator,
+        read_options: Callable[[], Options],
     ) -> None:
         self._options = options
+        self._read_options = read_options
+        self._reloading: asyncio.Task[None] | None = None
         self._deployment = deployment
         self._narrator = narrator
         self._state_dir = footing.state_dir
@@ -156,6 +176,13 @@ class Service:
             left=self._load.clear,
         )
         self._line = FleetLine(self._state_dir / "control.sock", self._wake, self._workers.serves)
+        rolling = Rolling(
+            supervisor=self._supervisor,
+            in_flight=self._load.requests,
+            room_for=has_room_for,
+            clock=RealClock(),
+        )
+        self._operations = Operations(rolling, self._workers, lambda: self._options.drain_timeout_s)
         for row in set(range(MAX_WORKERS)) - {worker.seat for worker in footing.workers}:
             self._load.clear(row)
 
@@ -164,10 +191,11 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(self._line.run()),
-                group.create_task(admin.serve(self._state_dir / "admin.sock", self.status)),
+                group.create_task(admin.serve(self._state_dir / "admin.sock", self)),
                 group.create_task(self._announce()),
                 group.create_task(self._idle.run()),
             ]
@@ -186,6 +214,7 @@ class Service:
     async def _take_down(self, gateway: "asyncio.Task[None]", replicas: "asyncio.Task[None]") -> None:
         """The gateway first: what is in flight still needs its replicas. A second signal cuts it short."""
         slots = (status.slot for status in self._supervisor.statuses())
+        self._operations.stop()
         self._narrator.stopping(sum(self._load.requests(slot) for slot in slots))
         patient = asyncio.ensure_future(self._workers.drain(self._options.drain_timeout_s + 1))
         hurry = asyncio.ensure_future(self._stop_at_once.wait())
@@ -216,6 +245,65 @@ class Service:
             "replicas": [self._replica(status) for status in self._supervisor.statuses()],
             "gateway": {"workers": self._worker_count, "restarts": self._workers.restarts},
         }
+
+    # what may be done to it while it runs
+
+    @property
+    def steps(self) -> Steps:
+        return self._operations.steps
+
+    def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
+        """Begin to restart these replicas (None: every one); why not, or nothing."""
+        there = [status.id for status in self._supervisor.statuses()]
+        unknown = [name for name in replicas or () if name not in there]
+        if unknown:
+            return f"There is no replica {', '.join(unknown)}. There are {', '.join(there)}."
+        if self._operations.busy:
+            return "Another restart, or a change of the settings, is under way. Wait for its end."
+        self._operations.restart(there if replicas is None else replicas, workers=workers)
+        return ""
+
+    def _told_to_reload(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Take over what has changed in the settings. What is wrong with them leaves everything as it is."""
+        before, options = self._deployment, self._options
+        try:
+            wanted = await asyncio.to_thread(self._read_options)
+            change = change_of(options, wanted)
+            after = await revise(before, change)
+        except ServeError as error:
+            log.error("the settings were not taken, everything stays as it is: %s", error)
+            return
+        for name in change.not_live:
+            log.warning("%s cannot change while the service runs; stop it and start it again for that", name)
+        if not change.live:
+            log.info("nothing has changed in the settings that a running service can take")
+            return
+        log.info("the settings have changed: %s", ", ".join(change.live))
+        await self._go_over(change, after)
+
+    async def _go_over(self, change: Change, after: Deployment) -> None:
+        before, options = self._deployment, self._options
+        old_places = self._supervisor.places()
+        new_places = revised(old_places, before, after)
+        # A model that goes, or goes by another name, is known until its replicas are gone.
+        names = {member.name for member in after.members}
+        leaving = (member for member in before.members if member.name not in names)
+        self._deployment = Deployment(members=(*after.members, *leaving))
+        self._options = change.options
+        good = await self._operations.change(old_places, new_places, workers=change.for_workers)
+        self._deployment = after if good else before
+        self._options = change.options if good else options
+        self._idle.watch(self._deployment.members)
+        self._changed()
+        if good:
+            remember(self._state_dir / DECIDED, self._options, after)
+            log.info("the settings are in force")
+        else:
+            log.error("the settings were not taken: the log says why; those before are in force")
 
     def _replica(self, status: ReplicaStatus) -> dict[str, Any]:
         return {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.process.clients import asking
-from tests.process.service_process import running_service
-from tests.process.test_service import alive, all_ready
+from tests.process.service_process import ServiceProcess, running_service
+from tests.process.test_service import alive, all_ready, autoglm, wait_for_log
 
 pytestmark = pytest.mark.process
 
@@ -35,3 +35,89 @@ def test_the_control_plane_may_be_killed_and_comes_back_to_what_runs(tmp_path: P
             clients.stop()
     assert clients.failures == []
     assert not any(alive(pid) for pid in before.values())
+
+
+def pids(service: ServiceProcess) -> dict[str, int]:
+    """Of the replicas that run."""
+    return {name: pid for name, pid in service.records().items() if name.startswith("r") and "-" not in name}
+
+
+def test_all_replicas_are_restarted_one_at_a_time_and_nobody_notices() -> None:
+    with running_service("--replicas", "2") as service, asking(service) as clients:
+        before = pids(service)
+        done = autoglm("restart", "--port", str(service.port))
+        clients.stop()
+        assert done.returncode == 0, done.stderr
+        assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["r0", "r0", "r1", "r1", "r2"]
+        assert not set(before.values()) & set(pids(service).values())
+        assert [replica["restarts"] for replica in service.replicas()] == [0, 0, 0]
+    assert clients.failures == []
+
+
+def test_the_only_replica_is_stood_in_for_while_it_restarts() -> None:
+    with running_service("--replicas", "1", "--no-speech") as service, asking(service) as clients:
+        before = pids(service)
+        done = autoglm("restart", "--replica", "0", "--port", str(service.port))
+        clients.stop()
+        assert done.returncode == 0, done.stderr
+        assert "in place of r0" in done.stdout
+        assert pids(service).keys() == before.keys()
+        assert pids(service) != before
+    assert clients.failures == []
+
+
+def test_a_stream_that_does_not_end_in_time_goes_on_elsewhere() -> None:
+    flags = ("--replicas", "2", "--drain-timeout-s", "0.2", "--no-speech")
+    with running_service(*flags) as service, asking(service, tokens=800) as clients:
+        done = autoglm("restart", "--port", str(service.port))
+        clients.stop()
+        assert done.returncode == 0, done.stderr
+        assert "go on elsewhere" in done.stdout
+    assert clients.failures == []
+
+
+def test_the_workers_are_restarted_on_the_same_socket() -> None:
+    flags = ("--replicas", "1", "--gateway-workers", "2", "--no-speech")
+    with running_service(*flags) as service, asking(service, streams=4) as clients:
+        before = service.records()
+        done = autoglm("restart", "--workers", "--port", str(service.port))
+        assert done.returncode == 0, done.stderr
+        clients.wait_for(20)
+        clients.stop()
+        after = service.records()
+        assert before["r0"] == after["r0"]
+        workers = {pid for name, pid in after.items() if name.startswith("gateway")}
+        assert len(workers) == 2
+        assert not workers & set(before.values())
+        assert service.status()["gateway"]["restarts"] == 0
+    assert clients.failures == []
+
+
+def test_a_restart_of_what_is_not_there_says_what_there_is() -> None:
+    with running_service("--replicas", "1", "--no-speech") as service:
+        done = autoglm("restart", "--replica", "r7", "--port", str(service.port))
+        assert done.returncode != 0
+        assert "There are r0" in done.stderr
+
+
+def test_settings_are_read_again_at_sighup(tmp_path: Path) -> None:
+    settings = tmp_path / "autoglm.toml"
+    settings.write_text("replicas = 1\nspeech = false\n")
+    with running_service("--config", str(settings)) as service, asking(service) as clients:
+        settings.write_text('replicas = 1\nspeech = "perhaps"\n')
+        service.process.send_signal(signal.SIGHUP)
+        wait_for_log(service, "the settings were not taken")
+        settings.write_text("replicas = 2\nspeech = false\nmax_body_mb = 1\nport = 1\n")
+        service.process.send_signal(signal.SIGHUP)
+        wait_for_log(service, "the settings are in force")
+        assert all_ready(service.replicas())
+        assert len(service.replicas()) == 2
+        assert service.ask("POST", "/v1/chat/completions", b"x" * 2**21)[0] == 413
+        settings.write_text("replicas = 1\nspeech = false\nserved_model_name = ['mine']\n")
+        del service.log[:]
+        service.process.send_signal(signal.SIGHUP)
+        wait_for_log(service, "the settings are in force")
+        assert len(service.replicas()) == 1
+        assert service.chat(model="mine")[0] == 200
+        clients.stop()
+    assert clients.failures == []

@@ -70,8 +70,9 @@ class World:
         self.load = (0, 0)
         self.rested: list[str] = []
         self.clock = FakeClock()
+        self.members = (chat, ears)
         self.watch = IdleWatch(
-            (chat, ears),
+            self.members,
             statuses=self.statuses,
             load=lambda slot: self.load if slot == 1 else (0, 0),
             rest=self.rested.append,
@@ -103,11 +104,18 @@ def test_the_watch_lets_a_model_on_demand_go_and_no_other() -> None:
     asyncio.run(story())
 
 
-def test_without_a_model_on_demand_there_is_nothing_to_watch() -> None:
+def test_a_model_that_comes_later_is_watched_too() -> None:
     async def story() -> None:
-        watch = IdleWatch((), statuses=tuple, load=lambda slot: (0, 0), rest=print, clock=FakeClock())
-        watching = asyncio.ensure_future(watch.run())
+        world = World()
+        members = world.members
+        world.watch.watch(())
+        watching = asyncio.ensure_future(world.watch.run())
+        await world.clock.advance(10 * IDLE_S)
+        assert world.rested == []
+        world.watch.watch(members)
+        await world.clock.advance(2 * IDLE_S)
+        assert set(world.rested) == {"ears"}
+        watching.cancel()
         await settled()
-        assert watching.done()
 
     asyncio.run(story())

@@ -48,6 +48,7 @@ VERBS = (
         engine_args=True,
     ),
     Verb(name="status", summary="ask a running service how it is", with_options=True),
+    Verb(name="restart", summary="restart a service's parts one by one, while it serves", with_options=True),
     Verb(name="config", summary="show every option, its value and where it came from", engine_args=True),
     Verb(name="version", summary="print the version, and those of the engines found"),
 )

@@ -1,7 +1,9 @@
 """`autoglm serve`: start the service and stay until it is told to stop."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import uvloop
 
@@ -19,6 +21,7 @@ def run(args: Namespace, options: Options) -> int:
     from rich.console import Console
 
     from autoglm_serve.cli.screen import LogNarrator, TerminalNarrator
+    from autoglm_serve.sources import load
     from autoglm_serve.stack import serve
 
     screen = options.log_format == "auto" and sys.stdout.isatty()
@@ -28,6 +31,6 @@ def run(args: Namespace, options: Options) -> int:
     )
     narrator = TerminalNarrator(Console()) if screen else LogNarrator()
     try:
-        return uvloop.run(serve(options, narrator))
+        return uvloop.run(serve(options, narrator, lambda: load(vars(args), os.environ, Path.cwd())[0]))
     finally:
         narrator.close()

@@ -87,6 +87,8 @@ class ReplicaStatus:
     state: ReplicaState
     base_url: str = ""
     """http://host:port; empty while it has none."""
+    answers_to: tuple[str, ...] = ()
+    """The names of the model that its process was started with; empty while it has none."""
     pid: int | None = None
     port: int | None = None
     gpus: tuple[int, ...] = ()

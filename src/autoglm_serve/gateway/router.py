@@ -22,7 +22,9 @@ from autoglm_serve.route.retry_budget import RetryBudget
 
 log = logging.getLogger(__name__)
 
-_MAY_BECOME_READY = frozenset({ReplicaState.STARTING, ReplicaState.WAITING, ReplicaState.STOPPING})
+_MAY_BECOME_READY = frozenset(
+    {ReplicaState.STARTING, ReplicaState.WAITING, ReplicaState.STOPPING, ReplicaState.DRAINING}
+)
 _COLD_START_S = 30.0
 """A model on demand is waited for at least this long: its first request has to load it."""
 _RATE_WINDOW_S = 10.0

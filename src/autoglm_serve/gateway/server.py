@@ -90,6 +90,8 @@ class ClientConnection(asyncio.Protocol):
         self._loopback = False
         self._peer = ""
         self._draining = False
+        self._promised = False
+        """The client was told with its last answer that the connection stays."""
         # what is being answered
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
@@ -287,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked = self.answering = False
         if not self._open or request is None:
             return
-        if not request.keep_alive or (self._draining and not self._waiting):
+        if not request.keep_alive or (self._draining and not self._waiting and not self._promised):
             self.close()
         elif self._waiting or self._last_word is not None:
             self._loop.call_soon(self._next)
@@ -359,6 +361,7 @@ class ClientConnection(asyncio.Protocol):
         headers: Headers = () if administers else _allowed_origin(self._limits.allow_origin, request)
         if request is not None and b"x-request-id" in request.headers:
             headers += ((b"x-request-id", request.headers[b"x-request-id"][:128]),)
+        self._promised = not self._draining
         if request is None or not request.keep_alive or self._draining:
             headers += ((b"connection", b"close"),)
         elif request.http10:
@@ -415,9 +418,10 @@ class ClientConnection(asyncio.Protocol):
     def drain(self, *, patient: bool = False) -> None:
         """Close once the requests in hand, or on their way in, are answered.
 
-        With patience an idle connection is kept for one more request, or until its time is over.
+        With patience one that was promised to stay is kept for one more request, or until its time is over.
         """
         self._draining = True
+        self._promised = self._promised and patient
         if not patient and not self.busy and not self._begun_s:
             self.close()
 

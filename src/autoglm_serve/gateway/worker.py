@@ -44,6 +44,7 @@ BACKLOG = 4096
 _SWEEP_S = 0.1
 _ASLEEP_S = 1.0
 """A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
+_SETTLE_S = 0.02
 
 
 def encode_settings(settings: Settings) -> str:
@@ -89,6 +90,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         await _either(stop, retire)
         giver.close(loop.remove_reader)
         server.close()
+        await asyncio.sleep(_SETTLE_S)  # connections that the loop has taken, and that are not known yet
         if not stop.is_set():
             await _retire(connections, stop)
         await _drain(connections, settings.drain_timeout_s)

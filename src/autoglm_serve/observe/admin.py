@@ -1,12 +1,13 @@
-"""The admin API: how the service is, as JSON, on a unix socket that the gateway forwards /admin/ to.
+"""The admin API on a unix socket that the gateway forwards /admin/ to: how the service is, and what to do.
 
-Ordinary web code on purpose. It shows what it is given and changes nothing by itself.
+Ordinary web code on purpose. It shows what it is given and passes on what it is told; who may use it is
+decided by the gateway (`local`) and by the rights of the socket's folder.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import uvicorn
@@ -17,23 +18,73 @@ from starlette.routing import Route
 
 from autoglm_serve.launch import unix_socket
 
-Report = Callable[[], dict[str, Any]]
+
+class Steps(Protocol):
+    """The lines that an undertaking tells."""
+
+    good: bool | None
+
+    async def after(self, seen: int) -> list[str]: ...
 
 
-def application(status: Report) -> Starlette:
-    """The web application; `status` is asked anew for each request."""
+class Service(Protocol):
+    """What is administered."""
 
-    async def show_status(request: Request) -> Response:
-        return Response(orjson.dumps(status(), default=str), media_type="application/json")
+    @property
+    def steps(self) -> Steps:
+        """Those of the undertaking that goes on, or of the last."""
+        ...
 
-    return Starlette(routes=[Route("/admin/status", show_status)])
+    def status(self) -> dict[str, Any]: ...
+
+    def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
+        """Begin to restart these replicas (None: all); why not, or nothing."""
+        ...
 
 
-async def serve(path: Path, status: Report) -> None:
+def application(service: Service) -> Starlette:
+    """The web application."""
+
+    async def status(request: Request) -> Response:
+        return _json(service.status())
+
+    async def restart(request: Request) -> Response:
+        try:
+            match orjson.loads(await request.body()):
+                case {"replicas": [*names], "workers": bool(workers)}:
+                    problem = service.restart([str(name) for name in names], workers=workers)
+                case {"replicas": None, "workers": bool(workers)}:
+                    problem = service.restart(None, workers=workers)
+                case _:
+                    problem = 'The body has to be {"replicas": [id, …] or null, "workers": true or false}.'
+        except orjson.JSONDecodeError:
+            problem = "The body is no JSON."
+        return _json({"error": {"message": problem}}, 409) if problem else _json({"begun": True}, 202)
+
+    async def steps(request: Request) -> Response:
+        seen = request.query_params.get("after", "0")
+        told = service.steps
+        lines = await told.after(int(seen) if seen.isdigit() else 0)
+        return _json({"lines": lines, "good": told.good})
+
+    return Starlette(
+        routes=[
+            Route("/admin/status", status),
+            Route("/admin/restart", restart, methods=["POST"]),
+            Route("/admin/steps", steps),
+        ]
+    )
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(value, default=str), status, media_type="application/json")
+
+
+async def serve(path: Path, service: Service) -> None:
     """Answer on the unix socket at `path` until cancelled."""
     listener = unix_socket.listener(path)
     config = uvicorn.Config(
-        application(status), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        application(service), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
     await _Server(config).serve(sockets=[listener])
 

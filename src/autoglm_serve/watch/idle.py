@@ -62,20 +62,22 @@ class IdleWatch:
         clock: Clock,
     ) -> None:
         """`load` gives the requests in flight on a slot, and those it has taken so far."""
-        self._members = tuple(member for member in members if member.on_demand)
+        self.watch(members)
         self._statuses = statuses
         self._load = load
         self._rest = rest
         self._clock = clock
         self._seen: dict[str, Seen] = {}
 
+    def watch(self, members: Iterable[Member]) -> None:
+        """Look at these from now on."""
+        self._members = tuple(member for member in members if member.on_demand)
+
     async def run(self) -> None:
-        """Look until cancelled; returns at once where nothing runs on demand."""
-        if not self._members:
-            return
-        pause_s = min(1.0, min(member.idle_stop_s for member in self._members) / _LOOKS)
+        """Look until cancelled."""
         while True:
             self.look()
+            pause_s = min((1.0, *(member.idle_stop_s / _LOOKS for member in self._members)))
             await self._clock.sleep(max(pause_s, 0.01))
 
     def look(self) -> None:

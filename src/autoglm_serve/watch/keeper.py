@@ -24,7 +24,13 @@ from autoglm_serve.watch.wish import Want, Wish
 
 logger = logging.getLogger(__name__)
 
-NO_PROCESS: Mapping[str, Any] = {"pid": None, "port": None, "base_url": "", "progress": None}
+NO_PROCESS: Mapping[str, Any] = {
+    "pid": None,
+    "port": None,
+    "base_url": "",
+    "progress": None,
+    "answers_to": (),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,9 @@ class Keeper:
         self._was_ever_ready = False
         self._degraded = False
         """The one plan with less has been taken."""
+        self._renewed = False
+        self._command = engine.command(member, index, found.port) if found is not None else None
+        """How the present process was started."""
         if found is not None:
             self._life = Life(found.process, engine, self.board, around, ready=True)
 
@@ -75,6 +84,31 @@ class Keeper:
     def rest(self, grace_s: float) -> None:
         if self._wish.want is Want.RUN:
             self._wish.make(Want.REST, grace_s)
+
+    @property
+    def gone(self) -> bool:
+        """It has no process."""
+        return self.board.status.pid is None
+
+    @property
+    def outdated(self) -> bool:
+        """Its process is not what would be started now."""
+        port = self.board.status.port
+        if port is None or self._command is None:
+            return False
+        return self._engine.command(self._member, self._index, port) != self._command
+
+    def adapt(self, member: Member, engine: Engine) -> None:
+        """What its next process is to be; the present one goes on."""
+        self._member, self._engine, self._degraded = member, engine, False
+        self.board.note(model=member.name, engine=member.plan.engine)
+
+    def renew(self, grace_s: float) -> None:
+        """Stops the process and starts another at once; starts one where there is none but should be."""
+        if self.board.state in (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING):
+            self._wish.make(Want.RENEW, grace_s)
+        elif self._wish.want is not Want.REST:
+            self._wish.make(Want.RUN)
 
     def drain(self) -> None:
         """A replica that serves goes on with what it has; any other has nothing to finish."""
@@ -106,8 +140,8 @@ class Keeper:
             self.board.move(Event.STOP, retry_in_s=None)
 
     def _leave_failure(self) -> None:
-        """A failed replica that is sent to rest may be woken to a new try."""
-        if self.board.state is ReplicaState.FAILED and self._wish.want is Want.REST:
+        """A failed replica that is sent to rest may be woken to a new try; one that is renewed gets it."""
+        if self.board.state is ReplicaState.FAILED and self._wish.want in (Want.REST, Want.RUN):
             self.board.move(Event.STOP)
             self._crashes = 0
 
@@ -131,16 +165,19 @@ class Keeper:
                 self._cannot_start(problem)
                 return
             self._announce(process, lease.port)
+            self._command = command
             self._life = Life(process, self._engine, self.board, self._around)
             ended = await self._life.run(self._wish)
         self._settle(self._life, ended)
 
     def _announce(self, process: RunningProcess, port: int) -> None:
         status = self.board.status
-        again = status.state is ReplicaState.WAITING
+        again = status.state is ReplicaState.WAITING and not self._renewed
+        self._renewed = False
         self.board.move(
             Event.START,
             **_whereabouts(process, port),
+            answers_to=self._member.names,
             restarts=status.restarts + again,
             progress=None,
             start_s=None,
@@ -164,6 +201,11 @@ class Keeper:
     def _settle(self, life: Life, ended: Exit) -> None:
         """What follows from an exit."""
         status = self.board.status
+        if status.state is ReplicaState.STOPPING and self._wish.want is Want.RENEW and not life.stuck:
+            self._renewed = True
+            self._wish.make(Want.RUN)
+            self.board.move(Event.RENEWED, retry_in_s=0.0, **NO_PROCESS)
+            return
         if status.state in (ReplicaState.STOPPING, ReplicaState.DRAINING) and not life.stuck:
             self.board.move(Event.ENDED, **NO_PROCESS)
             logger.info("%s: stopped", status.id)

@@ -54,6 +54,26 @@ def claims(
     )
 
 
+def revised(places: Iterable[Place], before: Deployment, after: Deployment) -> tuple[Place, ...]:
+    """The places of a changed deployment: a replica that stays keeps its slot, a new one gets a free one."""
+    slots = {
+        (number, place.index): place.slot
+        for number, member in enumerate(before.members)
+        for place in places
+        if place.member is member
+    }
+    free = (slot for slot in count() if slot not in slots.values())
+    return tuple(
+        Place(
+            member=member,
+            index=index,
+            slot=slots[number, index] if (number, index) in slots else next(free),
+        )
+        for number, member in enumerate(after.members)
+        for index in range(replicas_of(member))
+    )
+
+
 def is_current(record: ReplicaRecord, member: Member, index: int, engines: Mapping[str, Engine]) -> bool:
     """It was started as it would be started now."""
     if member.upstreams:

@@ -7,6 +7,7 @@ the composition root; knows nothing of the gateway.
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count
 from types import MappingProxyType
 
 from autoglm_serve.core.plan import Deployment
@@ -58,17 +59,23 @@ class Supervisor:
             patience=patience or Patience(),
             back_off=back_off or BackOff(),
         )
-        places = [place for place, _ in claims(deployment, engines)] if places is None else places
-        self._keepers = tuple(_keeper(place, engines, self._around, found.get(place.id)) for place in places)
+        self._places = tuple(places or (place for place, _ in claims(deployment, engines)))
+        self._keepers = tuple(
+            _keeper(place, engines, self._around, found.get(place.id)) for place in self._places
+        )
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group = asyncio.TaskGroup()
+        self._news = asyncio.Event()
+        self._quiet = self._stopping = False
         if found:
             self.first_ready.set()
 
     async def run(self) -> None:
         """Keeps every replica until `stop`."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._group:
                 for keeper in self._keepers:
-                    group.create_task(keeper.run(), name=f"keeper {keeper.board.status.id}")
+                    self._run(keeper)
         finally:
             self._gone.set()
 
@@ -97,11 +104,77 @@ class Supervisor:
 
     async def stop(self, grace_s: float) -> None:
         """Ends every replica within the grace; returns when `run` does. A second call may hurry the first."""
+        self._stopping = True
         for keeper in self._keepers:
             keeper.end(grace_s)
+        self._news.set()
         await self._gone.wait()
 
+    # changes to what runs; `rolling` puts them in order
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def keeper(self, replica_id: str) -> Keeper | AttachedKeeper | None:
+        return next((each for each in self._keepers if each.board.status.id == replica_id), None)
+
+    def places(self) -> tuple[Place, ...]:
+        """Every replica's place, in the order of `statuses`."""
+        return self._places
+
+    def free_slot(self) -> int:
+        taken = {place.slot for place in self._places}
+        return next(slot for slot in count() if slot not in taken)
+
+    def add(self, place: Place) -> None:
+        """One more replica."""
+        keeper = _keeper(place, self._engines, self._around, None)
+        self._places += (place,)
+        self._keepers += (keeper,)
+        self._run(keeper)
+
+    async def remove(self, replica_id: str, grace_s: float) -> None:
+        """Ends a replica for good and forgets it."""
+        keeper = self.keeper(replica_id)
+        if keeper is None:
+            return
+        keeper.end(grace_s)
+        await asyncio.wait((self._tasks.pop(replica_id),))
+        kept = [
+            (place, each)
+            for place, each in zip(self._places, self._keepers, strict=True)
+            if each is not keeper
+        ]
+        self._places = tuple(place for place, _ in kept)
+        self._keepers = tuple(each for _, each in kept)
+        self._changed()
+
+    def adapt(self, places: Mapping[str, Place]) -> None:
+        """What replicas are to be from their next start on, by id; told as one change."""
+        self._quiet = True
+        for place, keeper in zip(self._places, self._keepers, strict=True):
+            new = places.get(place.id)
+            if new is not None and new != place and isinstance(keeper, Keeper):
+                keeper.adapt(new.member, self._engines[new.member.plan.engine])
+        self._places = tuple(places.get(place.id, place) for place in self._places)
+        self._quiet = False
+        self._changed()
+
+    async def change(self) -> None:
+        """Returns at the next change of a status, or when everything is to stop."""
+        self._news.clear()
+        if not self._stopping:
+            await self._news.wait()
+
+    def _run(self, keeper: Keeper | AttachedKeeper) -> None:
+        name = keeper.board.status.id
+        self._tasks[name] = self._group.create_task(keeper.run(), name=f"keeper {name}")
+
     def _changed(self) -> None:
+        if self._quiet:
+            return
+        self._news.set()
         if any(keeper.board.state is ReplicaState.READY for keeper in self._keepers):
             self.first_ready.set()
         self._on_change()

@@ -24,7 +24,9 @@ def fleet_view(
     return FleetView(
         version=version,
         models=tuple(_model(member, created_s) for member in deployment.members),
-        replicas=tuple(_replica(status, members[status.model], engines) for status in statuses),
+        replicas=tuple(
+            _replica(status, members[status.model], engines) for status in statuses if status.model in members
+        ),
     )
 
 
@@ -48,8 +50,14 @@ def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine
         engine=status.engine,
         state=status.state,
         base_url=status.base_url,
-        upstream_model=member.upstream_model,
+        upstream_model=member.upstream_model or _former_name(status, member),
         continuation=engines[member.upstream_engine or status.engine].continuation,
         capacity_requests=plan.max_num_seqs * _QUEUED_INSIDE if plan.max_num_seqs else None,
         capacity_tokens=plan.ledger.kv_cache_tokens if plan.ledger else None,
     )
+
+
+def _former_name(status: ReplicaStatus, member: Member) -> str | None:
+    """What a process must be asked for that was started before the model got its present names."""
+    knows_all = not status.answers_to or set(member.names) <= set(status.answers_to)
+    return None if knows_all else status.answers_to[0]

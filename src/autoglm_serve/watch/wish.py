@@ -9,6 +9,7 @@ class Want(Enum):
 
     RUN = auto()
     DRAIN = auto()  # as it is, without new requests; not started again
+    RENEW = auto()  # stopped, and started again at once
     REST = auto()  # stopped, until it is woken
     END = auto()  # stopped for good
 
