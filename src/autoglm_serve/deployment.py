@@ -54,8 +54,8 @@ def remember(path: Path, options: Options, deployment: Deployment) -> None:
     draft.replace(path)
 
 
-def recall(path: Path, options: Options) -> Deployment | None:
-    """What was decided for the same options; None where nothing was, or it cannot be read any more.
+def recall(path: Path, options: Options | None) -> Deployment | None:
+    """What was decided for the same options (None: for any); None where nothing was, or it cannot be read.
 
     While replicas run, deciding anew would find their memory taken.
     """
@@ -63,7 +63,7 @@ def recall(path: Path, options: Options) -> Deployment | None:
         decided = TypeAdapter(_Decided).validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return decided.deployment if decided.asked == _asked(options) else None
+    return decided.deployment if options is None or decided.asked == _asked(options) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autoglm_serve import __version__
-from autoglm_serve.core.errors import EngineFailed, ExitCode, ServeError
+from autoglm_serve.core.errors import EngineFailed, ExitCode, ServeError, StateDirBusy
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.deployment import Change, change_of, decide, recall, remember, revise
@@ -28,6 +28,7 @@ from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import StateDir
+from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
 from autoglm_serve.observe import admin
 from autoglm_serve.options import Options
 from autoglm_serve.probe.hub import Download
@@ -47,6 +48,8 @@ from autoglm_serve.watch.workers import Adopted, GatewayWorkers, seats
 
 log = logging.getLogger(__name__)
 
+_LAST_WORDS_S = 0.05
+ADMIN_SOCKET = "admin.sock"
 DECIDED = "deployment.json"
 """In the state directory: what was decided, for the next control plane."""
 
@@ -69,6 +72,9 @@ class Narrator(Protocol):
     def stopping(self, in_flight: int) -> None:
         """No new requests; those in flight are finished."""
 
+    def close(self) -> None:
+        """Nothing more is told: leave the terminal as it was."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footing:
@@ -80,20 +86,25 @@ class Footing:
     workers: tuple[Adopted, ...]
     places: tuple[Place, ...]
     found: Mapping[str, Found]
+    taken_over: bool = False
+    """From a control plane that ran: its workers run its code."""
 
 
-async def serve(options: Options, narrator: Narrator, read_options: Callable[[], Options]) -> ExitCode:
+async def serve(
+    options: Options, narrator: Narrator, read_options: Callable[[], Options], *, takeover: bool = False
+) -> ExitCode:
     """Run the service until it is told to stop. Raises ServeError for what a person can mend.
 
-    `read_options` reads the options anew, when SIGHUP says that they have changed.
+    `read_options` reads the options anew, when SIGHUP says that they have changed. With `takeover` a control
+    plane that runs in the same state directory is asked to leave, and this one goes on with all that it runs.
     """
     with ExitStack() as held:
         listeners = _any_port(options, held)
-        state_dir = held.enter_context(StateDir(_state_dir(options, listeners))).path
+        state_dir = held.enter_context(_claimed(_state_dir(options, listeners), takeover=takeover)).path
         launcher = LocalLauncher(state_dir)
         estate = await inherit(launcher, state_dir, options.host, options.port)  # of a killed service
         listeners = _listeners(options, held, listeners, estate.listeners)
-        deployment = await _deployment(options, narrator, state_dir, launcher, estate)
+        deployment = await _deployment(options, narrator, state_dir, launcher, estate, takeover=takeover)
         narrator.planned(deployment)
         places, found = await claimed(deployment, ENGINES, estate.replicas, launcher)
         footing = Footing(
@@ -103,17 +114,39 @@ async def serve(options: Options, narrator: Narrator, read_options: Callable[[],
             workers=estate.workers,
             places=places,
             found=found,
+            taken_over=takeover,
         )
         return await Service(options, deployment, footing, narrator, read_options).run()
 
 
+def _claimed(path: Path, *, takeover: bool) -> StateDir:
+    """The state directory, locked; from the control plane that has it, if that is to be taken over."""
+    if not takeover:
+        return StateDir(path)
+    refusal = ask_to_leave(path / ADMIN_SOCKET)
+    if refusal:
+        raise StateDirBusy("The service that runs does not leave.", why=refusal, next_step="Try again.")
+    return StateDir(path, wait_s=LEAVING_S)
+
+
 async def _deployment(
-    options: Options, narrator: Narrator, state_dir: Path, launcher: LocalLauncher, estate: Estate
+    options: Options,
+    narrator: Narrator,
+    state_dir: Path,
+    launcher: LocalLauncher,
+    estate: Estate,
+    *,
+    takeover: bool,
 ) -> Deployment:
-    """What to run: what was decided before, while replicas of that run; else what is decided now."""
+    """What to run: what was decided before, while replicas of that run; else what is decided now.
+
+    Who takes over goes on with what runs even if other options are wanted, and goes over to those then.
+    """
     decided = state_dir / DECIDED
-    known = recall(decided, options) if estate.replicas else None
-    if known is not None:
+    known = recall(decided, options)
+    if known is None and takeover and (before := recall(decided, None)) is not None:
+        known = before if not before.members[0].plan.gpu_groups else None
+    if known is not None and estate.replicas:
         return known
     # None of them could be trusted to be what is wanted now, and they may hold the GPUs' memory.
     await launcher.end(estate.replicas)
@@ -143,6 +176,7 @@ class Service:
         self._deployment = deployment
         self._narrator = narrator
         self._state_dir = footing.state_dir
+        self._taken_over = footing.taken_over
         self._created_s = int(time.time())
         self._view_version = 0
         self._load = LoadTable(footing.state_dir / "load")
@@ -195,7 +229,7 @@ class Service:
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(self._line.run()),
-                group.create_task(admin.serve(self._state_dir / "admin.sock", self)),
+                group.create_task(admin.serve(self._state_dir / ADMIN_SOCKET, self)),
                 group.create_task(self._announce()),
                 group.create_task(self._idle.run()),
             ]
@@ -262,6 +296,19 @@ class Service:
             return "Another restart, or a change of the settings, is under way. Wait for its end."
         self._operations.restart(there if replicas is None else replicas, workers=workers)
         return ""
+
+    def leave(self) -> str:
+        """End this process and nothing else; why not, or nothing."""
+        if self._operations.busy or self._stop.is_set():
+            return "It is stopping, or a restart or a change of the settings is under way."
+        log.warning("leaving everything that runs to another control plane")
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._vanish)
+        return ""
+
+    def _vanish(self) -> None:
+        """As a kill would, so that there is one way to follow this process and not two."""
+        self._narrator.close()
+        os._exit(ExitCode.OK)
 
     def _told_to_reload(self) -> None:
         if self._reloading is None or self._reloading.done():
@@ -343,6 +390,24 @@ class Service:
         await self._line.joined.wait()
         await self._supervisor.first_ready.wait()
         self._narrator.serving(self._url, self._deployment)
+        if self._taken_over and recall(self._state_dir / DECIDED, self._options) is None:
+            await self._go_over_to_own_options()
+        if self._taken_over or self._workers.outdated():
+            await self._operations.rest()
+            self._operations.restart((), workers=True)
+
+    async def _go_over_to_own_options(self) -> None:
+        """What was taken over was decided by other options than these."""
+        try:
+            after = await decide(self._options, lambda download: None)
+        except ServeError as error:
+            log.error("the new settings cannot be taken, those before are in force: %s", error)
+            return
+        names = ("the replicas",)
+        change = Change(
+            options=self._options, live=names, not_live=(), for_deployment=True, for_workers=False
+        )
+        await self._go_over(change, after)
 
     def _wake(self, model: str) -> None:
         self._supervisor.wake(model)

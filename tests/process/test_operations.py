@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from autoglm_serve.core.errors import ExitCode
 from tests.process.clients import asking
-from tests.process.service_process import ServiceProcess, running_service
+from tests.process.service_process import PATIENCE_S, ServiceProcess, running_service
 from tests.process.test_service import alive, all_ready, autoglm, wait_for_log
 
 pytestmark = pytest.mark.process
@@ -120,4 +121,31 @@ def test_settings_are_read_again_at_sighup(tmp_path: Path) -> None:
         assert len(service.replicas()) == 1
         assert service.chat(model="mine")[0] == 200
         clients.stop()
+    assert clients.failures == []
+
+
+def test_a_new_version_takes_over_on_the_same_port(tmp_path: Path) -> None:
+    flags = ("--gateway-workers", "2", "--no-speech")
+    with (
+        running_service("--replicas", "2", *flags, state_dir=tmp_path) as first,
+        asking(first) as clients,
+    ):
+        first.wait_for_replicas(all_ready)
+        before = first.records()
+        port = ("--port", str(first.port))
+        with running_service("--replicas", "2", "--takeover", *flags, *port, state_dir=tmp_path) as second:
+            assert first.process.wait(timeout=PATIENCE_S) == ExitCode.OK
+            wait_for_log(second, "gateway worker 1: pid")
+            after = second.records()
+            assert {name: after[name] for name in ("r0", "r1")} == {
+                name: before[name] for name in ("r0", "r1")
+            }
+            workers = {pid for name, pid in after.items() if name.startswith("gateway")}
+            assert not workers & set(before.values())
+            clients.wait_for(10)
+            with running_service("--replicas", "1", "--takeover", *flags, *port, state_dir=tmp_path) as third:
+                wait_for_log(third, "the settings are in force")
+                assert len(third.replicas()) == 1
+                clients.wait_for(10)
+                clients.stop()
     assert clients.failures == []

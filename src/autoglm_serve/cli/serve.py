@@ -14,6 +14,12 @@ from autoglm_serve.options import Options
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_flags(parser)
+    parser.add_argument(
+        "--takeover",
+        action="store_true",
+        help="Take over from the service that runs on this port, without refusing or cutting a request: its "
+        "replicas go on, its gateway workers are restarted one by one. For a new version.",
+    )
 
 
 def run(args: Namespace, options: Options) -> int:
@@ -31,6 +37,13 @@ def run(args: Namespace, options: Options) -> int:
     )
     narrator = TerminalNarrator(Console()) if screen else LogNarrator()
     try:
-        return uvloop.run(serve(options, narrator, lambda: load(vars(args), os.environ, Path.cwd())[0]))
+        return uvloop.run(
+            serve(
+                options,
+                narrator,
+                lambda: load(vars(args), os.environ, Path.cwd())[0],
+                takeover=args.takeover,
+            )
+        )
     finally:
         narrator.close()

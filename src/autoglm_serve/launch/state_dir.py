@@ -2,17 +2,20 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
 from autoglm_serve.core.errors import ConfigError, StateDirBusy
 
+_LOOK_S = 0.01
+
 
 class StateDir:
     """Holds the directory for this process; the kernel lets it go when the process ends, however it ends."""
 
-    def __init__(self, path: Path) -> None:
-        """Make it if need be, and lock it. Raises StateDirBusy or ConfigError."""
+    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
+        """Make it if need be, and lock it, waiting for its holder. Raises StateDirBusy or ConfigError."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -23,17 +26,27 @@ class StateDir:
                 why=error.strerror or str(error),
                 next_step="Choose a folder that you may write to with --state-dir.",
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        until_s = time.monotonic() + wait_s
+        while not self._locked():
+            if time.monotonic() < until_s:
+                time.sleep(_LOOK_S)
+                continue
             holder = os.read(self._lock, 20).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise StateDirBusy(
                 f"Another service (pid {holder or 'unknown'}) uses the state directory {path}.",
-                next_step="Stop it, or give this one its own with --state-dir (and --port).",
-            ) from error
+                next_step="Stop it, take over from it with --takeover, or give this one its own with "
+                "--state-dir (and --port).",
+            )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _locked(self) -> bool:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         os.close(self._lock)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from autoglm_serve.launch import unix_socket
+from autoglm_serve.launch import takeover, unix_socket
 
 
 class Steps(Protocol):
@@ -41,6 +41,10 @@ class Service(Protocol):
         """Begin to restart these replicas (None: all); why not, or nothing."""
         ...
 
+    def leave(self) -> str:
+        """Leave everything that runs to a successor; why not, or nothing."""
+        ...
+
 
 def application(service: Service) -> Starlette:
     """The web application."""
@@ -61,6 +65,10 @@ def application(service: Service) -> Starlette:
             problem = "The body is no JSON."
         return _json({"error": {"message": problem}}, 409) if problem else _json({"begun": True}, 202)
 
+    async def leave(request: Request) -> Response:
+        problem = service.leave()
+        return Response(problem, 409 if problem else 202)
+
     async def steps(request: Request) -> Response:
         seen = request.query_params.get("after", "0")
         told = service.steps
@@ -72,6 +80,7 @@ def application(service: Service) -> Starlette:
             Route("/admin/status", status),
             Route("/admin/restart", restart, methods=["POST"]),
             Route("/admin/steps", steps),
+            Route(takeover.PATH, leave, methods=["POST"]),
         ]
     )
 

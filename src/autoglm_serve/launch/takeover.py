@@ -1,0 +1,32 @@
+"""Asking the control plane that runs to leave, so that another may go on with what it started.
+
+It leaves without ending anything, as if it had been killed; what follows is the adoption that a kill needs
+too. The path that it is asked by is not one that the gateway forwards.
+"""
+
+import http.client
+import socket
+from pathlib import Path
+
+from autoglm_serve.launch import unix_socket
+
+PATH = "/leave"
+LEAVING_S = 10.0
+"""How long it may take."""
+
+
+def ask_to_leave(admin_socket: Path) -> str:
+    """Why it does not; nothing if it does, or if nobody answers."""
+    connection = http.client.HTTPConnection("localhost", timeout=LEAVING_S)
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(LEAVING_S)
+    try:
+        line.connect(unix_socket.address(admin_socket))
+        connection.sock = line
+        connection.request("POST", PATH, body=b"")
+        reply = connection.getresponse()
+        return "" if reply.status < 300 else reply.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        line.close()
