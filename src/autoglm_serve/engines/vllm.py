@@ -310,6 +310,12 @@ _CLUES: tuple[Clue, ...] = (
         "Leave --tp out, or take one that `autoglm plan` lists as possible.",
     ),
     clue(
+        r"User-specified max_model_len \((\d+)\) is greater than the derived max_model_len \(\D*(\d+)",
+        ExitCause.BAD_FLAG,
+        "The model's context ends at {1} tokens; {0} were asked for.",
+        "Take --max-model-len {1} or less.",
+    ),
+    clue(
         r"vllm serve: error: (.+)|error: unrecognized arguments: (.+)",
         ExitCause.BAD_FLAG,
         "vLLM does not know one of its flags: {0}.",

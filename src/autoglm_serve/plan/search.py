@@ -281,6 +281,9 @@ def contradiction(
     wanted = ways * stages * (pins.replicas or 1)
     if wanted > len(usable):
         return f"{wanted} GPUs were asked for (TP x PP x replicas) and {len(usable)} can be used"
+    longest = facts.text.max_positions
+    if pins.max_model_len and pins.max_model_len > longest:
+        return f"the model's context ends at {longest:,} tokens and {pins.max_model_len:,} were asked for"
     if pins.dtype == "bfloat16" and not all(gpu.spec.bf16 for gpu in usable):
         return f"{usable[0].title} has no bfloat16; use --dtype float16 or leave it out"
     return ""
