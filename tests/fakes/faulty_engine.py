@@ -86,6 +86,7 @@ class Settings:
     delay_s: float = 0.0
     first_delay_s: float = 0.0
     max_model_len: int = 8192
+    owned_by: str = "test"
     health: str = "ok"
     fault: Fault | None = None
     fault_times: int | None = None
@@ -241,7 +242,8 @@ class FaultyEngine:
         return completion(fields, model=model, chunks=chunks, number=self.count, chat=chat)
 
     def cards(self) -> Reply:
-        common = {"object": "model", "owned_by": "test", "max_model_len": self.settings.max_model_len}
+        common: dict[str, Any] = {"object": "model", "owned_by": self.settings.owned_by}
+        common["max_model_len"] = self.settings.max_model_len
         return json_reply(
             {"object": "list", "data": [{"id": name, **common} for name in self.settings.models]}
         )
@@ -453,6 +455,8 @@ class Connection(asyncio.Protocol):
         match fault:
             case Fault("drip", (delay_s,)):
                 for byte in data:
+                    if self.transport.is_closing():
+                        return
                     self.transport.write(bytes((byte,)))
                     await asyncio.sleep(float(delay_s))
             case Fault("split", (size,)):
@@ -560,6 +564,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=0, help="0 takes a free one and prints it")
     add("--models", default="faulty", help="names in /v1/models, separated by commas")
+    add("--owned-by", default="test", help="in /v1/models: llamacpp and vllm go on from a beginning")
     add("--chunks", type=int, default=16, help="pieces of an answer")
     add("--delay-s", type=float, default=0.0, help="between two pieces")
     add("--first-delay-s", type=float, default=0.0, help="before the first byte")
@@ -592,6 +597,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(args.exit_code)
     settings = Settings(
         models=tuple(args.models.split(",")),
+        owned_by=args.owned_by,
         chunks=args.chunks,
         delay_s=args.delay_s,
         first_delay_s=args.first_delay_s,
