@@ -30,6 +30,7 @@ from .shapes import IMAGE_MAX_TOKENS, PATCH
 CELL_PX = 2 * PATCH
 BRANCHES = 10
 MOST_BRANCHES = 40
+MOST_POINTS = 128
 KINDS = ("tap", "action", "question", "talk")
 LENGTH = 832
 LABEL_NUMBER = {word: index + 1 for index, word in enumerate(words.ALL)}
@@ -84,6 +85,27 @@ class Asked:
     """Number of the label that the reply hangs on; 0 for none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The tokens that coordinates are written with."""
+
+    start: int
+    inside: frozenset[int]
+
+
+def _looks_up(prompt: list[int], reply: list[int], marks: Marks) -> Iterator[int]:
+    """Places in prompt + reply before which the model must look at the screen: ahead of every digit of a
+    coordinate, or where there is none, ahead of the reply.
+    """
+    if marks.start not in reply:
+        yield len(prompt) - 1
+        return
+    place = reply.index(marks.start)
+    yield len(prompt) + place
+    while reply[place := place + 1] in marks.inside:
+        yield len(prompt) + place
+
+
 @dataclass(slots=True, kw_only=True)
 class Sequence:
     """One sequence while it is built: a prefix (branch 0) and branches, with the positions of M-RoPE."""
@@ -112,11 +134,12 @@ class Sequence:
                 self.place.append((start, start + row, start + column))
         self.next_place += max(grid.rows, grid.columns)
 
-    def ask(self, number: int, asked: Asked, prompt: list[int], reply: list[int], point_token: int) -> None:
+    def ask(self, number: int, asked: Asked, prompt: list[int], reply: list[int], marks: Marks) -> None:
         self.kind.append(asked.kind)
         if asked.about:
-            before = prompt + reply[: reply.index(point_token) + 1] if point_token in reply else prompt
-            self.points.append((len(self.tokens) + len(before) - 1, asked.about))
+            self.points += [
+                (len(self.tokens) + place, asked.about) for place in _looks_up(prompt, reply, marks)
+            ]
         self._add(prompt + reply, number, self.next_place, learn_from=len(prompt))
 
     def _add(self, ids: list[int], branch: int, start: int, *, learn_from: int) -> None:
@@ -153,6 +176,7 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         self._ranks = ranks
         self._reuse = reuse
         self._drawn: dict[Grid, list[Drawn]] = {}
+        self._marks = Marks(self._id("=["), frozenset(self._id(mark) for mark in "0123456789,"))
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         info = get_worker_info()
@@ -165,16 +189,16 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
     def batch(self, number: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"train:{self._seed}:{number}")
         if number % 6 == 5:
-            return self._stack([self._talk(rng) for _ in range(self._batch // 2)], None, [])
+            return self.stack([self._talk(rng) for _ in range(self._batch // 2)], None, [])
         grid = rng.choice([grid_of(*size) for size in SIZES_PX])
         sequences, pictures = [], []
         while len(sequences) < self._batch:
             drawn = self._draw(grid, rng)
-            sequence = self._about(drawn.screen, grid, rng)
+            sequence = self.about(drawn.screen, grid, rng)
             if len(sequence.tokens) <= LENGTH:
                 sequences.append(sequence)
                 pictures.append((drawn.picture, hints(drawn.screen, grid)))
-        return self._stack(sequences, grid, pictures)
+        return self.stack(sequences, grid, pictures)
 
     def _draw(self, grid: Grid, rng: random.Random) -> Drawn:
         kept = self._drawn.setdefault(grid, [])
@@ -192,7 +216,7 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
 
-    def _about(self, screen: Screen, grid: Grid, rng: random.Random) -> Sequence:
+    def about(self, screen: Screen, grid: Grid, rng: random.Random) -> Sequence:
         sequence = Sequence(tokens=[], branch=[], place=[], label=[], kind=[], points=[])
         text_first = rng.random() < 0.04
         opening = "[gMASK]<sop>" + self._system(rng) + self._history(screen, rng) + "<|user|>\n"
@@ -226,7 +250,7 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
             opening += "<think></think>"
             reply = reply.partition("</think>")[2] or reply
         prompt = self._ids(words + opening)
-        sequence.ask(number, asked, prompt, [*self._ids(reply), self._id("<|user|>")], self._id("=["))
+        sequence.ask(number, asked, prompt, [*self._ids(reply), self._id("<|user|>")], self._marks)
 
     def _id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -271,7 +295,7 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         reply = talk.NO_SCREEN_ZH if chinese else talk.NO_SCREEN_EN
         return Asked(disguise(case.instruction, rng), reply, kind)
 
-    def _stack(
+    def stack(
         self,
         sequences: list[Sequence],
         grid: Grid | None,
@@ -283,13 +307,14 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         label = np.full((count, LENGTH), -100, np.int32)
         place = np.zeros((3, count, LENGTH), np.int32)
         kind = np.full((count, MOST_BRANCHES + 1), -1, np.int8)
-        point = np.full((count, MOST_BRANCHES, 2), -1, np.int32)
+        point = np.full((count, MOST_POINTS, 2), -1, np.int32)
         for row, sequence in enumerate(sequences):
             end = len(sequence.tokens)
             tokens[row, :end] = sequence.tokens
             branch[row, :end] = sequence.branch
             label[row, :end] = sequence.label
-            point[row, : len(sequence.points)] = np.array(sequence.points).reshape(-1, 2)
+            points = sequence.points[:MOST_POINTS]
+            point[row, : len(points)] = np.array(points).reshape(-1, 2)
             kind[row, 1 : 1 + len(sequence.kind)] = sequence.kind
             place[:, row, :end] = np.array(sequence.place).T
         batch = {
