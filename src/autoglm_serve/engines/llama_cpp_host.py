@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -190,8 +191,8 @@ def leave(status: HostExit, why: str) -> NoReturn:
 
 
 def log(line: str) -> None:
-    sys.stderr.write(f"llama_cpp_host: {line}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk must not end what serves
+        os.write(2, f"llama_cpp_host: {line}\n".encode())
 
 
 if __name__ == "__main__":
