@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,14 +98,17 @@ class ServiceProcess:
 
 @contextmanager
 def running_service(
-    *flags: str, state_dir: Path | None = None, serving: bool = True
+    *flags: str, state_dir: Path | None = None, serving: bool = True, inside: Sequence[str] = ()
 ) -> Iterator[ServiceProcess]:
-    """A service that answers requests when the block begins; or that was just started (`serving=False`)."""
+    """A service that answers requests when the block begins; or that was just started (`serving=False`).
+
+    `inside` is a command that runs the one behind it.
+    """
     with tempfile.TemporaryDirectory(prefix="autoglm-") as temporary:
         folder = state_dir or Path(temporary)
         port = () if "--port" in flags else ("--port", "0")
         argv = [
-            *(sys.executable, "-m", "autoglm_serve.cli.main", "serve", *port, *flags),
+            *(*inside, sys.executable, "-m", "autoglm_serve.cli.main", "serve", *port, *flags),
             *("--state-dir", str(folder), "--log-format", "json"),
         ]
         with subprocess.Popen(
