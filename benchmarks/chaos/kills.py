@@ -119,9 +119,7 @@ async def _trial(
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument(
-        "--replicas", type=int, default=6, help="so that one is always ready; each comes back"
-    )
+    parser.add_argument("--replicas", type=int, default=9, help="each must live a while")
     parser.add_argument("--max-tokens", type=int, default=200)
 
 

@@ -3,21 +3,15 @@
 import os
 import signal
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from benchmarks.chaos.schedule import EMBEDDED, SERVICE, SWITCHED, schedule
 from benchmarks.chaos.storm import run_one
-from tests.fakes.engine_process import running_engine
-from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
-from tests.gateway.wire import chat, post, wire
 from tests.process.service_process import running_service
 
 pytestmark = pytest.mark.process
-
-WHOLE = "tok0 tok1 tok2 tok3 "
 
 
 def test_a_seed_gives_the_same_schedule_for_ever() -> None:
@@ -37,28 +31,6 @@ def test_whatever_breaks_each_request_has_one_outcome_and_nothing_is_left(arena:
     again = f"python -m benchmarks.chaos storm --arena {arena} --seed {seed} --minutes 0.117 --every-s 0.5"
     assert not report.complaints, "\n".join([*report.lines(), f"again: {again} --clients 6"])
     assert report.books.outcomes["ok"] > 10
-
-
-def test_streams_that_end_too_early_on_kept_connections_are_not_told_twice(tmp_path: Path) -> None:
-    """The connection goes to the next request at once, and must not be taken for a stale one."""
-    with (
-        running_engine("--chunks", "4", "--fault", "end:2", "--fault-times", "40") as bad,
-        running_engine("--chunks", "4") as sound,
-        running_gateway(tmp_path, fleet=fleet_of([bad.url, sound.url])) as gateway,
-    ):
-        texts: list[str] = []
-        threads = [threading.Thread(target=ask_often, args=(gateway, texts)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert set(texts) == {WHOLE}
-        assert len(texts) == 8 * 25
-
-
-def ask_often(gateway: GatewayProcess, texts: list[str]) -> None:
-    with wire(gateway) as client:
-        texts.extend(client.send(post(chat(stream=True))).answer().text for _ in range(25))
 
 
 def test_it_serves_and_restarts_replicas_while_the_disk_has_no_room_for_logs(tmp_path: Path) -> None:
