@@ -1,15 +1,12 @@
 """One service for all examples, started as a person starts it: bundled model, real engine."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from autoglm_serve.demo import demo_model
 from tests.process.service_process import ServiceProcess, running_service
 
-UNTRAINED = "dd5411a3f3da51f736c2b33ba82c436f9957d258fb8ea77b4a77aa2daae9180f"
 NAMES = "autoglm-phone-demo,autoglm-phone-9b"
 """The demo's own honest name first; the other is the one that clients of the real model ask for."""
 
@@ -27,10 +24,3 @@ def service() -> Iterator[ServiceProcess]:
 def environment(service: ServiceProcess) -> dict[str, str]:
     """What an example needs to find the service."""
     return {**os.environ, "OPENAI_BASE_URL": f"{service.url}/v1", "LANGSMITH_TRACING": "false"}
-
-
-@pytest.fixture
-def trained() -> None:
-    """For tests of what is said: skips them while the bundled model is the untrained checkpoint."""
-    if hashlib.sha256(demo_model().gguf.read_bytes()).hexdigest() == UNTRAINED:
-        pytest.skip("the bundled model is not trained yet")
