@@ -191,13 +191,14 @@ class Service:
             engines=ENGINES,
             launcher=footing.launcher,
             on_change=self._changed,
+            use=self._use,
             places=footing.places,
             found=footing.found,
         )
         self._idle = IdleWatch(
             deployment.members,
             statuses=self._supervisor.statuses,
-            load=lambda slot: (self._load.requests(slot), self._load.taken(slot)),
+            load=self._use,
             rest=self._supervisor.rest,
             clock=RealClock(),
         )
@@ -408,6 +409,10 @@ class Service:
             options=self._options, live=names, not_live=(), for_deployment=True, for_workers=False
         )
         await self._go_over(change, after)
+
+    def _use(self, slot: int) -> tuple[int, int]:
+        """Requests in flight on a slot, and those it was given so far."""
+        return self._load.requests(slot), self._load.taken(slot)
 
     def _wake(self, model: str) -> None:
         self._supervisor.wake(model)

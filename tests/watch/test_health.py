@@ -1,13 +1,14 @@
 """Every way in which a server can answer, or not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from autoglm_serve.launch.ports import PortLease
-from autoglm_serve.watch.health import Health, ask
+from autoglm_serve.watch.health import Health, ask, counters, generate
 from tests.fakes.clock import settled
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -61,6 +62,52 @@ def health_of(handler: Handler, *, path: str = "/health", timeout_s: float = 5.0
 )
 def test_the_status_line_decides(answer: bytes, health: Health) -> None:
     assert health_of(says(answer)) is health
+
+
+def asked(
+    question: Callable[[str], Coroutine[Any, Any, object]], answer: bytes, *, hold: bool = False
+) -> object:
+    async def main() -> object:
+        async with await asyncio.start_server(says(answer, hold=hold), "127.0.0.1", 0) as server:
+            found = await question(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await settled()
+            return found
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "health"),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"choices":[]}', Health.OK),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"choices":[]}', Health.OK),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Health.NOT_YET),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut", Health.SILENT),
+        (b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", Health.NOT_YET),
+        (b"HTTP/1.1 400 X\r\nContent-Length: 0\r\n\r\n", Health.ABSENT),
+        (b"", Health.SILENT),
+    ],
+)
+def test_a_token_counts_once_it_is_here(answer: bytes, health: Health) -> None:
+    assert asked(lambda url: generate(url, "m", timeout_s=5), answer) is health
+
+
+def test_a_token_that_does_not_come_is_not_waited_for_longer_than_said() -> None:
+    assert asked(lambda url: generate(url, "m", timeout_s=0.05), b"", hold=True) is Health.SILENT
+
+
+def test_counters_change_with_the_work_of_the_engine_and_with_nothing_else() -> None:
+    def told(*lines: str) -> object:
+        text = "\n".join(lines).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text)
+        return asked(lambda url: counters(url, timeout_s=5), head + text)
+
+    first = told('vllm:generation_tokens_total{x="y"} 5.0', "process_cpu_seconds_total 1")
+    assert first is not None
+    assert first == told('vllm:generation_tokens_total{x="y"} 5.0', "process_cpu_seconds_total 2")
+    assert first != told('vllm:generation_tokens_total{x="y"} 6.0', "process_cpu_seconds_total 1")
+    assert told("llamacpp:n_decode_total 3") is not None
+    assert told("vllm:num_requests_waiting 3") is None
 
 
 def test_an_answer_is_not_waited_for_beyond_its_first_line() -> None:

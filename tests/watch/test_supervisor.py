@@ -263,6 +263,87 @@ def test_a_few_missed_answers_are_forgiven(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_replica_is_ready_only_when_it_has_given_a_token(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member(), health=Health.NOT_YET) as w:
+            w.token = Health.NOT_YET
+            w.else_health = Health.OK
+            await w.clock.advance(10)
+            assert w.states() == [S.STARTING]
+            w.token = Health.OK
+            await w.clock.advance(1)
+            assert w.states() == [S.STARTING, S.READY]
+
+    run(story)
+
+
+def test_one_that_never_gives_a_token_is_started_again_and_says_why(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member(), health=Health.NOT_YET) as w:
+            w.token = Health.SILENT
+            w.else_health = Health.OK
+            await w.clock.advance(400)
+            assert w.status.last_exit is not None
+            assert w.status.last_exit.cause is ExitCause.STUCK
+            assert "gave no token" in w.status.last_exit.summary
+            assert S.READY not in w.states()
+
+    run(story)
+
+
+def test_one_that_does_not_take_the_question_is_believed_by_its_health_path(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member(), health=Health.NOT_YET) as w:
+            w.token = Health.ABSENT
+            w.else_health = Health.OK
+            await w.clock.advance(2)
+            assert w.status.state is S.READY
+
+    run(story)
+
+
+def test_a_replica_that_gets_on_with_nothing_and_gives_no_token_is_replaced(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            w.use, w.token = (3, 10), Health.SILENT
+            await w.clock.advance(170)
+            assert w.status.state is S.READY
+            await w.clock.advance(20)
+            assert w.status.last_exit is not None
+            assert "has got on with nothing" in w.status.last_exit.summary
+
+    run(story)
+
+
+@pytest.mark.parametrize("sign", ["a token", "its counters", "a request that ended"])
+def test_a_merely_busy_replica_is_left_alone(tmp_path: Path, sign: str) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            w.use = (3, 10)
+            w.token = Health.OK if sign == "a token" else Health.SILENT
+            for number in range(20):
+                if sign == "its counters":
+                    w.steps = number
+                if sign == "a request that ended":
+                    w.use = (3, 10 + number)
+                await w.clock.advance(100)
+            assert w.status.state is S.READY
+            assert len(w.launcher.started) == 1
+
+    run(story)
+
+
+def test_an_idle_replica_is_never_asked_for_a_token_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(3600)
+            assert w.tokens_asked == 1
+
+    run(story)
+
+
 # --- being asked to stop
 
 

@@ -23,7 +23,7 @@ from autoglm_serve.watch.backoff import BackOff
 from autoglm_serve.watch.health import Health, ask
 from autoglm_serve.watch.supervisor import Supervisor
 from autoglm_serve.watch.surroundings import Patience
-from tests.fakes.engine_process import REPOSITORY
+from tests.fakes.engine_process import REPOSITORY, EngineProcess
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 from tests.watch.worlds import run
 
@@ -32,7 +32,15 @@ pytestmark = pytest.mark.process
 S = ReplicaState
 QUICK = BackOff(first_s=0.05, most_s=0.2)
 IMPATIENT = Patience(
-    ready_look_s=0.05, health_every_s=0.1, health_timeout_s=0.3, silences=2, stuck_grace_s=0.2
+    ready_look_s=0.05,
+    health_every_s=0.1,
+    health_timeout_s=0.3,
+    silences=2,
+    stuck_grace_s=0.2,
+    first_token_s=1.0,
+    work_look_s=0.05,
+    standstill_s=0.2,
+    token_s=0.3,
 )
 
 
@@ -60,7 +68,11 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    state_dir: Path, member: Member, adapter: FaultyAdapter, patience: Patience = IMPATIENT
+    state_dir: Path,
+    member: Member,
+    adapter: FaultyAdapter,
+    patience: Patience = IMPATIENT,
+    use: list[int] | None = None,
 ) -> AsyncIterator[Service]:
     here: Service
     supervisor = Supervisor(
@@ -70,6 +82,7 @@ async def service(
         on_change=lambda: here.changed.set(),
         back_off=QUICK,
         patience=patience,
+        use=lambda slot: (use[0], use[1]) if use else (0, 0),
     )
     here = Service(supervisor)
     async with asyncio.TaskGroup() as group:
@@ -143,6 +156,45 @@ def test_a_frozen_engine_is_replaced(tmp_path: Path) -> None:
             assert stuck.last_exit is not None
             assert stuck.last_exit.cause is ExitCause.STUCK
             assert (await here.until_ready()).pid != first.pid
+
+    run(story)
+
+
+def test_an_engine_that_answers_and_gets_on_with_nothing_is_replaced(tmp_path: Path) -> None:
+    """Its health path says ok all the time; every request to it hangs from some moment on."""
+
+    async def story() -> None:
+        use = [0, 0]
+        async with service(tmp_path, faulty_member(), FaultyAdapter(), use=use) as here:
+            first = await here.until_ready()
+            assert first.port is not None
+            engine = EngineProcess(process=None, port=first.port)  # type: ignore[arg-type]
+            await asyncio.to_thread(engine.control, fault="hang", times=1000)
+            use[:] = [1, 1]
+            stuck = await here.until(lambda status: status.last_exit is not None)
+            assert stuck.last_exit is not None
+            assert "has got on with nothing" in stuck.last_exit.summary
+            assert await ask(first.base_url, "/health", timeout_s=5) is Health.SILENT
+            use[:] = [0, 1]
+            assert (await here.until_ready()).pid != first.pid
+
+    run(story)
+
+
+def test_an_engine_that_generates_nothing_is_never_ready(tmp_path: Path) -> None:
+    async def story() -> None:
+        adapter = FaultyAdapter(flags=("--fault", "status:500", "--fault-times", "1000"))
+        async with service(tmp_path, faulty_member(), adapter) as here:
+            states: list[ReplicaState] = []
+
+            def is_over(status: ReplicaStatus) -> bool:
+                states.append(status.state)
+                return status.last_exit is not None
+
+            ended = await here.until(is_over)
+            assert ended.last_exit is not None
+            assert "gave no token" in ended.last_exit.summary
+            assert S.READY not in states
 
     run(story)
 

@@ -32,6 +32,13 @@ class World:
     health: dict[str, Health] = field(default_factory=dict)
     """By base URL; any other address is in `else_health`."""
     else_health: Health = Health.OK
+    token: Health = Health.OK
+    """What comes of asking a replica for one token."""
+    tokens_asked: int = 0
+    use: tuple[int, int] = (0, 0)
+    """Requests in flight on every slot, and those it was given so far."""
+    steps: int | None = None
+    """The engines' own counters."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     history: list[tuple[str, ReplicaState]] = field(default_factory=list)
     """Every state a replica was ever seen in, in order."""
@@ -48,6 +55,15 @@ class World:
     async def ask(self, base_url: str, path: str, /, *, timeout_s: float) -> Health:
         self.asked.append((base_url, path))
         return self.health.get(base_url, self.else_health)
+
+    async def generate(self, base_url: str, model: str, /, *, timeout_s: float) -> Health:
+        self.tokens_asked += 1
+        if self.token is Health.SILENT:
+            await self.clock.sleep(timeout_s)
+        return self.token
+
+    async def counters(self, base_url: str, /, *, timeout_s: float) -> int | None:
+        return self.steps
 
     def note(self) -> None:
         for status in self.supervisor.statuses():
@@ -79,6 +95,9 @@ async def world(
         rng=random.Random(0),
         on_change=lambda: here.note(),
         ask=ask,
+        generate=lambda url, model, /, *, timeout_s: here.generate(url, model, timeout_s=timeout_s),
+        counters=lambda url, /, *, timeout_s: here.counters(url, timeout_s=timeout_s),
+        use=lambda slot: here.use,
         back_off=BACK_OFF,
         patience=Patience(notice_s=0.01),
     )

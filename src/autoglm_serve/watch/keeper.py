@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress, ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
@@ -70,7 +71,9 @@ class Keeper:
         self._command = engine.command(member, index, found.port) if found is not None else None
         """How the present process was started."""
         if found is not None:
-            self._life = Life(found.process, engine, self.board, around, ready=True)
+            self._life = Life(
+                found.process, engine, self.board, around, chats_as=_chats_as(member), ready=True
+            )
 
     @property
     def log_tail(self) -> tuple[str, ...]:
@@ -166,7 +169,9 @@ class Keeper:
                 return
             self._announce(process, lease.port)
             self._command = command
-            self._life = Life(process, self._engine, self.board, self._around)
+            self._life = Life(
+                process, self._engine, self.board, self._around, chats_as=_chats_as(self._member)
+            )
             ended = await self._life.run(self._wish)
         self._settle(self._life, ended)
 
@@ -271,3 +276,8 @@ def _adopted(status: ReplicaStatus, found: Found) -> ReplicaStatus:
         progress=Progress(stage="ready", fraction=1.0),
         **_whereabouts(found.process, found.port),
     )
+
+
+def _chats_as(member: Member) -> str | None:
+    """The name to ask for a token; None where it is not made for chats, and its health path has to do."""
+    return (member.upstream_model or member.name) if Capability.CHAT in member.capabilities else None

@@ -1,7 +1,8 @@
 """One life of a replica: a process from its start to its exit.
 
 Follows the log and the health path, tells readiness and progress to the board, and ends the process when it
-is stuck or no longer wanted. Why it ended, and whether there is another life, is the keeper's to decide.
+is stuck or no longer wanted. Ready is what has generated a token; stuck is what does not answer, or answers
+and gets on with nothing. Why it ended, and whether there is another life, is the keeper's to decide.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from autoglm_serve.watch.board import Board
 from autoglm_serve.watch.health import Health
 from autoglm_serve.watch.lifecycle import Event
 from autoglm_serve.watch.log_tail import LogTail
+from autoglm_serve.watch.standstill import Standstill, Work, after_look
 from autoglm_serve.watch.surroundings import Surroundings
 from autoglm_serve.watch.tasks import first_of, running
 from autoglm_serve.watch.wish import Wish
@@ -35,9 +37,11 @@ class Life:
         board: Board,
         around: Surroundings,
         *,
+        chats_as: str | None = None,
         ready: bool = False,
     ) -> None:
-        """`ready` for a process that was found serving."""
+        """`chats_as` is the model to ask for a token, where it is one that chats; `ready` is for a process
+        that was found serving."""
         self.log = LogTail(process.log_path)
         self.ready_at_s: float | None = around.clock.now_s() if ready else None
         self.stuck: str = ""
@@ -46,6 +50,9 @@ class Life:
         self._engine = engine
         self._board = board
         self._around = around
+        self._chats_as = chats_as
+        self._longest_s = 0.0
+        """The longest standstill that it got over."""
         self._started_s = around.clock.now_s()
         self._warned: set[str] = set()
 
@@ -88,7 +95,8 @@ class Life:
     async def _watch(self) -> None:
         """Returns when the process is stuck; `stuck` says how."""
         if self.ready_at_s is not None or await self._become_ready():
-            await self._stay_ready()
+            async with running(self._stay_ready(), self._get_on()) as tasks:
+                await first_of(*tasks)
 
     async def _become_ready(self) -> bool:
         clock, patience = self._around.clock, self._around.patience
@@ -102,6 +110,8 @@ class Life:
             await clock.sleep(look_s)
             look_s = min(look_s * SLOWER, patience.slowest_look_s)
         self._read_log()
+        if not await self._first_token():
+            return False
         self.ready_at_s = clock.now_s()
         self._board.move(
             Event.ANSWERED,
@@ -109,6 +119,63 @@ class Life:
             progress=Progress(stage="ready", fraction=1.0),
         )
         return True
+
+    async def _first_token(self) -> bool:
+        """Its health path answers; whether it can generate is another matter."""
+        clock, patience = self._around.clock, self._around.patience
+        since_s = clock.now_s()
+        while self._chats_as is not None:
+            match await self._token(patience.first_token_s):
+                case Health.OK:
+                    return True
+                case Health.ABSENT:
+                    logger.warning("%s: does not take a plain chat; it is not tried", self._board.status.id)
+                    return True
+                case _ if clock.now_s() - since_s > patience.first_token_s:
+                    self.stuck = (
+                        f"Its health path answers, but in {patience.first_token_s:g} s it gave no token."
+                    )
+                    return False
+                case _:
+                    await clock.sleep(patience.slowest_look_s)
+        return True
+
+    async def _get_on(self) -> None:
+        """Returns when it carries requests and gets on with none, nor with a single token of its own."""
+        clock, patience = self._around.clock, self._around.patience
+        still: Standstill | None = None
+        while True:
+            await clock.sleep(patience.work_look_s)
+            still = await self._look(still)
+            stood_s = clock.now_s() - still.since_s
+            if self._chats_as is None or stood_s < patience.standstill_s:
+                continue
+            token_s = max(patience.token_s, 2 * self._longest_s)
+            if await self._token(token_s) in (Health.OK, Health.ABSENT):
+                self._longest_s, still = max(self._longest_s, clock.now_s() - still.since_s), None
+            elif await self._look(still) is still:
+                self.stuck = (
+                    f"It answers its health path, but has got on with nothing for {stood_s:.0f} s, and "
+                )
+                self.stuck += f"gave no token in {token_s:.0f} s."
+                return
+
+    async def _look(self, before: Standstill | None) -> Standstill:
+        status, clock = self._board.status, self._around.clock
+        in_flight, taken = self._around.use(status.slot)
+        counters = None
+        if in_flight:
+            timeout_s = self._around.patience.health_timeout_s
+            counters = await self._around.counters(status.base_url, timeout_s=timeout_s)
+        work = Work(in_flight=in_flight, finished=taken - in_flight, counters=counters)
+        still = after_look(before, work, clock.now_s())
+        if before is not None and still is not before and work.in_flight:
+            self._longest_s = max(self._longest_s, clock.now_s() - before.since_s)
+        return still
+
+    async def _token(self, timeout_s: float) -> Health:
+        assert self._chats_as is not None
+        return await self._around.generate(self._board.status.base_url, self._chats_as, timeout_s=timeout_s)
 
     async def _stay_ready(self) -> None:
         clock, patience = self._around.clock, self._around.patience

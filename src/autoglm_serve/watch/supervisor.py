@@ -20,7 +20,7 @@ from autoglm_serve.watch.backoff import BackOff
 from autoglm_serve.watch.clock import Clock, RealClock
 from autoglm_serve.watch.keeper import Found, Keeper
 from autoglm_serve.watch.places import Place, claims
-from autoglm_serve.watch.surroundings import Ask, Patience, Surroundings
+from autoglm_serve.watch.surroundings import Ask, Counters, Generate, Patience, Surroundings
 
 REST_GRACE_S = 30.0
 """For what a model on demand still finishes when it is sent to rest."""
@@ -39,12 +39,16 @@ class Supervisor:
         rng: random.Random | None = None,
         on_change: Callable[[], None] = lambda: None,
         ask: Ask = health.ask,
+        generate: Generate = health.generate,
+        counters: Counters = health.counters,
+        use: Callable[[int], tuple[int, int]] = lambda slot: (0, 0),
         patience: Patience | None = None,
         back_off: BackOff | None = None,
         places: Iterable[Place] | None = None,
         found: Mapping[str, Found] = MappingProxyType({}),
     ) -> None:
-        """`found` are the processes that an earlier control plane left, by the id of their place."""
+        """`use` tells of a slot how many requests are in flight and how many it was given so far; `found` are
+        the processes that an earlier control plane left, by the id of their place."""
         self.first_ready = asyncio.Event()
         """Set once a replica can serve."""
         self._gone = asyncio.Event()
@@ -55,6 +59,9 @@ class Supervisor:
             clock=clock or RealClock(),
             rng=rng or random.Random(),
             ask=ask,
+            generate=generate,
+            counters=counters,
+            use=use,
             on_change=self._changed,
             patience=patience or Patience(),
             back_off=back_off or BackOff(),
