@@ -8,14 +8,16 @@ import argparse
 import sys
 from types import ModuleType
 
-from benchmarks.chaos import kills, overhead, overload, steady, storm
+from benchmarks.chaos import kills, overhead, overload, peers, rolling, steady, storm
 
 MEASURES: dict[str, ModuleType] = {
     "storm": storm,
     "kills": kills,
     "steady": steady,
+    "rolling": rolling,
     "overload": overload,
     "overhead": overhead,
+    "peers": peers,
 }
 
 

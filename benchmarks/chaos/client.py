@@ -108,8 +108,8 @@ def request(fields: Fields, client: str = "") -> bytes:
     """The bytes of one request. Who `client` names takes turns of its own in the queue."""
     body = json.dumps(fields).encode()
     key = f"authorization: Bearer {client}\r\n" if client else ""
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{key}content-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{key}content-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def read_answer(reader: asyncio.StreamReader, answer: Answer, on_piece: Watch | None = None) -> None:

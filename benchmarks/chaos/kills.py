@@ -28,6 +28,7 @@ QUESTIONS = (
     ),
     *("Open the settings", "Tap the search box", "Go back", "Who are you?", "What is on the screen?"),
 )
+_EVERY_S = 0.7
 _ACTION = re.compile(r"(?:do|finish)\(.*\)", re.DOTALL)
 
 
@@ -69,10 +70,13 @@ async def trials(place: Stand, count: int, seed: int, max_tokens: int) -> Tally:
     rng, tally = random.Random(seed), Tally()
     usual = {question: await _undisturbed(place, question, max_tokens, tally) for question in QUESTIONS}
     while tally.hit < count:
+        next_s = asyncio.get_running_loop().time() + _EVERY_S
         question = rng.choice(QUESTIONS)
         cut = rng.randrange(1, max(2, len(usual[question].events) - 8))
         pids = {replica["id"]: replica["pid"] for replica in await place.ready(2)}
         await _trial(place, chat(question, max_tokens=max_tokens), cut, pids, usual[question], tally)
+        # One that dies again and again within seconds of its start is kept waiting, as it should be.
+        await asyncio.sleep(next_s - asyncio.get_running_loop().time())
         if tally.trials % 50 == 0:
             print(f"  {tally.hit} of {count}", flush=True)
     return tally
