@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.account import Account, Outcome
 from autoglm_serve.gateway.admit import Call, admit
 from autoglm_serve.gateway.attempt import Question, ask
@@ -133,7 +134,7 @@ def _heed(
     wish.begun = begun
     if ending.result is Result.LOST:
         wish.lost.add(replica.base_url)
-        died = ending.asked and not ending.events
+        died = ending.asked and not ending.events and not _is_let_go(replica, worker)
         if died and worker.quarantine.blame(call.body, replica.base_url, worker.loop.time()):
             raise _poisonous()
     if not begun:
@@ -176,6 +177,14 @@ def _give_up(client: Caller, refusal: Refusal) -> None:
 
 def _lost(message: str) -> Refusal:
     return Refusal(502, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)
+
+
+def _is_let_go(replica: ReplicaView, worker: Worker) -> bool:
+    """It is being stopped on purpose."""
+    leaving = (ReplicaState.DRAINING, ReplicaState.STOPPING)
+    return any(
+        each.base_url == replica.base_url and each.state in leaving for each in worker.fleet.view.replicas
+    )
 
 
 def _poisonous() -> Refusal:

@@ -79,6 +79,7 @@ class Relay:
         self._passing = False
         self._paused = False
         self._events = 0
+        self._innocent = False
         self._begun_s = clock.time()
         self._first_event_s = 0.0
         self._last_event_s = 0.0
@@ -146,9 +147,13 @@ class Relay:
         """How long its first event took; 0 if there was none."""
         return self._first_event_s - self._begun_s if self._events else 0.0
 
-    def lose(self, reason: str) -> None:
-        """The replica is given up: by its words, its silence, or somebody who knows."""
+    def lose(self, reason: str, *, innocent: bool = False) -> None:
+        """The replica is given up: by its words, its silence, or somebody who knows.
+
+        `innocent` where it is certain that the request has no part in it.
+        """
         connection = self.connection
+        self._innocent = innocent
         self.on_lost(reason)
         if connection is not None:
             connection.abort()
@@ -280,7 +285,7 @@ class Relay:
                 headers=headers,
                 body=body,
                 usage=usage,
-                asked=True,
+                asked=not self._innocent,
                 events=self._events,
             )
             self._ending.set_result(ending)

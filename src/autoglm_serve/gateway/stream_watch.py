@@ -56,9 +56,10 @@ class StreamWatch:
     def fleet_changed(self, view: FleetView) -> None:
         """Give up what runs on replicas that the supervisor says are gone."""
         serving = {replica.base_url for replica in view.replicas if replica.state in _SERVING}
+        stopping = {each.base_url for each in view.replicas if each.state is ReplicaState.STOPPING}
         for base_url in tuple(self._relays):
             if base_url not in serving and not base_url.startswith("unix:"):
                 for relay in tuple(self._relays[base_url]):
-                    relay.lose("the supervisor says that it is gone")
+                    relay.lose("the supervisor says that it is gone", innocent=base_url in stopping)
         self._paces = {url: pace for url, pace in self._paces.items() if url in serving}
         self._prefills = {url: wait for url, wait in self._prefills.items() if url in serving}
