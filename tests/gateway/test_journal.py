@@ -13,7 +13,7 @@ DONE = b"data: [DONE]\n\n"
 def journal(*chunks: bytes) -> Journal:
     made = Journal()
     for chunk in chunks:
-        made.append(chunk)
+        made.chunks.append(chunk)
     return made
 
 

@@ -83,7 +83,7 @@ class Delivery:
 
     def events(self, events: bytes) -> None:
         """Whole SSE events, as the engine wrote them."""
-        self.journal.append(events)
+        self.journal.chunks.append(events)
         if self._rewrite is not None:
             events = self._rewrite.feed(events)
         if events:

@@ -33,15 +33,14 @@ NO_USAGE = Usage()
 class Journal:
     """The chunks of one stream, each a run of whole SSE events."""
 
-    __slots__ = ("chunks", "size_bytes")
+    __slots__ = ("chunks",)
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
-        self.size_bytes = 0
 
-    def append(self, events: bytes) -> None:
-        self.chunks.append(events)
-        self.size_bytes += len(events)
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.chunks))
 
     @property
     def finished(self) -> bool:

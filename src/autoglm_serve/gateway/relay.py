@@ -194,6 +194,11 @@ class Relay:
             self._send_events(data)
 
     def _send_events(self, events: bytes) -> None:
+        if self._splicer is None and is_one_plain_event(events):
+            # Nearly always: the checks below would cost as much as all the rest.
+            self._note_event()
+            self._delivery.events(events)
+            return
         events, broken = self._believable(events)
         if self._splicer is not None and events:
             try:
@@ -210,8 +215,6 @@ class Relay:
 
     def _believable(self, events: bytes) -> tuple[bytes, str]:
         """`events` up to what shows that the engine is done for, and what that is."""
-        if is_one_plain_event(events):  # nearly always: the checks below would cost as much as all the rest
-            return events, ""
         events, error = before_error(events)
         if error:
             return events, f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
