@@ -249,7 +249,7 @@ async def storm(
     """Strike while clients ask, let the dust settle, and count."""
     await arena.place.ready()
     crowd = Crowd(port=arena.place.port, question=question, expected=expected)
-    before, already = await _open_files(arena.place), _requests(await arena.place.metrics())
+    before, already = await _at_rest(arena.place), _requests(await arena.place.metrics())
     async with asyncio.TaskGroup() as group:
         group.create_task(crowd.run(clients, seed))
         await _strike_all(arena, blows)
@@ -316,6 +316,15 @@ async def _in_flight(place: Stand) -> float:
     metrics = await place.metrics()
     requests = total(metrics, "autoglm_replica_in_flight_requests")
     return requests or total(metrics, "autoglm_replica_in_flight_cost_tokens")
+
+
+async def _at_rest(place: Stand) -> int:
+    """Open files, once a worker that was still starting has all of its own."""
+    before = -1
+    while (now := await _open_files(place)) != before:
+        before = now
+        await asyncio.sleep(0.5)
+    return now
 
 
 async def _open_files(place: Stand) -> int:

@@ -91,7 +91,7 @@ async def fin(line: Line, reply: Reply, fault: Fault) -> None:
 
 
 async def half(line: Line, reply: Reply, fault: Fault) -> None:
-    part = reply.framed(reply.parts[reply.lead_parts + (fault.at or 0)])
+    part = reply.framed(reply.parts[min(reply.lead_parts + (fault.at or 0), len(reply.parts) - 1)])
     await line.write(part[: len(part) // 2])
     line.close()
     raise Broken
