@@ -248,6 +248,7 @@ async def storm(
 ) -> Report:
     """Strike while clients ask, let the dust settle, and count."""
     await arena.place.ready()
+    await asyncio.to_thread(arena.place.service.wait_for_workers)
     crowd = Crowd(port=arena.place.port, question=question, expected=expected)
     before, already = await _at_rest(arena.place), _requests(await arena.place.metrics())
     async with asyncio.TaskGroup() as group:

@@ -278,7 +278,11 @@ class Service:
                 for member in self._deployment.members
             ],
             "replicas": [self._replica(status) for status in self._supervisor.statuses()],
-            "gateway": {"workers": self._worker_count, "restarts": self._workers.restarts},
+            "gateway": {
+                "workers": self._worker_count,
+                "serving": self._workers.serving,
+                "restarts": self._workers.restarts,
+            },
         }
 
     # what may be done to it while it runs

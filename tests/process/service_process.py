@@ -79,6 +79,12 @@ class ServiceProcess:
             assert time.monotonic() < deadline_s, f"the replicas never got there: {replicas}"
         return replicas
 
+    def wait_for_workers(self) -> None:
+        """Return once every gateway worker takes connections."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (gateway := self.status()["gateway"])["serving"] < gateway["workers"]:
+            assert time.monotonic() < deadline_s, f"the workers never got there: {gateway}"
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal the service and wait for its exit status."""
         self.process.send_signal(number)

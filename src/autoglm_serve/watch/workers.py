@@ -87,6 +87,11 @@ class GatewayWorkers:
         self._serving.add(pid)
         self._announce()
 
+    @property
+    def serving(self) -> int:
+        """How many workers take connections."""
+        return sum(process.pid in self._serving for process in self._at.values())
+
     def outdated(self) -> bool:
         """A worker that was adopted is not what would be started today."""
         return any(
