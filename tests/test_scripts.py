@@ -169,7 +169,7 @@ def test_without_ensurepip_it_names_debians_package(checkout: Checkout) -> None:
     assert not (checkout.top / ".venv").exists()
 
 
-@pytest.mark.parametrize("tier", ["--gpu", "--soak"])
+@pytest.mark.parametrize("tier", ["--gpu"])
 def test_a_tier_that_is_not_there_says_so(checkout: Checkout, tier: str) -> None:
     done = checkout.run("run_tests.sh", tier)
     assert done.returncode == 1
