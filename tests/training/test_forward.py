@@ -8,11 +8,11 @@ import importlib
 import random
 from typing import Any
 
-import numpy as np
 import pytest
 
 from autoglm_serve.demo.paint import FONTS
 
+np = pytest.importorskip("numpy", reason="training needs numpy")
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("transformers", reason="training needs transformers")
 
