@@ -4,6 +4,7 @@ The one place that chooses an engine. `planning` decides about GPUs, `plan.embed
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ from autoglm_serve.probe.gguf import read_gguf
 from autoglm_serve.probe.hub import Download
 from autoglm_serve.probe.model_files import find_model
 
+log = logging.getLogger(__name__)
+
+AUDIO_DECODER = "miniaudio"
+"""Has no wheel for every processor, so it may be missing."""
 DEMO = "the bundled demo model"
 DEMO_SPEECH = "the bundled speech model"
 _SPEECH_THREADS = 1
@@ -189,6 +194,9 @@ def _embedded(options: Options, on_download: OnDownload) -> Member:
 def _speech(options: Options, chat: Member) -> tuple[Member, ...]:
     """The bundled speech model beside the bundled chat model; it costs nothing until somebody speaks."""
     if not options.speech or options.model is not None or chat.plan.engine != llama_cpp.LlamaCpp.name:
+        return ()
+    if not engines.installed(AUDIO_DECODER):
+        log.warning("speech is left out: audio is decoded by %s; pip install it", AUDIO_DECODER)
         return ()
     speech = demo_speech()
     assert speech.min_audio_s is not None
