@@ -36,6 +36,18 @@ def telling(clues: Sequence[Clue], facts: ExitFacts) -> Diagnosis | None:
     return None
 
 
+def last_words(title: str, clues: Sequence[Clue], facts: ExitFacts) -> Diagnosis:
+    """Why the engine called `title` ended: its log's clues first, then the signal."""
+    if facts.code == 0:
+        return Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")
+    found = telling(clues, facts) or killed(facts, "Run fewer replicas, or give the machine more memory.")
+    return found or Diagnosis(
+        cause=ExitCause.UNKNOWN,
+        summary=f"{title} ended by itself and its log names no cause that is known.",
+        remedy="The replica's log has the details.",
+    )
+
+
 def _diagnosis(known: Clue, found: re.Match[str], facts: ExitFacts) -> Diagnosis:
     words = [group or "" for group in found.groups()]
     diagnosis = Diagnosis(

@@ -14,7 +14,7 @@ from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Command
-from autoglm_serve.engines.clues import Clue, clue, killed, telling
+from autoglm_serve.engines.clues import Clue, clue, last_words
 from autoglm_serve.engines.vllm import environment
 
 NEWEST = "0.5"
@@ -68,16 +68,7 @@ class Sglang:
         return None  # it says nothing that a plan could have known better
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
-        if facts.code == 0:
-            return Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")
-        found = telling(_CLUES, facts) or killed(
-            facts, "Run fewer replicas, or give the machine more memory."
-        )
-        return found or Diagnosis(
-            cause=ExitCause.UNKNOWN,
-            summary="SGLang ended by itself and its log names no cause that is known.",
-            remedy="The replica's log has the details.",
-        )
+        return last_words(self.title, _CLUES, facts)
 
 
 def flags(plan: Plan) -> tuple[str, ...]:

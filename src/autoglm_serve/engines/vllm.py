@@ -15,7 +15,7 @@ from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Command
-from autoglm_serve.engines.clues import Clue, clue, killed, telling
+from autoglm_serve.engines.clues import Clue, clue, last_words
 
 
 class Vllm:
@@ -57,16 +57,7 @@ class Vllm:
         return next((words for pattern, words in _WARNINGS if pattern in line), None)
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
-        if facts.code == 0:
-            return Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")
-        found = telling(_CLUES, facts) or killed(
-            facts, "Run fewer replicas, or give the machine more memory."
-        )
-        return found or Diagnosis(
-            cause=ExitCause.UNKNOWN,
-            summary="vLLM ended by itself and its log names no cause that is known.",
-            remedy="The replica's log has the details.",
-        )
+        return last_words(self.title, _CLUES, facts)
 
 
 # --- plan to command line --------------------------------------------------------------------------------
