@@ -5,7 +5,7 @@ decided by the gateway (`local`) and by the rights of the socket's folder.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,15 +27,13 @@ class Steps(Protocol):
     async def after(self, seen: int) -> list[str]: ...
 
 
-class Service(Protocol):
-    """What is administered."""
+class Operator(Protocol):
+    """Who does what the admin API is told."""
 
     @property
     def steps(self) -> Steps:
         """Those of the undertaking that goes on, or of the last."""
         ...
-
-    def status(self) -> dict[str, Any]: ...
 
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
         """Begin to restart these replicas (None: all); why not, or nothing."""
@@ -46,19 +44,19 @@ class Service(Protocol):
         ...
 
 
-def application(service: Service) -> Starlette:
-    """The web application."""
+def application(shown: Callable[[], dict[str, Any]], operator: Operator) -> Starlette:
+    """The web application; `shown` is the status of everything."""
 
     async def status(request: Request) -> Response:
-        return _json(service.status())
+        return _json(shown())
 
     async def restart(request: Request) -> Response:
         try:
             match orjson.loads(await request.body()):
                 case {"replicas": [*names], "workers": bool(workers)}:
-                    problem = service.restart([str(name) for name in names], workers=workers)
+                    problem = operator.restart([str(name) for name in names], workers=workers)
                 case {"replicas": None, "workers": bool(workers)}:
-                    problem = service.restart(None, workers=workers)
+                    problem = operator.restart(None, workers=workers)
                 case _:
                     problem = 'The body has to be {"replicas": [id, …] or null, "workers": true or false}.'
         except orjson.JSONDecodeError:
@@ -66,12 +64,12 @@ def application(service: Service) -> Starlette:
         return _json({"error": {"message": problem}}, 409) if problem else _json({"begun": True}, 202)
 
     async def leave(request: Request) -> Response:
-        problem = service.leave()
+        problem = operator.leave()
         return Response(problem, 409 if problem else 202)
 
     async def steps(request: Request) -> Response:
         seen = request.query_params.get("after", "0")
-        told = service.steps
+        told = operator.steps
         lines = await told.after(int(seen) if seen.isdigit() else 0)
         return _json({"lines": lines, "good": told.good})
 
@@ -89,11 +87,15 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value, default=str), status, media_type="application/json")
 
 
-async def serve(path: Path, service: Service) -> None:
+async def serve(path: Path, shown: Callable[[], dict[str, Any]], operator: Operator) -> None:
     """Answer on the unix socket at `path` until cancelled."""
     listener = unix_socket.listener(path)
     config = uvicorn.Config(
-        application(service), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        application(shown, operator),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     await _Server(config).serve(sockets=[listener])
 
