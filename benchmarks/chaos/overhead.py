@@ -1,14 +1,19 @@
 """What the journal and the watch for failure cost while nothing fails, as a share of the gateway's CPU.
 
-Timed alone: one event at a time through the relay as it is, and through one that only passes whole events on.
-The difference is set against the CPU of a real worker per event, with streams of 10 ms a token.
+One event at a time goes through the relay as it is, under a watch that looks ten times a second, and through
+the barest relay that there can be, which hands whole events to the client and keeps, reads and times nothing.
+Both take turns, pair by pair, so that what else the machine does hits them alike. The difference is set
+against the CPU of a real worker per event, with streams of 10 ms a token.
 """
 
 import argparse
 import asyncio
+import math
 import os
+import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -17,6 +22,7 @@ import uvloop
 from autoglm_serve.gateway.delivery import Delivery
 from autoglm_serve.gateway.http import Headers
 from autoglm_serve.gateway.relay import Ending, Relay
+from autoglm_serve.gateway.stream_watch import StreamWatch
 from benchmarks.chaos.stand import hardware
 from benchmarks.gateway import LOADS, measure, stand_in
 from tests.gateway.gateway_process import running_gateway
@@ -27,7 +33,9 @@ _EVENT = (
     b'"finish_reason":null}]}\n\n'
 )
 _STREAM = 100  # events: the journal of one answer
-_PASSES = 2000
+_LOOK_EVERY = 10  # events: a tenth of a second at 10 ms a token
+_STREAMS = 200  # in one half of a pair
+_URL = "http://replica"
 
 
 class Nowhere:
@@ -42,27 +50,46 @@ class Nowhere:
     def finish(self) -> None: ...
 
 
-class Bare(Relay):
+class Bare:
     """Passes whole events on: keeps none, reads none, and does not note when they came."""
 
-    def _send_events(self, events: bytes) -> None:
-        self._delivery.data(events)
+    def __init__(self, client: Nowhere) -> None:
+        self._client = client
+
+    def on_body(self, data: bytes) -> None:
+        if data.endswith(b"\n\n"):
+            self._client.write(data)
 
 
-def event_s(loop: asyncio.AbstractEventLoop, *, bare: bool) -> float:
+def bare_s() -> float:
     """CPU seconds for one event."""
     begun_s = time.process_time()
-    for _ in range(_PASSES):
-        ending: asyncio.Future[Ending] = loop.create_future()
-        relay = (Bare if bare else Relay)(Delivery(Nowhere(), loop), loop, ending=ending)
-        relay.on_head(200, ((b"content-type", b"text/event-stream"),))
+    for _ in range(_STREAMS):
+        relay = Bare(Nowhere())
         for _ in range(_STREAM):
             relay.on_body(_EVENT)
-    return (time.process_time() - begun_s) / (_PASSES * _STREAM)
+    return (time.process_time() - begun_s) / (_STREAMS * _STREAM)
 
 
-def worker_event_s() -> float:
-    """CPU seconds of a real worker for one event of a stream with 10 ms a token."""
+def whole_s(loop: asyncio.AbstractEventLoop) -> float:
+    """The same with journal and watch."""
+    watch = StreamWatch(stall_s=5.0)
+    begun_s = time.process_time()
+    for _ in range(_STREAMS):
+        ending: asyncio.Future[Ending] = loop.create_future()
+        relay = Relay(Delivery(Nowhere(), loop), loop, ending=ending)
+        watch.enter(_URL, relay)
+        relay.on_head(200, ((b"content-type", b"text/event-stream"),))
+        for number in range(_STREAM):
+            relay.on_body(_EVENT)
+            if number % _LOOK_EVERY == 0:
+                watch.sweep(loop.time())
+        watch.leave(_URL, relay)
+    return (time.process_time() - begun_s) / (_STREAMS * _STREAM)
+
+
+def worker_event_s(rounds: int) -> list[float]:
+    """CPU seconds of a real worker for one event of a stream with 10 ms a token, in each round."""
     paced = next(load for load in LOADS if load.name.startswith("paced"))
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[:-1] or cpus)
@@ -73,24 +100,31 @@ def worker_event_s() -> float:
     ):
         worker = psutil.Process(gateway.process.pid)
         worker.cpu_affinity(cpus[-1:])
-        found = measure(paced, direct, gateway.port, worker).cpu_s_per_100k_chunks
-    assert found is not None
-    return found / 1e5
+        found = [measure(paced, direct, gateway.port, worker).cpu_s_per_100k_chunks for _ in range(rounds)]
+    return [each / 1e5 for each in found if each is not None]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and half of its 95 % confidence interval."""
+    return statistics.fmean(values), 1.96 * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5, help="of the real worker")
 
 
 def run(arguments: argparse.Namespace) -> bool:
     loop = uvloop.new_event_loop()
-    rounds = range(arguments.rounds)
-    whole = min(event_s(loop, bare=False) for _ in rounds)
-    bare = min(event_s(loop, bare=True) for _ in rounds)
+    pairs = [(bare_s(), whole_s(loop)) for _ in range(arguments.pairs)]
     loop.close()
-    worker = worker_event_s()
-    share = (whole - bare) / worker
+    added_s, added_off_s = interval([whole - bare for bare, whole in pairs])
+    worker_s, worker_off_s = interval(worker_event_s(arguments.rounds))
+    share = added_s / worker_s
+    off = share * math.hypot(added_off_s / added_s, worker_off_s / worker_s)
     print(hardware())
-    print(f"relay with journal and watch {whole * 1e6:.2f} us an event, bare {bare * 1e6:.2f} us")
-    print(f"a worker in all {worker * 1e6:.1f} us an event; journal and watch {share:.1%} of it")
-    return share < 0.03
+    print(f"bare {interval([bare for bare, _ in pairs])[0] * 1e6:.3f} us an event, {len(pairs)} pairs")
+    print(f"journal and watch add {added_s * 1e6:.3f} +- {added_off_s * 1e6:.3f} us")
+    print(f"a worker in all {worker_s * 1e6:.1f} +- {worker_off_s * 1e6:.1f} us an event")
+    print(f"journal and watch are {share:.2%} +- {off:.2%} of it (95 % confidence)")
+    return share + off < 0.03

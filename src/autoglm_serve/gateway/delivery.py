@@ -60,6 +60,8 @@ class Delivery:
         self, client: Client, clock: Clock, *, split_reasoning: bool = False, ends_with_done: bool = True
     ) -> None:
         self._client = client
+        self.write = client.write
+        """To the client, past everything; for who keeps the journal itself, where events pass unchanged."""
         self._clock = clock
         self._rewrite = StreamSplitter() if split_reasoning else None
         self.ends_with_done = ends_with_done
@@ -75,6 +77,11 @@ class Delivery:
     def begun(self) -> bool:
         """Part of an answer has been taken from a replica: asking anew would say it twice."""
         return self.started or bool(self.journal.chunks)
+
+    @property
+    def passes_unchanged(self) -> bool:
+        """Events go out as they came in; the first, with the head, has."""
+        return self.started and self._rewrite is None
 
     def head(self, status: int, headers: Headers) -> None:
         """The head to start with, once there is something to send."""

@@ -89,11 +89,16 @@ def before_garbage(events: bytes) -> tuple[bytes, bool]:
         return events, False  # all end as JSON and [DONE] do; parsing each would cost more than all else
     start = 0
     for end in event_ends(events):
-        for data in data_of(events[start:end]):
-            if data != DONE and not _is_json(data):
-                return events[:start], True
+        if not all(data == DONE or _is_json(data) for data in data_of(events[start:end])):
+            return events[:start], True
         start = end
     return events, False
+
+
+def is_believable(event: bytes) -> bool:
+    """It has data, all of it: half an event's is no JSON."""
+    found = list(data_of(event))
+    return bool(found) and all(data == DONE or _is_json(data) for data in found)
 
 
 def _is_json(data: bytes) -> bool:

@@ -1,8 +1,10 @@
 """One attempt: the reply of one replica on its way into a delivery.
 
 Callbacks, not tasks: a chunk goes from socket to socket in one call. A stream passes as it comes, whole
-events only. Anything else is collected and sent in one piece, so that a replica lost in the middle of it
-can still be replaced; what grows beyond `_COLLECT_BYTES` passes as it comes.
+events only. An event that looks as those before it did is not looked at any further, nor is the clock: that
+a stream gets on is seen by its journal growing, whenever the watch looks. Anything else is collected and sent
+in one piece, so that a replica lost in the middle of it can still be replaced; what grows beyond
+`_COLLECT_BYTES` passes as it comes.
 """
 
 import asyncio
@@ -13,14 +15,23 @@ from autoglm_serve.gateway import reasoning
 from autoglm_serve.gateway.delivery import Clock, Delivery
 from autoglm_serve.gateway.envelope import JSON_TYPE, in_our_dialect
 from autoglm_serve.gateway.http import Headers
-from autoglm_serve.gateway.journal import NO_USAGE, Usage, before_done, before_error, before_garbage, usage_of
+from autoglm_serve.gateway.journal import (
+    NO_USAGE,
+    Usage,
+    before_done,
+    before_error,
+    before_garbage,
+    is_believable,
+    usage_of,
+)
 from autoglm_serve.gateway.recover import Diverged, Splicer
-from autoglm_serve.gateway.sse import is_one_plain_event, whole_events
+from autoglm_serve.gateway.sse import UNUSUAL, usual_beginning, whole_events
 from autoglm_serve.gateway.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
 _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
 _EVENTS_THAT_TELL = 8
+_NEWLINE, _BRACE = b"\n}"
 _PASSED_ON = frozenset({b"content-type", b"cache-control", b"retry-after", b"content-disposition"})
 _TRY_ELSEWHERE = frozenset({500, 502, 503, 504})
 
@@ -78,11 +89,18 @@ class Relay:
         self._collected_bytes = 0
         self._passing = False
         self._paused = False
-        self._events = 0
+        self._usual = UNUSUAL
+        """How its events begin, once they need not be looked at. What tells a tale begins otherwise."""
+        self._write = delivery.write
+        self._chunks = delivery.journal.chunks
+        self._not_events = len(self._chunks)
+        """Chunks of the journal that are none of its events: what others sent, and comments."""
         self._innocent = False
         self._begun_s = clock.time()
         self._first_event_s = 0.0
-        self._last_event_s = 0.0
+        self._seen_events = 0
+        self._seen_s = 0.0
+        """When it was last seen to have more events than before."""
         self.connection: Connection | None = None
 
     # upstream.Reply
@@ -95,7 +113,16 @@ class Relay:
         self._delivery.head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
-        if self._streaming:
+        # Nearly always it is one whole event like those before it. What is done here is the cost of a stream.
+        if (
+            data.startswith(self._usual)
+            and data.find(_NEWLINE) == len(data) - 2
+            and data[-1] == _NEWLINE
+            and data[-3] == _BRACE
+        ):
+            self._chunks.append(data)
+            self._write(data)
+        elif self._streaming:
             self._pass_events(data)
         elif self._passing:
             self._delivery.data(data)
@@ -127,25 +154,34 @@ class Relay:
 
     def resume(self) -> None:
         self._paused = False
-        self._last_event_s = self._clock.time()
+        self._seen_s = self._clock.time()
         if self.connection is not None:
             self.connection.resume()
 
+    @property
+    def events(self) -> int:
+        """Pieces of the stream that this attempt has brought."""
+        return len(self._chunks) - self._not_events
+
     def silent_s(self, now_s: float) -> float:
-        """How long the stream has brought nothing; before its first event, and while it is paused, 0."""
-        return now_s - self._last_event_s if self._events and not self._paused else 0.0
+        """How long the stream had brought nothing when it was looked at, which is now; before its first
+        event, and while it is paused, 0."""
+        events = self.events
+        if events != self._seen_events:
+            self._seen_events, self._seen_s = events, now_s
+        return now_s - self._seen_s if events and not self._paused else 0.0
 
     @property
     def interval_s(self) -> float | None:
         """The usual time between two of its events; None if they were too few to tell."""
-        if self._events < _EVENTS_THAT_TELL:
+        if self._seen_events < _EVENTS_THAT_TELL:
             return None
-        return (self._last_event_s - self._first_event_s) / (self._events - 1)
+        return (self._seen_s - self._first_event_s) / (self._seen_events - 1)
 
     @property
     def prefill_s(self) -> float:
         """How long its first event took; 0 if there was none."""
-        return self._first_event_s - self._begun_s if self._events else 0.0
+        return self._first_event_s - self._begun_s if self._first_event_s else 0.0
 
     def lose(self, reason: str, *, innocent: bool = False) -> None:
         """The replica is given up: by its words, its silence, or somebody who knows.
@@ -187,6 +223,7 @@ class Relay:
             self._held = b""
         else:
             data, self._held = data[:cut], data[cut:]
+            self._usual = UNUSUAL
             if len(self._held) > _MOST_HELD_BYTES:
                 self.lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
                 return
@@ -194,11 +231,6 @@ class Relay:
             self._send_events(data)
 
     def _send_events(self, events: bytes) -> None:
-        if self._splicer is None and is_one_plain_event(events):
-            # Nearly always: the checks below would cost as much as all the rest.
-            self._note_event()
-            self._delivery.events(events)
-            return
         events, broken = self._believable(events)
         if self._splicer is not None and events:
             try:
@@ -207,37 +239,40 @@ class Relay:
                 self._give_up(Result.DIVERGED, str(diverged))
                 return
         if events:
-            if b"data:" in events:  # a comment says that the server lives, not that the engine does
-                self._note_event()
             self._delivery.events(events)
+            self._note(events)
         if broken:  # the client is not shown it: what comes next is the dispatcher's decision
             self.lose(broken)
 
     def _believable(self, events: bytes) -> tuple[bytes, str]:
-        """`events` up to what shows that the engine is done for, and what that is."""
+        """`events` up to the first that shows that the engine is done for, and what that is."""
+        broken = ""
         events, error = before_error(events)
         if error:
-            return events, f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
+            broken = f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
         if not self._delivery.ends_with_done:
-            return events, ""
+            return events, broken
         events, garbage = before_garbage(events)
         if garbage:
-            return events, "the engine sent an event that is no JSON"
+            broken = "the engine sent an event that is no JSON"
         before, done = before_done(events)
-        if done and not self._delivery.journal.would_be_finished(events):
+        if done and not self._delivery.journal.would_be_finished(before):
             return before, "the stream ended without a finish reason"
-        return events, ""
+        return events, broken
 
-    def _note_event(self) -> None:
-        self._last_event_s = self._clock.time()
-        if not self._events:
-            self._first_event_s = self._last_event_s
-        self._events += 1
+    def _note(self, events: bytes) -> None:
+        """What was looked at and passed on says when the stream began, and how its events look."""
+        if b"data:" not in events:  # a comment says that the server lives, not that the engine does
+            self._not_events += 1
+        elif not self._first_event_s:
+            self._first_event_s = self._clock.time()
+        if self._splicer is None and not self._held and self._delivery.passes_unchanged:
+            self._usual = usual_beginning(events) or self._usual
 
     def _end_stream(self) -> None:
-        if self._held.strip():  # an engine that ends its last event with one line break, or none
-            self._send_events(self._held.rstrip(b"\r\n") + b"\n\n")
-            self._held = b""
+        rest, self._held = self._held.rstrip(b"\r\n") + b"\n\n", b""
+        if is_believable(rest):  # an engine that ends its last event with one line break, or none
+            self._send_events(rest)
         if self._ending.done():
             return
         if self._delivery.journal.finished:
@@ -281,6 +316,8 @@ class Relay:
     ) -> None:
         self.connection = None
         if not self._ending.done():
+            if result is Result.DONE:
+                self.silent_s(self._clock.time())  # the last look, for its pace
             ending = Ending(
                 result=result,
                 reason=reason,
@@ -289,7 +326,7 @@ class Relay:
                 body=body,
                 usage=usage,
                 asked=not self._innocent,
-                events=self._events,
+                events=self.events,
             )
             self._ending.set_result(ending)
 

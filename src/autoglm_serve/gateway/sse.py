@@ -21,13 +21,18 @@ def whole_events(data: bytes) -> int:
     return max(newline + 2 if newline >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
 
 
-def is_one_plain_event(events: bytes) -> bool:
-    """It is a single event that holds a JSON object and tells of no error, by its looks."""
-    return (
-        events.startswith(b"data: {")
-        and events.find(b"}\n\n") == len(events) - 3
-        and b'"error"' not in events
-    )
+UNUSUAL = b"\xff"
+"""No event begins like this."""
+_BEGINNING = len(b'data: {"erro')
+
+
+def usual_beginning(events: bytes) -> bytes:
+    """How the like of `events` begin, if it is one event with one JSON object, and no error; else nothing.
+
+    Long enough to tell an error from them.
+    """
+    is_one = events.startswith(b"data: {") and events.endswith(b"}\n\n") and events.count(b"\n") == 2
+    return events[:_BEGINNING] if is_one and not events.startswith(b'data: {"err') else b""
 
 
 def data_of(events: bytes) -> Iterator[bytes]:
