@@ -155,7 +155,7 @@ class Feed:
     def __init__(self, *, seed: str, workers: int) -> None:
         self._seed = seed
         self._workers = workers
-        self._ready: queue.Queue[Clips | RuntimeError] = queue.Queue(maxsize=64)
+        self._ready: queue.Queue[Clips | RuntimeError] = queue.Queue(maxsize=16)
         self._closed = False
         self._thread = threading.Thread(target=self._run, args=(self._start(0),), name="feed", daemon=True)
         self._thread.start()
