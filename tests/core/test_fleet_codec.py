@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from autoglm_serve.core import fleet_codec
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
-from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.replica import Loss, ReplicaState
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12)
 MODELS = st.builds(
@@ -28,6 +28,7 @@ REPLICAS = st.builds(
     state=st.sampled_from(list(ReplicaState)),
     base_url=NAMES,
     upstream_model=st.none() | NAMES,
+    lost=st.none() | st.builds(Loss, base_url=NAMES, by_itself=st.booleans()),
 )
 VIEWS = st.builds(
     FleetView,
@@ -41,6 +42,15 @@ VIEWS = st.builds(
 def test_a_view_survives_the_line(view: FleetView) -> None:
     line = fleet_codec.encode(view)
     assert b"\n" not in line
+    assert fleet_codec.decode(line) == view
+
+
+def test_what_a_newer_control_plane_says_beyond_what_is_known_is_passed_over() -> None:
+    replica = ReplicaView(
+        id="r0", slot=0, model="m", engine="e", state=ReplicaState.READY, base_url="http://a"
+    )
+    view = FleetView(version=1, replicas=(replica,))
+    line = fleet_codec.encode(view).replace(b'"slot":0', b'"slot":0,"mood":"good"')
     assert fleet_codec.decode(line) == view
 
 

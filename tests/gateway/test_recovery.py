@@ -1,15 +1,17 @@
 """A replica dies in the middle of a stream and the client never knows: real processes, real faults."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.fleet import Continuation, FleetView
+from autoglm_serve.core.replica import Loss, ReplicaState
 from autoglm_serve.gateway import sse
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
@@ -170,6 +172,71 @@ def test_a_request_that_kills_every_replica_it_meets_is_stopped_after_the_second
         assert status == 503
         assert alive[0].process.poll() is None
         assert gateway.chat("something else")[0] == 200
+
+
+def test_a_request_that_meets_two_strangers_kills_is_answered_by_the_third(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "8") as first,
+        running_engine("--chunks", "8") as second,
+        running_engine("--chunks", "8") as third,
+        running_gateway(tmp_path, [first.url, second.url, third.url]) as gateway,
+        gateway.connect() as client,
+    ):
+        left = [first, second, third]
+        strike_whichever_is_asked("hang", *left)
+        client.sendall(STREAMED)
+        for _ in range(2):
+            asked = next_asked(left)
+            asked.kill()
+            left.remove(asked)
+            gateway.set_fleet(without(gateway.fleet, asked, by_itself=False))
+        next_asked(left)
+        left[0].control(fault=None, times=0)
+        for engine in left:
+            assert len(engine.seen(begun=1)) == 1  # it hangs there, and is not refused
+        assert gateway.metric("autoglm_requests_total", outcome="refused") == 0
+        assert gateway.chat("something else", stream=True)[0] == 200
+
+
+def next_asked(engines: list[EngineProcess]) -> EngineProcess:
+    """The one that has the request; it is somewhere, or on its way."""
+    while True:
+        for engine in engines:
+            if engine.seen(begun=1, timeout_s=0.05):
+                return engine
+
+
+def without(fleet: FleetView, engine: EngineProcess, *, by_itself: bool) -> FleetView:
+    """The fleet as the supervisor sees it when an engine is gone."""
+    loss = Loss(base_url=engine.url, by_itself=by_itself)
+    return replace(
+        fleet,
+        replicas=tuple(
+            replace(each, state=ReplicaState.WAITING, base_url="", lost=loss)
+            if each.base_url == engine.url
+            else each
+            for each in fleet.replicas
+        ),
+    )
+
+
+def test_of_two_that_a_replica_died_under_only_the_poison_is_stopped(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "8") as first,
+        running_engine("--chunks", "8") as second,
+        running_engine("--chunks", "8") as third,
+        running_gateway(tmp_path, [first.url], wait_ready_s=30.0) as gateway,
+        ThreadPoolExecutor() as threads,
+    ):
+        sound = threads.submit(gateway.chat, "sound", stream=True, first_delay_s=0.3)
+        first.seen(begun=1)
+        poison = threads.submit(gateway.chat, "poison", stream=True, fault="kill")
+        for dead, successor in ((first, second), (second, third)):  # both are sent to the second, too
+            dead.process.wait(timeout=10)
+            gateway.set_fleet(fleet_of([successor.url]))
+        assert [answer.result()[0] for answer in (sound, poison)] == [200, 503]
+        check_one_stream(sound.result()[2])
+        assert third.process.poll() is None
 
 
 def test_it_is_stopped_on_kept_connections_too(tmp_path: Path) -> None:

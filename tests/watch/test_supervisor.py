@@ -1,6 +1,7 @@
 """What the supervisor does, told as stories on a clock that stands still."""
 
 import asyncio
+import signal
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
-from autoglm_serve.core.replica import ExitCause, ReplicaState
+from autoglm_serve.core.replica import ExitCause, Loss, ReplicaState
+from autoglm_serve.launch.base import Exit
 from autoglm_serve.watch.health import Health
+from autoglm_serve.watch.keeper import ended_by_itself
 from tests.fakes.clock import settled
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 from tests.watch.worlds import run, world
@@ -115,6 +118,40 @@ def test_a_killed_replica_comes_back_and_the_restart_is_counted(tmp_path: Path) 
             assert w.status.state is S.READY
             assert w.status.restarts == 1
             assert w.status.port != before.port
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("how", "by_itself"),
+    [
+        (Exit(signal=signal.SIGKILL), False),
+        (Exit(signal=signal.SIGTERM), False),
+        (Exit(signal=signal.SIGKILL, oom_kills=1), True),
+        (Exit(signal=signal.SIGSEGV), True),
+        (Exit(signal=signal.SIGABRT), True),
+        (Exit(code=1), True),
+        (Exit(code=0), False),
+        (Exit(code=143), False),
+        (Exit(), False),
+        (Exit(oom_kills=1), True),
+    ],
+)
+def test_whether_it_ended_by_itself_is_read_from_how(how: Exit, by_itself: bool) -> None:
+    assert ended_by_itself(how) is by_itself
+
+
+def test_a_replica_that_served_and_is_gone_is_told_of(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            address = w.status.base_url
+            w.process.leave(signal=signal.SIGSEGV)
+            await settled()
+            assert w.status.lost == Loss(base_url=address, by_itself=True)
+            await w.clock.advance(5)
+            assert w.status.state is S.READY
+            assert w.status.lost == Loss(base_url=address, by_itself=True)
 
     run(story)
 

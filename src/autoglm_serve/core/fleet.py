@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from autoglm_serve.core.model import Capability, VisionGeometry
-from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.replica import Loss, ReplicaState
 
 
 class Continuation(StrEnum):
@@ -37,6 +37,8 @@ class ReplicaView:
     """Requests that it should carry at once; more would only wait inside it. None: it never says no."""
     capacity_tokens: int | None = None
     """Outstanding cost in tokens that its KV cache has room for."""
+    lost: Loss | None = None
+    """Its process before this one, if it has lost one."""
 
     @property
     def routable(self) -> bool:

@@ -1,12 +1,16 @@
-"""The fleet view as bytes and back: what the control plane sends to every gateway worker."""
+"""The fleet view as bytes and back: what the control plane sends to every gateway worker.
 
+What a newer control plane says beyond what is known here is passed over: for a moment it has older workers.
+"""
+
+from dataclasses import fields
 from typing import Any
 
 import orjson
 
 from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
-from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.replica import Loss, ReplicaState
 
 
 def encode(view: FleetView) -> bytes:
@@ -34,7 +38,7 @@ def _model(raw: dict[str, Any]) -> ModelView:
     vision = raw["vision"]
     return ModelView(
         **{
-            **raw,
+            **_known(raw, ModelView),
             "names": tuple(raw["names"]),
             "capabilities": frozenset(Capability(item) for item in raw["capabilities"]),
             "vision": VisionGeometry(**vision) if vision else None,
@@ -43,5 +47,15 @@ def _model(raw: dict[str, Any]) -> ModelView:
 
 
 def _replica(raw: dict[str, Any]) -> ReplicaView:
-    states = {"state": ReplicaState(raw["state"]), "continuation": Continuation(raw["continuation"])}
-    return ReplicaView(**{**raw, **states})
+    lost = raw.get("lost")
+    values = {
+        "state": ReplicaState(raw["state"]),
+        "continuation": Continuation(raw["continuation"]),
+        "lost": Loss(**_known(lost, Loss)) if lost else None,
+    }
+    return ReplicaView(**{**_known(raw, ReplicaView), **values})
+
+
+def _known(raw: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in raw.items() if name in names}

@@ -53,6 +53,17 @@ class ExitFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A process that served and is gone, without anybody here having asked it to go."""
+
+    base_url: str
+    """Where it listened."""
+    by_itself: bool
+    """It ended as what it was asked may make it end: an exit, a fault, or want of memory. Otherwise somebody
+    ended it, or nobody knows how it ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """An exit, interpreted: the cause, the evidence, the remedy, and whether to try again."""
 
@@ -96,6 +107,8 @@ class ReplicaStatus:
     """Starts that followed an exit nobody had asked for."""
     last_exit: Diagnosis | None = None
     """Why it last ended by itself."""
+    lost: Loss | None = None
+    """Its last process that was lost, for who had something to do with it."""
     progress: Progress | None = None
     """How far the present start has come."""
     start_s: float | None = None

@@ -72,6 +72,8 @@ class Delivery:
         """The client has seen the head."""
         self.first_byte_s: float | None = None
         """When it was sent its first content, on the clock."""
+        self.on_first: Callable[[], None] = _nobody_waits
+        """Told of that."""
 
     @property
     def begun(self) -> bool:
@@ -102,13 +104,17 @@ class Delivery:
             self._client.write(data)
             return
         self.started = True
-        self.first_byte_s = self._clock.time()
+        self._first()
         self._client.start(*self._head, data)
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """An answer in one piece."""
-        self.first_byte_s = self._clock.time()
+        self._first()
         self._client.respond(status, headers, body)
+
+    def _first(self) -> None:
+        self.first_byte_s = self._clock.time()
+        self.on_first()
 
     def finish(self) -> None:
         """The end of a stream; `[DONE]` is added where an engine died between the two."""
@@ -116,3 +122,7 @@ class Delivery:
         if chunks and self.ends_with_done and not before_done(chunks[-1])[1]:
             self.data(event(DONE))
         self._client.finish()
+
+
+def _nobody_waits() -> None:
+    """For the first byte."""

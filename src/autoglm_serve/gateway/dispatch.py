@@ -94,9 +94,14 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     return _end_cut_off(client, delivery, hopeless)
                 case None:
                     pass
-            ending = await ask(question, replica, client, delivery, worker)
+            made_room = await worker.trial.turn(call.body, replica.base_url)
+            delivery.on_first = made_room
+            try:
+                ending = await ask(question, replica, client, delivery, worker)
+            finally:
+                made_room()
         account.first_byte_s = delivery.first_byte_s
-        if _heed(ending, call, replica, wish, worker, begun=delivery.begun):
+        if await _heed(ending, call, replica, wish, worker, begun=delivery.begun):
             break
     account.usage = ending.usage
     return _conclude(ending, call, client, delivery, why_no_more)
@@ -122,7 +127,7 @@ def _next_step(
     return step
 
 
-def _heed(
+async def _heed(
     ending: Ending, call: Call, replica: ReplicaView, wish: Wish, worker: Worker, *, begun: bool
 ) -> bool:
     """Learn from how an attempt ended; true if it was the last. Raises Refusal for a request that kills."""
@@ -135,8 +140,11 @@ def _heed(
     if ending.result is Result.LOST:
         wish.lost.add(replica.base_url)
         died = ending.asked and not ending.events and not _is_let_go(replica, worker)
-        if died and worker.quarantine.blame(call.body, replica.base_url, worker.loop.time()):
-            raise _poisonous()
+        if died:
+            worker.quarantine.blame(call.body, replica.base_url, worker.loop.time())
+            if await worker.trial.condemns(call.body, replica):
+                worker.quarantine.convict(call.body, worker.loop.time())
+                raise _poisonous()
     if not begun:
         log.warning("replica %s did not answer (%s); trying elsewhere", replica.id, ending.reason)
     return False

@@ -10,6 +10,7 @@ from autoglm_serve.gateway.quarantine import Quarantine
 from autoglm_serve.gateway.router import Router
 from autoglm_serve.gateway.server import Limits
 from autoglm_serve.gateway.stream_watch import StreamWatch
+from autoglm_serve.gateway.trial import Trial
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
 from autoglm_serve.launch import handover
@@ -79,3 +80,4 @@ class Worker:
     router: Router
     streams: StreamWatch
     quarantine: Quarantine
+    trial: Trial

@@ -32,6 +32,7 @@ from autoglm_serve.gateway.router import Router
 from autoglm_serve.gateway.server import ClientConnection, Connections, Limits
 from autoglm_serve.gateway.state import Settings, Worker
 from autoglm_serve.gateway.stream_watch import StreamWatch
+from autoglm_serve.gateway.trial import Trial
 from autoglm_serve.gateway.upstream import Pool
 from autoglm_serve.gateway.validate import MediaPolicy
 from autoglm_serve.launch.handover import Giver
@@ -70,7 +71,12 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     fleet = FleetHolder(loop)
     link = Link(settings.control_socket, settings.index, fleet)
     worker = _worker(settings, loop, fleet, link.wake)
-    fleet.listeners += (worker.router.fleet_changed, worker.streams.fleet_changed)
+    fleet.listeners += (
+        worker.quarantine.fleet_changed,
+        lambda view: worker.trial.wake(),
+        worker.router.fleet_changed,
+        worker.streams.fleet_changed,
+    )
     stop, retire = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGQUIT, retire.set)
@@ -113,6 +119,7 @@ def _worker(
         max_waiting_bytes=settings.max_waiting_bytes,
         wake=wake,
     )
+    quarantine = Quarantine()
     return Worker(
         settings=settings,
         loop=loop,
@@ -122,7 +129,8 @@ def _worker(
         pool=Pool(loop),
         router=router,
         streams=StreamWatch(settings.stall_s),
-        quarantine=Quarantine(),
+        quarantine=quarantine,
+        trial=Trial(quarantine, fleet),
     )
 
 

@@ -5,13 +5,22 @@ adapter; here they meet. Run by `supervisor`, one for each replica.
 """
 
 import logging
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member
-from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress, ReplicaState, ReplicaStatus
+from autoglm_serve.core.replica import (
+    Diagnosis,
+    ExitCause,
+    ExitFacts,
+    Loss,
+    Progress,
+    ReplicaState,
+    ReplicaStatus,
+)
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Exit, RunningProcess
 from autoglm_serve.launch.ports import LOOPBACK
@@ -68,6 +77,7 @@ class Keeper:
         self._degraded = False
         """The one plan with less has been taken."""
         self._renewed = False
+        self._lost: Loss | None = None
         self._command = engine.command(member, index, found.port) if found is not None else None
         """How the present process was started."""
         if found is not None:
@@ -216,6 +226,9 @@ class Keeper:
             logger.info("%s: stopped", status.id)
             return
         self._was_ever_ready |= life.ready_at_s is not None
+        if life.ready_at_s is not None:
+            by_itself = not life.stuck and ended_by_itself(ended)
+            self._lost = Loss(base_url=status.base_url, by_itself=by_itself)
         self._crashed(self._with_less(self._diagnosed(life, ended)), life.ready_for_s())
 
     def _with_less(self, diagnosis: Diagnosis) -> Diagnosis:
@@ -251,13 +264,27 @@ class Keeper:
             tries = f" It was started {self._crashes} times and never became ready."
             diagnosis = replace(diagnosis, summary=diagnosis.summary + tries, retryable=False)
         if not diagnosis.retryable:
-            self.board.move(Event.DOOMED, last_exit=diagnosis, **NO_PROCESS)
+            self.board.move(Event.DOOMED, last_exit=diagnosis, lost=self._lost, **NO_PROCESS)
             logger.error("%s: failed. %s %s", status.id, diagnosis.summary, diagnosis.remedy)
             return
         delay_s = around.back_off.delay_s(self._crashes, around.rng.random())
-        self.board.move(Event.CRASHED, last_exit=diagnosis, retry_in_s=delay_s, **NO_PROCESS)
+        facts: Mapping[str, Any] = {**NO_PROCESS, "last_exit": diagnosis, "lost": self._lost}
+        self.board.move(Event.CRASHED, retry_in_s=delay_s, **facts)
         words = f"{diagnosis.summary} {diagnosis.remedy}".strip() if self._degraded else diagnosis.summary
         logger.warning("%s: %s Starting again in %.1f s.", status.id, words, delay_s)
+
+
+def ended_by_itself(ended: Exit) -> bool:
+    """Whether what it was asked may be why it ended; false for a signal that somebody sent. Pure."""
+    if ended.code is not None:
+        return ended.code not in _ASKED_TO_LEAVE
+    if ended.signal in (None, signal.SIGKILL) and ended.oom_kills:
+        return True
+    return ended.signal is not None and ended.signal not in _SENT
+
+
+_SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+_ASKED_TO_LEAVE = frozenset({0, 128 + signal.SIGINT, 128 + signal.SIGTERM})
 
 
 def _whereabouts(process: RunningProcess, port: int) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine
         continuation=engines[member.upstream_engine or status.engine].continuation,
         capacity_requests=plan.max_num_seqs * _QUEUED_INSIDE if plan.max_num_seqs else None,
         capacity_tokens=plan.ledger.kv_cache_tokens if plan.ledger else None,
+        lost=status.lost,
     )
 
 

@@ -1,0 +1,74 @@
+"""Tells a request that kills from those that were only there when a replica died.
+
+Any of several that waited on a dead replica may be the one. So each suspect is tried alone: on each replica
+one at a time waits for its first token, and the next death says which it was. Before one is condemned the
+supervisor has a moment to say how the replica ended, because connections break before a process is collected.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from autoglm_serve.core.fleet import ReplicaView
+from autoglm_serve.gateway.fleet_holder import FleetHolder
+from autoglm_serve.gateway.quarantine import Quarantine
+
+_WORD_S = 0.5
+"""For the supervisor's word. It comes within some tens of milliseconds, if there is a supervisor."""
+_TURN_S = 10.0
+"""At most, for the suspects before: what they take for a first token is no reason to fail."""
+_KEPT_BY_OTHERS = "external"
+
+
+class Trial:
+    """The suspects of one worker that are being tried, by the address of their replica."""
+
+    def __init__(self, quarantine: Quarantine, fleet: FleetHolder) -> None:
+        self._quarantine = quarantine
+        self._fleet = fleet
+        self._tried: dict[str, object] = {}
+        self._news = asyncio.Event()
+
+    async def turn(self, body: bytes, base_url: str) -> Callable[[], None]:
+        """Wait until no other suspect waits for its first token there; what is returned makes room for the
+        next. Who is not suspected does not wait."""
+        if not self._quarantine.suspects(body):
+            return _nothing
+        try:
+            async with asyncio.timeout(_TURN_S):
+                while base_url in self._tried and self._quarantine.suspects(body):
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+        mine = self._tried[base_url] = object()
+
+        def leave() -> None:
+            if self._tried.get(base_url) is mine:
+                del self._tried[base_url]
+                self.wake()
+
+        return leave
+
+    def wake(self) -> None:
+        """Something has changed: somebody's turn may have come, or a suspicion gone."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def condemns(self, body: bytes, replica: ReplicaView) -> bool:
+        """Whether the loss of this replica, which has just been held against `body`, was one too many."""
+        if not self._quarantine.condemns(body):
+            return False
+        if replica.engine != _KEPT_BY_OTHERS:
+            await self._word_on(replica.base_url)
+        return self._quarantine.condemns(body)
+
+    async def _word_on(self, base_url: str) -> None:
+        try:
+            async with asyncio.timeout(_WORD_S):
+                while not self._quarantine.knows_end_of(base_url):
+                    await self._fleet.changed()
+        except TimeoutError:
+            pass
+
+
+def _nothing() -> None:
+    """There is no room to make."""
