@@ -4,6 +4,7 @@ import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from autoglm_serve.core.errors import EngineFailed
 from autoglm_serve.core.hardware import GIB, GpuSource
 from autoglm_serve.core.ledger import Badge, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.plan import Member
+from autoglm_serve.core.replica import Diagnosis, ExitCause, ReplicaState, ReplicaStatus
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.vllm import Vllm
@@ -127,6 +129,79 @@ def test_a_plan_on_paper_and_half_a_log_are_not_remembered(tmp_path: Path) -> No
     whole = MeasuredLedger(peak_activation_bytes=GIB, kv_cache_tokens=1)
     assert planning.remember(planned("h200"), whole, None, environ) is None
     assert planning.remember(decision(), MeasuredLedger(weights_bytes=1), None, environ) is None
+
+
+WHOLE = MeasuredLedger(peak_activation_bytes=2 * GIB, kv_cache_tokens=1)
+
+
+def reporting(memory: MeasuredLedger | None, **facts: Any) -> ReplicaStatus:
+    known: dict[str, Any] = {"state": ReplicaState.READY} | facts
+    return ReplicaStatus(id="r0", slot=0, model="phone", engine="vllm", memory=memory, **known)
+
+
+def test_what_a_service_s_replica_reports_is_used_by_the_next_plan(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    made = decision()
+    member = planning.member(made, Options(served_model_name=("phone",)))
+    ledgers = calibrating.Ledgers(environ)
+    ledgers.see([member], [reporting(None), reporting(WHOLE)])
+    constants = planning.constants(made.hardware, made.traits, made.facts, environ)
+    again = chosen(planned(made.hardware, constants=constants))
+    assert again.ledger is not None
+    assert again.ledger.badge is Badge.CALIBRATED
+    assert again.ledger.peak_activation_bytes == pytest.approx(2 * GIB, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        reporting(WHOLE, state=ReplicaState.STARTING),
+        reporting(WHOLE, last_exit=Diagnosis(cause=ExitCause.OUT_OF_MEMORY, summary="it ran out")),
+        reporting(MeasuredLedger(weights_bytes=1)),
+        replace(reporting(WHOLE), model="another"),
+    ],
+    ids=["not ready yet", "perhaps with less than planned", "half a log", "not a model of ours"],
+)
+def test_a_service_keeps_only_what_was_planned_and_reported_whole(
+    tmp_path: Path, status: ReplicaStatus
+) -> None:
+    member = planning.member(decision(), Options(served_model_name=("phone",)))
+    calibrating.Ledgers({"HOME": str(tmp_path)}).see([member], [status])
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_service_keeps_what_it_reads_once(tmp_path: Path) -> None:
+    member = planning.member(decision(), Options(served_model_name=("phone",)))
+    ledgers = calibrating.Ledgers({"HOME": str(tmp_path)})
+    ledgers.see([member], [reporting(WHOLE)])
+    (kept,) = tmp_path.rglob("*.json")
+    kept.unlink()
+    ledgers.see([member], [reporting(WHOLE)])
+    assert not kept.exists()
+
+
+def test_a_disk_that_takes_nothing_stops_no_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / ".local").write_text("a file where a folder should be")
+    member = planning.member(decision(), Options(served_model_name=("phone",)))
+    calibrating.Ledgers({"HOME": str(tmp_path)}).see([member], [reporting(WHOLE)])
+    assert "could not be kept" in caplog.text
+
+
+def test_a_member_planned_on_paper_expects_nothing(tmp_path: Path) -> None:
+    member = planning.member(planned("h200"), Options(served_model_name=("phone",)))
+    assert member.expected is None
+    calibrating.Ledgers({"HOME": str(tmp_path)}).see([member], [reporting(WHOLE)])
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_memory_alone_leaves_the_speed_that_was_measured_before(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    made = decision()
+    planning.remember(made, WHOLE, MeasuredSpeed(ttft_s=0.9, tpot_s=0.02), environ)
+    planning.remember(made, replace(WHOLE, peak_activation_bytes=3 * GIB), None, environ)
+    (kept,) = measurements.load(measurements.folder(environ))
+    assert kept.measured.peak_activation_bytes == 3 * GIB
+    assert kept.measured_speed == MeasuredSpeed(ttft_s=0.9, tpot_s=0.02)
 
 
 def test_a_broken_file_counts_as_not_there(tmp_path: Path) -> None:

@@ -1,32 +1,39 @@
-"""The short measurement behind `autoglm plan --calibrate`: one replica is started, read, asked and ended.
+"""What this machine teaches the next plan: the short measurement behind `autoglm plan --calibrate`, and the
+memory that a service's replicas report.
 
-What its log says of memory and how fast it answers a lone screenshot become a `Measurement`, which the next
-plan on this machine uses. The clock, the launcher and the question are passed in.
+For a measurement one replica is started, read, asked and ended: what its log says of memory and how fast it
+answers a lone screenshot. A service that runs asks nothing, so it keeps the memory alone. The clock, the
+launcher and the question are passed in.
 """
 
 import asyncio
 import base64
 import http.client
 import json
+import logging
 import struct
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from statistics import median
 
 from autoglm_serve.core.errors import EngineFailed
-from autoglm_serve.core.ledger import MeasuredLedger, MeasuredSpeed
+from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.plan import Member
-from autoglm_serve.core.replica import ExitFacts, Progress
+from autoglm_serve.core.replica import ExitFacts, Progress, ReplicaState, ReplicaStatus
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines.base import MeasuringEngine
 from autoglm_serve.launch.base import Launcher, RunningProcess
+from autoglm_serve.plan.calibration import held_against
+from autoglm_serve.probe import measurements
 from autoglm_serve.watch.log_tail import LogTail
 
 LOOK_S = 0.2
 GRACE_S = 10.0
 QUESTIONS = 4
 """The first one warms up and is not counted."""
+
+log = logging.getLogger(__name__)
 
 Ask = Callable[[int, str, Workload, int], MeasuredSpeed]
 """(port, model, workload, number) → how fast one lone request was answered; blocks."""
@@ -84,6 +91,36 @@ async def _until_ready(
         await sleep(LOOK_S)
     ended.cancel()
     return ledger
+
+
+class Ledgers:
+    """Keeps the memory that replicas report: of each model once, from one that started as planned."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._done: set[str] = set()
+
+    def see(self, members: Iterable[Member], statuses: Iterable[ReplicaStatus]) -> None:
+        expected = {member.name: member.expected for member in members}
+        for status in statuses:
+            found = expected.get(status.model)
+            if found is None or status.model in self._done or status.memory is None:
+                continue
+            # After an exit it may have been started with less than was planned.
+            if status.state is ReplicaState.READY and status.last_exit is None and status.memory.complete:
+                self._done.add(status.model)
+                self._keep(status, found, status.memory)
+
+    def _keep(self, status: ReplicaStatus, expected: Expectation, memory: MeasuredLedger) -> None:
+        measured = held_against(expected, memory, None)
+        if measured is None:
+            return
+        try:
+            path = measurements.save(measurements.folder(self._environ), measured)
+        except OSError as problem:
+            log.warning("what %s reports of its memory could not be kept: %s", status.id, problem)
+            return
+        log.info("%s: what it reports of its memory is kept for the next plan (%s)", status.id, path)
 
 
 def _typical(speeds: list[MeasuredSpeed]) -> MeasuredSpeed:

@@ -11,13 +11,13 @@ from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import GpuSource, Hardware
-from autoglm_serve.core.ledger import MeasuredLedger, MeasuredSpeed
+from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed, Subject
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import sglang, vllm_versions
 from autoglm_serve.options import Options
-from autoglm_serve.plan.calibration import Measurement, Subject, constants_for
+from autoglm_serve.plan.calibration import constants_for, held_against
 from autoglm_serve.plan.choose import Decision, decide
 from autoglm_serve.plan.request import Goal, Pins, Request
 from autoglm_serve.probe import engines, gpus, hardware_table, measurements, model_facts
@@ -116,25 +116,28 @@ def subject(hardware: Hardware, traits: EngineTraits, facts: ModelFacts) -> Subj
 def remember(
     decision: Decision, ledger: MeasuredLedger, speed: MeasuredSpeed | None, environ: Mapping[str, str]
 ) -> Path | None:
-    """Keep what a start measured, for the next plan; None where it was not told enough.
+    """Keep what a start measured, for the next plan; None where it was not told enough."""
+    expected = expectation(decision)
+    found = held_against(expected, ledger, speed) if expected else None
+    return measurements.save(measurements.folder(environ), found) if found else None
+
+
+def expectation(decision: Decision) -> Expectation | None:
+    """What a start of the chosen plan is held against; None for a plan on paper.
 
     The prediction is made again with the shipped constants, so that a fit is never fitted to a fit.
     """
-    if decision.chosen is None or decision.hardware.source is GpuSource.TABLE or not ledger.complete:
+    if decision.chosen is None or decision.hardware.source is GpuSource.TABLE:
         return None
-    base = constants_for(decision.hardware.gpus[0].spec.key, None, ())
-    plain = pinned(decision, base)
+    plain = pinned(decision, constants_for(decision.hardware.gpus[0].spec.key, None, ()))
     if plain is None or plain.ledger is None:
         return None
-    found = Measurement(
+    return Expectation(
         subject=subject(decision.hardware, decision.traits, decision.facts),
         gpus_per_replica=plain.tensor_parallel * plain.pipeline_parallel,
-        predicted=plain.ledger,
-        measured=ledger,
-        predicted_speed=plain.predicted,
-        measured_speed=speed,
+        ledger=plain.ledger,
+        speed=plain.predicted,
     )
-    return measurements.save(measurements.folder(environ), found)
 
 
 def pinned(decision: Decision, constants: Constants) -> Plan | None:
@@ -209,6 +212,7 @@ def member(decision: Decision, options: Options) -> Member:
         plan=decision.chosen,
         capabilities=facts.capabilities,
         vision=facts.vision.geometry if facts.vision else None,
+        expected=expectation(decision),
         may_degrade=options.degrade,
     )
 

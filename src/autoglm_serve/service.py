@@ -5,6 +5,7 @@ changed while it runs is `operating`'s business.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autoglm_serve import __version__
+from autoglm_serve.calibrating import Ledgers
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
@@ -99,6 +101,7 @@ class Service:
         self._created_s = int(time.time())
         self._view_version = 0
         self._load = LoadTable(footing.state_dir / "load")
+        self._ledgers = Ledgers(os.environ)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._doomed = asyncio.Event()
@@ -246,6 +249,7 @@ class Service:
             )
         )
         self._narrator.replicas(statuses)
+        self._ledgers.see(deployment.members, statuses)
         if _hopeless(statuses, on_demand={each.name for each in deployment.members if each.on_demand}):
             self._doomed.set()
 

@@ -120,3 +120,23 @@ class Predicted:
     def single_step_s(self, output_tokens: int) -> float:
         """One step of a session that is alone, from request to last token."""
         return self.single_ttft_s + output_tokens * self.single_tpot_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a measurement holds for."""
+
+    gpu: str
+    driver: str
+    engine: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What a plan comes to under the shipped constants: what a start of it is held against."""
+
+    subject: Subject
+    gpus_per_replica: int
+    ledger: Ledger
+    speed: Predicted | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from autoglm_serve.core.ledger import Ledger, Predicted
+from autoglm_serve.core.ledger import Expectation, Ledger, Predicted
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, VisionGeometry
 
 
@@ -69,6 +69,8 @@ class Member:
     """The name that the engine knows the model by, where that is not the served name."""
     upstream_engine: str | None = None
     """What runs there, where it says so: an engine's name."""
+    expected: Expectation | None = None
+    """What its replicas' reports of their memory are held against; None where they are not kept."""
     may_degrade: bool = False
     """A start that fails for want of memory may be tried once more with less."""
     on_demand: bool = False

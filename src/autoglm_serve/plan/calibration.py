@@ -8,17 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from autoglm_serve.core.engine_traits import Constants
-from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a measurement holds for."""
-
-    gpu: str
-    driver: str
-    engine: str
-    model: str
+from autoglm_serve.core.ledger import (
+    Badge,
+    Expectation,
+    Ledger,
+    MeasuredLedger,
+    MeasuredSpeed,
+    Predicted,
+    Subject,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +29,22 @@ class Measurement:
     measured: MeasuredLedger
     predicted_speed: Predicted | None = None
     measured_speed: MeasuredSpeed | None = None
+
+
+def held_against(
+    expected: Expectation, ledger: MeasuredLedger, speed: MeasuredSpeed | None
+) -> Measurement | None:
+    """What a start says of its expectation; None where the engine did not tell enough."""
+    if not ledger.complete:
+        return None
+    return Measurement(
+        subject=expected.subject,
+        gpus_per_replica=expected.gpus_per_replica,
+        predicted=expected.ledger,
+        measured=ledger,
+        predicted_speed=expected.speed,
+        measured_speed=speed,
+    )
 
 
 SHIPPED: Mapping[str, Constants] = {

@@ -9,12 +9,12 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted
-from autoglm_serve.plan.calibration import Measurement, Subject
+from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted, Subject
+from autoglm_serve.plan.calibration import Measurement
 
 FORMAT = 1
 FOLDER = Path("autoglm-serve") / "measurements"
@@ -27,9 +27,19 @@ def folder(environ: Mapping[str, str]) -> Path:
 
 
 def save(where: Path, measurement: Measurement) -> Path:
-    """Keep a measurement, in place of an earlier one of the same subject and shape."""
+    """Keep a measurement, in place of an earlier one of the same subject and shape.
+
+    One that knows no speed (a service reads memory only) leaves the earlier one's.
+    """
     where.mkdir(parents=True, exist_ok=True)
     path = where / f"{_key(measurement)}.json"
+    earlier = _read(path)
+    if measurement.measured_speed is None and earlier is not None:
+        measurement = replace(
+            measurement,
+            predicted_speed=earlier.predicted_speed,
+            measured_speed=earlier.measured_speed,
+        )
     scratch = path.with_suffix(".new")
     scratch.write_text(json.dumps({"format": FORMAT, **asdict(measurement)}, indent=1), encoding="utf-8")
     os.replace(scratch, path)
@@ -38,11 +48,14 @@ def save(where: Path, measurement: Measurement) -> Path:
 
 def load(where: Path) -> tuple[Measurement, ...]:
     """Every measurement that can be read, oldest first."""
-    found = []
-    for path in sorted(where.glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name)):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(_parse(json.loads(path.read_text(encoding="utf-8"))))
-    return tuple(found)
+    paths = sorted(where.glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return tuple(found for path in paths if (found := _read(path)) is not None)
+
+
+def _read(path: Path) -> Measurement | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return _parse(json.loads(path.read_text(encoding="utf-8")))
+    return None
 
 
 def _key(measurement: Measurement) -> str:
