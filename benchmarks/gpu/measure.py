@@ -8,6 +8,7 @@ usage: measure.py --model FOLDER --runs RUNS.json --out FOLDER [--deadline SECON
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,18 @@ from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import ExitFacts
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import vllm_versions
+from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.plan.calibration import SHIPPED
 from autoglm_serve.plan.choose import decide
+from autoglm_serve.plan.cost import image_tokens
 from autoglm_serve.plan.request import Pins, Request
 from autoglm_serve.probe import engines, gpus, hardware_table, model_facts
 
 NAME = "autoglm-phone-9b"
 LOAD = Path(__file__).with_name("agent_load.py")
 TAIL_LINES = 400
+STEPS_ALONE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +56,10 @@ class Run:
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 8192
     gpu_memory_utilization: float = 0.9
+    max_pixels: int | None = None
     extra: tuple[str, ...] = ()
-    loads: tuple[tuple[int, int], ...] = ()
-    """(sessions, steps of each)."""
+    loads: tuple[tuple[int, float], ...] = ()
+    """(sessions, seconds of the figures); one session alone does five steps instead."""
 
     @property
     def gpus(self) -> int:
@@ -139,6 +145,7 @@ class Engine:
         self.adapter = Vllm()
         self.plan = planned(run, session, taken)
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.measured = MeasuredLedger()
         self.log: list[str] = []
         self.ready = threading.Event()
@@ -150,15 +157,7 @@ class Engine:
         )
         command = self.adapter.command(Member(names=(NAME,), files=files, plan=self.plan), 0, self.port)
         begun = time.monotonic()
-        process = subprocess.Popen(
-            command.argv,
-            env=os.environ | dict(command.env),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        process = self._start(command)
         reader = threading.Thread(target=self._follow, args=(process,))
         reader.start()
         while not self.ready.wait(0.2) and not self.ended.is_set() and time.monotonic() < self.session.until:
@@ -181,6 +180,17 @@ class Engine:
             "loads": loads,
         }
 
+    def _start(self, command: Command) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command.argv,
+            env=os.environ | dict(command.env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
     def _follow(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
@@ -200,22 +210,25 @@ class Engine:
         return f"{found.cause}: {found.summary}"
 
     def _loads(self) -> list[dict[str, Any]]:
+        warm_up(self.url)
         done = []
-        for number, (sessions, steps) in enumerate(((2, 1), *self.run.loads)):
-            if time.monotonic() > self.session.until or self.ended.is_set():
+        for number, (sessions, seconds) in enumerate(self.run.loads):
+            if time.monotonic() + seconds > self.session.until or self.ended.is_set():
                 break
-            found = load(
-                self.port, sessions, steps, seed=number, timeout=self.session.until - time.monotonic()
-            )
-            if number and found:  # the first only warms up
-                done.append({**found, "predicted": self._predicted(sessions, found)})
+            trace = self.session.out / f"{self.run.name}-{sessions}.jsonl"
+            expected = planned(self.run, self.session, self.taken, Workload(sessions=sessions)).predicted
+            assert expected is not None
+            before = counters(self.url)
+            found = load(self.url, sessions, seconds, expected.steps_per_s, seed=number + 1, trace=trace)
+            engine = difference(before, counters(self.url))
+            done.append({**found, "engine": engine, "predicted": self._predicted(sessions, found)})
         return done
 
     def _predicted(self, sessions: int, found: dict[str, Any]) -> dict[str, Any] | None:
         """What this plan was expected to do under the load as it really was."""
         if not found.get("prompt_tokens"):
             return None
-        image = 3354
+        image = image_tokens(self.session.facts, Workload(), self.run.max_pixels)
         workload = Workload(
             sessions=sessions,
             shared_tokens=found["cached_tokens"],
@@ -244,7 +257,8 @@ def planned(run: Run, session: Measuring, taken: tuple[int, ...], workload: Work
         max_num_seqs=run.max_num_seqs,
         max_num_batched_tokens=run.max_num_batched_tokens,
         gpu_memory_utilization=run.gpu_memory_utilization,
-        engine_args=("--load-format", "dummy", *run.extra),
+        max_pixels=run.max_pixels,
+        engine_args=("--load-format", "dummy", "--enable-prompt-tokens-details", *run.extra),
     )
     constants = SHIPPED.get(session.hardware.gpus[0].spec.key, Constants())
     request = Request(pins=pins, workload=workload or Workload(sessions=16))
@@ -254,15 +268,65 @@ def planned(run: Run, session: Measuring, taken: tuple[int, ...], workload: Work
     return decision.chosen
 
 
-def load(port: int, sessions: int, steps: int, *, seed: int, timeout: float) -> dict[str, Any] | None:
-    words = [sys.executable, str(LOAD), "--url", f"http://127.0.0.1:{port}", "--model", NAME]
-    words += ["--sessions", str(sessions), "--steps", str(steps), "--seed", str(seed)]
+def load(
+    url: str, sessions: int, seconds: float, steps_per_s: float, *, seed: int, trace: Path | None = None
+) -> dict[str, Any]:
+    """The agents' load: they begin over the time that each is expected to take for one step."""
+    alone = sessions == 1
+    spread = 0.0 if alone else min(sessions / steps_per_s, 1.5 * seconds)
+    limit = 60.0 if alone else spread + seconds
+    words = [sys.executable, str(LOAD), "--url", url, "--model", NAME, "--sessions", str(sessions)]
+    words += ["--spread", f"{spread:.2f}", "--seconds", f"{limit:.2f}", "--seed", str(seed)]
+    words += ["--steps", str(STEPS_ALONE)] if alone else []
+    words += ["--trace", str(trace)] if trace else []
     try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=max(1.0, timeout), check=True)
+        found = subprocess.run(words, capture_output=True, text=True, timeout=limit + 30, check=True)
         answer: dict[str, Any] = json.loads(found.stdout)
+    except subprocess.CalledProcessError as error:
+        return {"sessions": sessions, "error": str(error.stderr)[-300:]}
     except (subprocess.SubprocessError, ValueError) as error:
         return {"sessions": sessions, "error": str(error)[:300]}
     return answer
+
+
+def warm_up(url: str) -> None:
+    """Two short steps of two sessions, which no figure is of: kernels are compiled on their first use."""
+    words = [sys.executable, str(LOAD), "--url", url, "--model", NAME, "--sessions", "2", "--steps", "1"]
+    with contextlib.suppress(subprocess.SubprocessError):
+        subprocess.run([*words, "--output-tokens", "16"], capture_output=True, timeout=60, check=False)
+
+
+COUNTED = (
+    "vllm:request_queue_time_seconds",
+    "vllm:request_prefill_time_seconds",
+    "vllm:request_decode_time_seconds",
+    "vllm:time_to_first_token_seconds",
+    "vllm:e2e_request_latency_seconds",
+    "vllm:iteration_tokens_total",
+    "vllm:prefix_cache_hits",
+    "vllm:prefix_cache_queries",
+    "vllm:mm_cache_hits",
+    "vllm:mm_cache_queries",
+)
+"""The engine's own sums and counts, by which the time of host, queue and passes is told apart."""
+
+
+def counters(url: str) -> dict[str, float]:
+    try:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    found = {}
+    for line in text.splitlines():
+        name = line.split("{")[0]
+        if name.startswith(COUNTED) and not name.endswith(("_bucket", "_created")):
+            found[name.removeprefix("vllm:")] = float(line.rsplit(" ", 1)[1])
+    return found
+
+
+def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {name: round(value - before.get(name, 0.0), 4) for name, value in after.items()}
 
 
 def stop(process: subprocess.Popen[str]) -> None:
