@@ -18,12 +18,12 @@ from matplotlib import pyplot
 VISION_LOSS = {
     "answer": "answers",
     "label": "labels (hint)",
-    "centre": "centres (hint)",
-    "point": "pointing (hint)",
+    "written": "places (hint)",
+    "look_up": "looking up (hint)",
 }
 VISION_RIGHT = {
     "read": "labels read",
-    "pointed": "labels pointed at",
+    "looked": "labels looked up",
     "whole_tap": "taps, to the last digit",
     "whole_action": "actions",
     "whole_question": "questions",

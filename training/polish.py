@@ -21,7 +21,7 @@ from autoglm_serve.demo.paint import FONTS
 from autoglm_serve.demo.screens import SIZES_PX, Screen, imagine
 
 from . import loop, shapes, vision_data, vision_forward
-from .train_vision import Hints, Pointer, answer_loss, learn_words, whole_replies
+from .train_vision import Hints, answer_loss, learn_words, looking, whole_replies
 from .vision_data import LENGTH, Grid, Screens, grid_of
 
 
@@ -65,12 +65,10 @@ def polish(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     tokenizer = learn_words(options.out, resume=True)
     model = shapes.vision_model(tokenizer)
-    width = model.config.text_config.hidden_size
-    hints, pointer = Hints(width), Pointer(width)
-    parts: dict[str, nn.Module] = {"model": model, "hints": hints, "pointer": pointer}
+    parts: dict[str, nn.Module] = {"model": model, "hints": Hints(model.config.text_config.hidden_size)}
     begin = loop.load(options.out, "vision", parts)
     bank = look(model, options.screens, options.seed)
-    learning: list[nn.Module] = [model.model.language_model, model.lm_head, pointer]
+    learning: list[nn.Module] = [model.model.language_model, model.lm_head]
     plan = loop.Plan(steps=10**9, seconds=options.seconds, peak_rate=options.rate, warm_up_steps=30)
     optimiser = loop.optimiser(learning, rate=options.rate, cuda=False)
     source = Screens(tokenizer=tokenizer, fonts=list(FONTS), seed="polish", batch=options.batch)
@@ -92,15 +90,16 @@ def polish(options: argparse.Namespace) -> None:
         pictures = torch.cat([one.embeddings for one in seen])
         embedded = embedded.masked_scatter((tokens == image)[..., None], pictures)
         mask = vision_forward.branch_mask(batch["branch"])
-        hidden, middle = vision_forward.read(model, embedded, batch["place"].long(), mask)
-        missed, pointed = pointer(middle, batch, image)
+        asked = batch["point"][..., 0].long().clamp(min=0)
+        hidden, looks = vision_forward.read(model, embedded, batch["place"].long(), mask, asked)
+        missed, looked = looking(looks, batch, image)
         answer, right = answer_loss(model, hidden, batch)
         optimiser.zero_grad(set_to_none=True)
         (2 * answer + missed).backward()
         nn.utils.clip_grad_norm_([parameter for part in learning for parameter in part.parameters()], 1.0)
         optimiser.step()
         step += 1
-        for name, value in {"point": missed, "pointed": pointed, "answer": answer}.items():
+        for name, value in {"look_up": missed, "looked": looked, "answer": answer}.items():
             record.add(name, float(value.detach()))
         for kind, (count, of) in whole_replies(right, batch).items():
             record.add(f"whole_{kind}", count, of)

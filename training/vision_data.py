@@ -21,8 +21,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from autoglm_serve.demo import talk, words
 from autoglm_serve.demo.paint import paint
-from autoglm_serve.demo.screens import SIZES_PX, WIDTH, Screen, Text, imagine
-from autoglm_serve.demo.tasks import Task, ask
+from autoglm_serve.demo.screens import SIZES_PX, WIDTH, Element, Screen, Text, imagine
+from autoglm_serve.demo.tasks import Task, ask, thousandths
 
 from .corpus import disguise, system_prompt
 from .shapes import IMAGE_MAX_TOKENS, PATCH
@@ -30,7 +30,7 @@ from .shapes import IMAGE_MAX_TOKENS, PATCH
 CELL_PX = 2 * PATCH
 BRANCHES = 10
 MOST_BRANCHES = 40
-MOST_POINTS = 128
+MOST_POINTS = 160
 KINDS = ("tap", "action", "question", "talk")
 LENGTH = 832
 LABEL_NUMBER = {word: index + 1 for index, word in enumerate(words.ALL)}
@@ -95,10 +95,10 @@ class Marks:
 
 def _looks_up(prompt: list[int], reply: list[int], marks: Marks) -> Iterator[int]:
     """Places in prompt + reply before which the model must look at the screen: ahead of every digit of a
-    coordinate, or where there is none, ahead of the reply.
+    coordinate, or where there is none, ahead of every token of the reply.
     """
     if marks.start not in reply:
-        yield len(prompt) - 1
+        yield from range(len(prompt) - 1, len(prompt) + len(reply) - 1)
         return
     place = reply.index(marks.start)
     yield len(prompt) + place
@@ -355,7 +355,7 @@ def letterboxed(picture: Image.Image, width: int, height: int, resample: Image.R
 def hints(screen: Screen, grid: Grid) -> dict[str, np.ndarray]:
     """What the auxiliary heads should find under each image token."""
     label = np.zeros((grid.rows, grid.columns), np.int16)
-    centre = np.zeros((grid.rows, grid.columns, 2), np.float32)
+    written = np.full((grid.rows, grid.columns, SLOTS), -100, np.int8)
     look = np.zeros((grid.rows, grid.columns), np.int16)
     unit_x, unit_y = grid.columns / WIDTH, grid.rows / screen.height
     for element in screen.elements:
@@ -367,12 +367,21 @@ def hints(screen: Screen, grid: Grid) -> dict[str, np.ndarray]:
         look[inside] = _look(element.kind, element.on, element.colour)
         mark = _under(element.text, unit_x, unit_y)
         label[mark] = LABEL_NUMBER[element.label]
-        x, y = box.centre
-        centre[mark] = (x / WIDTH, y / screen.height)
+        written[mark] = _signs(screen, element)
     if screen.title is not None:
         label[_under(screen.texts[0], unit_x, unit_y)] = LABEL_NUMBER[screen.title]
     clock = np.array([int(digit) for digit in screen.clock.replace(":", "")], np.int64)
-    return {"hint_label": label, "hint_centre": centre, "hint_look": look, "hint_clock": clock}
+    return {"hint_label": label, "hint_written": written, "hint_look": look, "hint_clock": clock}
+
+
+SLOTS, SIGNS = 6, 11
+"""A tap is written in two numbers of up to three digits; the eleventh sign is none."""
+
+
+def _signs(screen: Screen, element: Element) -> list[int]:
+    """The digits that a tap on an element is written with."""
+    digits = (str(number).ljust(3) for number in thousandths(screen, *element.box.centre))
+    return [SIGNS - 1 if digit == " " else int(digit) for number in digits for digit in number]
 
 
 def _look(kind: str, on: bool | None, colour: int | None) -> int:

@@ -13,6 +13,9 @@ from transformers.models.glm4v.modeling_glm4v import Glm4vTextDecoderLayer, Glm4
 
 from .shapes import CLIP_MEAN, CLIP_STD, PATCH
 
+LOOKING_LAYER = 2
+"""The layer of the text model that is taught to look things up on the screen."""
+
 
 def see(visual: Glm4vVisionModel, pixels: Tensor) -> Tensor:
     """uint8 [pictures, height, width, 3] → [pictures, image tokens, width of the text model]."""
@@ -74,19 +77,40 @@ def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def read(
-    model: Glm4vForConditionalGeneration, embeddings: Tensor, place: Tensor, mask: Tensor
+    model: Glm4vForConditionalGeneration, embeddings: Tensor, place: Tensor, mask: Tensor, asked: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """[rows, length, width], [3, rows, length], bool [rows, 1, length, length] → the last hidden states,
-    and those in the middle of the layers."""
+    """[rows, length, width], [3, rows, length], bool [rows, 1, length, length], int [rows, points] → the last
+    hidden states, and where the looking heads look from the asked places: log attention
+    [rows, heads, points, length].
+    """
     text = model.model.language_model
     cos, sin = text.rotary_emb(embeddings, place)
     x = embeddings
-    middle = x
+    looks = x
     for index, layer in enumerate(text.layers):
+        if index == LOOKING_LAYER:
+            looks = _looks(layer, x, cos, sin, mask, asked)
         x = _layer(layer, x, cos, sin, mask)
-        if index == len(text.layers) // 2 - 1:
-            middle = x
-    return text.norm(x), middle
+    return text.norm(x), looks
+
+
+def _looks(
+    layer: Glm4vTextDecoderLayer, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, asked: Tensor
+) -> Tensor:
+    """What this layer's first head of each key/value group attends to, in logarithms."""
+    attention = layer.self_attn
+    rows, length, width = x.shape
+    normed = layer.input_layernorm(x)
+
+    def at(places: Tensor) -> Tensor:
+        return places.gather(1, asked[..., None].expand(-1, -1, places.shape[-1]))
+
+    key = attention.k_proj(normed).view(rows, length, -1, attention.head_dim).transpose(1, 2)
+    query = attention.q_proj(at(normed)).view(rows, asked.shape[1], -1, attention.head_dim).transpose(1, 2)
+    query = _turn_pairs(query[:, :: attention.num_key_value_groups], at(cos), at(sin))
+    scores = (query @ _turn_pairs(key, cos, sin).transpose(2, 3)).float() * attention.scaling
+    hidden = ~mask[:, 0].gather(1, asked[..., None].expand(-1, -1, length))
+    return scores.masked_fill(hidden[:, None], -1e4).log_softmax(-1)
 
 
 def _layer(layer: Glm4vTextDecoderLayer, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def test_pictures_become_the_embeddings_that_transformers_makes(words: Any) -> N
     torch.testing.assert_close(ours.flatten(0, 1), theirs, atol=1e-4, rtol=1e-3)
 
 
-def test_a_branch_gets_the_logits_of_the_same_conversation_alone(words: Any) -> None:
+def test_a_branch_gets_the_logits_and_the_looks_of_the_same_conversation_alone(words: Any) -> None:
     torch.manual_seed(0)
     model = shapes.vision_model(words).eval()
     batch = vision_data.Screens(tokenizer=words, fonts=list(FONTS), seed="test", batch=1).batch(0)
@@ -51,21 +51,30 @@ def test_a_branch_gets_the_logits_of_the_same_conversation_alone(words: Any) -> 
         embedded = model.model.language_model.embed_tokens(tokens)
         embedded[tokens == image] = seen.flatten(0, 1)
         mask = vision_forward.branch_mask(branch)
-        ours = model.lm_head(vision_forward.read(model, embedded, batch["place"].long(), mask)[0])
-        alone = (branch[0] == 0) | (branch[0] == 2)
+        asked = batch["point"][..., 0].long().clamp(min=0)
+        hidden, looks = vision_forward.read(model, embedded, batch["place"].long(), mask, asked)
+        ours = model.lm_head(hidden)
+        alone = (branch[0] == 0) | (branch[0] == branch[0, asked[0, 0]])
         rows, columns = (int(side) for side in grid)
         ready = shapes.Glm4vImageProcessor(do_resize=False)(
             images=[batch["pixels"][0].numpy()], return_tensors="pt"
         )
         ids = tokens[:, alone]
+        model.set_attn_implementation("eager")
         theirs = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             pixel_values=ready["pixel_values"],
             image_grid_thw=torch.tensor([[1, 2 * rows, 2 * columns]]),
             mm_token_type_ids=(ids == image).int(),
-        ).logits
-    torch.testing.assert_close(ours[:, alone], theirs, atol=2e-3, rtol=1e-2)
+            output_attentions=True,
+        )
+    torch.testing.assert_close(ours[:, alone], theirs.logits, atol=2e-3, rtol=1e-2)
+    groups = model.config.text_config.num_attention_heads // model.config.text_config.num_key_value_heads
+    attention = theirs.attentions[vision_forward.LOOKING_LAYER][:, ::groups]
+    mine = (batch["point"][0, :, 0] >= 0) & alone[asked[0]]
+    at = alone.long().cumsum(0)[asked[0, mine]] - 1
+    torch.testing.assert_close(looks[:, :, mine][..., alone].exp(), attention[:, :, at], atol=1e-4, rtol=1e-2)
 
 
 def test_batches_come_from_the_seed_alone(words: Any) -> None:

@@ -191,8 +191,8 @@ def _home(sketch: _Sketch) -> None:
     fill = rng.uniform(0.5, 1.0)
     while top + pitch < bottom:
         for column in range(columns):
-            if rng.random() < fill:
-                _app(sketch, next(apps), cell * (column + 0.5), top, icon, size)
+            if rng.random() < fill and (word := next(apps, None)) is not None:
+                _app(sketch, word, cell * (column + 0.5), top, icon, size)
         top += pitch
 
 

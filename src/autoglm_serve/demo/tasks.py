@@ -70,9 +70,9 @@ def _name(screen: Screen, word: Word, language: Language, rng: random.Random) ->
 def _tap(screen: Screen, element: Element, instruction: str, thought: str, task: Task = "tap") -> Case:
     box = element.box
     x, y = box.centre
-    left, top = _thousandths(screen, box.left, box.top)
-    right, bottom = _thousandths(screen, box.right, box.bottom)
-    point = _thousandths(screen, x, y)
+    left, top = thousandths(screen, box.left, box.top)
+    right, bottom = thousandths(screen, box.right, box.bottom)
+    point = thousandths(screen, x, y)
     return Case(
         task=task,
         instruction=instruction,
@@ -83,7 +83,8 @@ def _tap(screen: Screen, element: Element, instruction: str, thought: str, task:
     )
 
 
-def _thousandths(screen: Screen, x: float, y: float) -> tuple[int, int]:
+def thousandths(screen: Screen, x: float, y: float) -> tuple[int, int]:
+    """A point in units of the layout, as an action writes it."""
     return _clip(1000 * x / WIDTH), _clip(1000 * y / screen.height)
 
 
