@@ -125,6 +125,8 @@ def salad(rng: random.Random) -> speech.Phrase:
             else:
                 source = rng.choice((*speech.TEMPLATES[language], *speech.PLAIN[language]))
                 pieces.append(source.replace("{}", "").strip())
+            if rng.random() < 0.1:  # said twice: what comes next must be heard, not remembered
+                pieces.append(pieces[-1].split()[-1])
         text = " ".join(" ".join(pieces).split()) if language == "en" else "".join(pieces)
         if not speech.is_held_out(text):
             return speech.Phrase(language=language, words=text)
