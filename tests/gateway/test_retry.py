@@ -105,6 +105,53 @@ def test_the_last_replicas_own_error_is_told_when_none_did_better(tmp_path: Path
         gateway.wait_for_metric("autoglm_requests_total", 1, outcome="engine_error")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_is_turned_away_is_asked_of_a_replica_that_has_room(tmp_path: Path, stream: bool) -> None:
+    with two_replicas(tmp_path, "--fault", "status:429:9") as (gateway, one, _):
+        for _ in range(8):
+            status, headers, _ = gateway.chat(stream=stream)
+            assert (status, headers["x-autoglm-replica"]) == (200, "r1")
+        assert len(one.seen()) >= 4  # it is well, and is asked again
+
+
+def test_with_no_room_anywhere_the_engines_own_word_is_passed_on_at_once(tmp_path: Path) -> None:
+    with (
+        running_engine("--fault", "status:429:7") as one,
+        running_engine("--fault", "status:429:7") as two,
+        running_gateway(tmp_path, [one.url, two.url], wait_ready_s=30.0) as gateway,
+    ):
+        status, headers, body = gateway.chat()
+        assert (status, headers["retry-after"]) == (429, "7")
+        assert json.loads(body)["error"]["message"] == "faulty engine says 429"
+        assert len(one.seen()) == len(two.seen()) == 1
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="engine_refused")
+
+
+def test_one_that_names_no_time_is_given_one_and_a_loss_after_it_does_not_hide_it(tmp_path: Path) -> None:
+    with (
+        running_engine("--fault", "status:429") as full,
+        running_gateway(tmp_path, [full.url, dead_address()]) as gateway,
+    ):
+        for _ in range(2):
+            status, headers, _ = gateway.chat()
+            assert (status, headers["retry-after"]) == (429, "1")
+
+
+def test_a_stream_that_does_not_begin_is_asked_of_another(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "4") as one,
+        running_engine("--chunks", "4") as two,
+        running_gateway(tmp_path, [one.url, two.url], stall_s=0.1) as gateway,
+    ):
+        for _ in range(20):  # each is known by now
+            assert gateway.chat(stream=True)[0] == 200
+        one.control(fault="hang", times=1)
+        for _ in range(8):  # at least one of them meets it
+            assert gateway.chat(stream=True)[0] == 200
+        gateway.wait_for_metric("autoglm_retries_total", 1)
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+
+
 def test_connections_to_a_replica_are_kept(tmp_path: Path) -> None:
     with running_engine("--chunks", "4") as engine, running_gateway(tmp_path, [engine.url]) as gateway:
         for turn in range(10):

@@ -42,9 +42,17 @@ class Stage:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.clock, self.watch = loop, Clock(), StreamWatch(stall_s=5.0)
 
-    def stream(self) -> "tuple[Relay, asyncio.Future[Ending]]":
+    def stream(
+        self, *, ahead_tokens: int = 0, may_go: bool | None = None
+    ) -> "tuple[Relay, asyncio.Future[Ending]]":
         ending: asyncio.Future[Ending] = self.loop.create_future()
-        relay = Relay(Delivery(Nobody(), self.clock), self.clock, ending=ending)
+        relay = Relay(
+            Delivery(Nobody(), self.clock),
+            self.clock,
+            ending=ending,
+            ahead_tokens=ahead_tokens,
+            may_go=None if may_go is None else lambda: may_go,
+        )
         relay.on_head(200, HEADERS)
         self.watch.enter(URL, relay)
         return relay, ending
@@ -88,6 +96,46 @@ def test_a_stream_that_falls_silent_is_given_up(stage: Stage) -> None:
 def test_before_its_first_event_it_may_take_its_time(stage: Stage) -> None:
     _, ending = stage.stream()
     stage.pass_time(1000)
+    assert not ending.done()
+
+
+def taught(stage: Stage, first_s: float, ahead_tokens: int, streams: int = 8) -> None:
+    """A replica whose first events take so long behind so much."""
+    for _ in range(streams):
+        relay, _ = stage.stream(ahead_tokens=ahead_tokens)
+        stage.play(relay, 1, every_s=first_s)
+        stage.finish(relay)
+
+
+def test_a_first_event_that_never_comes_is_waited_for_by_what_was_learnt(stage: Stage) -> None:
+    taught(stage, first_s=2.0, ahead_tokens=1000)
+    assert stage.watch.first_limit_s(URL, 1000) == pytest.approx(20)
+    assert stage.watch.first_limit_s(URL, 5000) == pytest.approx(100)  # behind five times as much
+    _, ending = stage.stream(ahead_tokens=5000, may_go=True)
+    stage.pass_time(99)
+    assert not ending.done()
+    stage.pass_time(2)
+    assert "no first event" in ending.result().reason
+    assert not ending.result().asked  # slow is not dead: nothing is held against the request
+
+
+def test_it_has_a_floor(stage: Stage) -> None:
+    taught(stage, first_s=0.01, ahead_tokens=10)
+    assert stage.watch.first_limit_s(URL, 10) == 15.0
+
+
+def test_it_is_waited_for_where_nobody_else_could_be_asked(stage: Stage) -> None:
+    taught(stage, first_s=0.1, ahead_tokens=10)
+    for may_go in (False, None):
+        _, ending = stage.stream(ahead_tokens=10, may_go=may_go)
+        stage.pass_time(100)
+        assert not ending.done()
+
+
+def test_nothing_is_known_before_some_streams_have_begun(stage: Stage) -> None:
+    taught(stage, first_s=0.1, ahead_tokens=10, streams=7)
+    _, ending = stage.stream(ahead_tokens=10, may_go=True)
+    stage.pass_time(100)
     assert not ending.done()
 
 

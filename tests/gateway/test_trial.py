@@ -1,7 +1,7 @@
 """Suspects are tried one at a time, and nobody is condemned before the supervisor could speak."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from autoglm_serve.gateway.fleet_holder import FleetHolder
@@ -21,7 +21,7 @@ class Court:
     def __init__(self) -> None:
         self.fleet = FleetHolder(asyncio.get_running_loop())
         self.quarantine = Quarantine()
-        self.trial = Trial(self.quarantine, self.fleet)
+        self.trial = Trial(self.quarantine, self.fleet, asyncio.get_running_loop().time)
         self.fleet.listeners += (self.quarantine.fleet_changed, lambda view: self.trial.wake())
 
 
@@ -33,6 +33,13 @@ def trying(scene: Callable[[Court], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(play())
 
 
+async def go(turn: Awaitable[Callable[[], None] | None]) -> None:
+    """Take a turn and be done with it."""
+    leave = await turn
+    assert leave is not None
+    leave()
+
+
 def test_of_two_suspects_the_second_waits_until_the_first_has_a_token() -> None:
     async def scene(court: Court) -> None:
         for body in (POISON, OTHER):
@@ -41,9 +48,10 @@ def test_of_two_suspects_the_second_waits_until_the_first_has_a_token() -> None:
         waiting = asyncio.create_task(court.trial.turn(OTHER, B))
         await settled()
         assert not waiting.done()
-        (await court.trial.turn(OTHER, C))()  # on another replica there is room
+        await go(court.trial.turn(OTHER, C))  # on another replica there is room
+        assert leave is not None
         leave()
-        (await waiting)()
+        await go(waiting)
 
     trying(scene)
 
@@ -52,7 +60,24 @@ def test_who_is_not_suspected_does_not_wait() -> None:
     async def scene(court: Court) -> None:
         court.quarantine.blame(POISON, A, 0.0)
         await court.trial.turn(POISON, B)
-        (await court.trial.turn(OTHER, B))()
+        await go(court.trial.turn(OTHER, B))
+
+    trying(scene)
+
+
+def test_a_replica_that_died_under_the_one_before_is_not_asked_as_it_dies() -> None:
+    async def scene(court: Court) -> None:
+        for body in (POISON, OTHER):
+            court.quarantine.blame(body, A, 0.0)
+        leave = await court.trial.turn(POISON, B)
+        waiting = asyncio.create_task(court.trial.turn(OTHER, B))
+        await settled()
+        assert leave is not None
+        leave()
+        court.quarantine.blame(POISON, B, 0.0)
+        assert await court.trial.condemns(POISON, REPLICA)
+        assert await waiting is None
+        await go(court.trial.turn(OTHER, C))
 
     trying(scene)
 

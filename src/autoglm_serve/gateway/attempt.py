@@ -4,6 +4,7 @@ Owns connections while they are used. Knows nothing of why this replica, or of w
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoglm_serve.core.fleet import ReplicaView
@@ -31,6 +32,10 @@ class Question:
     """The model's name as it stands in the body."""
     splicer: Splicer | None = None
     """Set where the answer goes on with a stream that another replica began."""
+    ahead_tokens: int = 0
+    """What the replica has to work off before the answer begins, this question's prompt among it."""
+    may_go: Callable[[], bool] | None = None
+    """Whether another replica could be asked, if this one does not begin to answer; None waits for it."""
 
 
 async def ask(
@@ -49,7 +54,15 @@ async def ask(
         kept = connection.used > 0
         ending: asyncio.Future[Ending] = worker.loop.create_future()
         extra = ((b"x-autoglm-replica", replica.id.encode()),)
-        relay = Relay(delivery, worker.loop, ending=ending, extra=extra, splicer=question.splicer)
+        relay = Relay(
+            delivery,
+            worker.loop,
+            ending=ending,
+            extra=extra,
+            splicer=question.splicer,
+            ahead_tokens=question.ahead_tokens,
+            may_go=question.may_go,
+        )
         worker.streams.enter(replica.base_url, relay)
         try:
             result = await exchange(message, connection, relay, ending, client)
@@ -57,7 +70,8 @@ async def ask(
             worker.streams.leave(replica.base_url, relay)
         # A kept connection that the engine had closed at that moment says nothing of the replica. By now it
         # may be somebody else's: only what the attempt itself saw counts.
-        if not (kept and result.result is Result.LOST and not result.status):
+        stale = kept and result.result is Result.LOST and not result.status and not result.given_up
+        if not stale:
             break
         asked = True  # and if the replica is gone now, it may have died of it
     return result

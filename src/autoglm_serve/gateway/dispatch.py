@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.refusal import Refusal, RefusalType
@@ -14,16 +15,17 @@ from autoglm_serve.gateway.delivery import Caller, Delivery
 from autoglm_serve.gateway.endpoints import ENDPOINTS
 from autoglm_serve.gateway.envelope import error_event, internal_error
 from autoglm_serve.gateway.hear import hear
-from autoglm_serve.gateway.http import Request
+from autoglm_serve.gateway.http import Headers, Request
 from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption, Sent, Way, read_sent, resume
 from autoglm_serve.gateway.relay import Ending, Result
-from autoglm_serve.gateway.router import Wish
+from autoglm_serve.gateway.router import Placement, Wish
 from autoglm_serve.gateway.server import ClientConnection
 from autoglm_serve.gateway.state import Worker
 
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 12  # of one request; none is sent to the same process twice
+_IMPATIENT_ATTEMPTS = 2  # the first of them; a request that nobody answers in time is waited for in the end
 
 
 async def dispatch(client: ClientConnection, request: Request, worker: Worker) -> None:
@@ -65,6 +67,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         model=call.model, cost_tokens=call.cost_tokens, client=request.client, size_bytes=len(call.body)
     )
     ending = Ending(result=Result.LOST, reason="no replica could be asked")
+    told: Ending | None = None  # the last that had something to tell
     why_no_more = "no other replica could take over"
     if worker.quarantine.holds(call.body, worker.fleet.view, worker.loop.time()):
         raise _poisonous()
@@ -73,15 +76,13 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
             account.retry_denied()
             why_no_more = "so many requests fail that no more of them are tried again"
             break
-        placement = await worker.router.place(
-            wish, wait_ready_s=worker.settings.wait_ready_s, wait_turn_s=worker.settings.wait_turn_s
-        )
+        placement = await _place(wish, ending, worker)
         if placement is None:
             break
         with placement:
             replica = placement.replica
             account.attempts += 1
-            question = _question(call, request)
+            question = _question(call, request, wish, account, replica, worker)
             match _next_step(call, delivery, replica, ending):
                 case Resumption() as step:
                     question = replace(question, body=step.body, splicer=step.splicer)
@@ -94,23 +95,51 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     return _end_cut_off(client, delivery, hopeless)
                 case None:
                     pass
-            made_room = await worker.trial.turn(call.body, replica.base_url)
-            delivery.on_first = made_room
-            try:
-                ending = await ask(question, replica, client, delivery, worker)
-            finally:
-                made_room()
+            ending = await _ask_in_turn(question, call, replica, client, delivery, worker)
         account.first_byte_s = delivery.first_byte_s
         if await _heed(ending, call, replica, wish, worker, begun=delivery.begun):
             break
+        told = ending if ending.body else told
     account.usage = ending.usage
-    return _conclude(ending, call, client, delivery, why_no_more)
+    return _conclude(ending, told, call, client, delivery, why_no_more)
 
 
-def _question(call: Call, request: Request) -> Question:
-    return Question(
-        request=request, content_type=call.content_type, body=call.body, named_model=call.named_model
+async def _place(wish: Wish, last: Ending, worker: Worker) -> Placement | None:
+    """The replica to ask. One that has turned the request away is not followed by a wait for another: that
+    has room now, or the client is told what the first one said."""
+    if last.turned_away and not wish.begun:
+        return worker.router.at_once(wish)
+    return await worker.router.place(
+        wish, wait_ready_s=worker.settings.wait_ready_s, wait_turn_s=worker.settings.wait_turn_s
     )
+
+
+def _question(
+    call: Call, request: Request, wish: Wish, account: Account, replica: ReplicaView, worker: Worker
+) -> Question:
+    impatient = call.stream and account.attempts <= _IMPATIENT_ATTEMPTS
+    return Question(
+        request=request,
+        content_type=call.content_type,
+        body=call.body,
+        named_model=call.named_model,
+        ahead_tokens=worker.load.cost_tokens(replica.slot, worker.settings.workers),
+        may_go=partial(worker.router.others, wish, replica) if impatient else None,
+    )
+
+
+async def _ask_in_turn(
+    question: Question, call: Call, replica: ReplicaView, client: Caller, delivery: Delivery, worker: Worker
+) -> Ending:
+    """Ask at once; a request that a replica may have died of waits until those like it have a token."""
+    made_room = await worker.trial.turn(call.body, replica.base_url)
+    if made_room is None:
+        return Ending(result=Result.LOST, reason="another request has just lost it")
+    delivery.on_first = made_room
+    try:
+        return await ask(question, replica, client, delivery, worker)
+    finally:
+        made_room()
 
 
 def _next_step(
@@ -131,7 +160,8 @@ async def _heed(
     ending: Ending, call: Call, replica: ReplicaView, wish: Wish, worker: Worker, *, begun: bool
 ) -> bool:
     """Learn from how an attempt ended; true if it was the last. Raises Refusal for a request that kills."""
-    worker.router.report(replica, good=ending.result is Result.DONE)
+    if not ending.turned_away:  # its engine is well, and says when it has room
+        worker.router.report(replica, good=ending.result is Result.DONE)
     if ending.result is Result.DONE:
         worker.quarantine.clear(call.body)
         return True
@@ -150,17 +180,26 @@ async def _heed(
     return False
 
 
-def _conclude(ending: Ending, call: Call, client: Caller, delivery: Delivery, why_no_more: str) -> Outcome:
+def _conclude(
+    ending: Ending, told: Ending | None, call: Call, client: Caller, delivery: Delivery, why_no_more: str
+) -> Outcome:
     """Tell the client what it has not been told yet, and name the outcome."""
     if ending.result is Result.DONE:
         return Outcome.OK if ending.status < 400 else Outcome.ENGINE_REFUSED
     if delivery.begun:
         return _end_cut_off(client, delivery, Hopeless(reason=why_no_more))
-    if ending.body:
-        client.respond(ending.status, ending.headers, ending.body)
-        return Outcome.ENGINE_ERROR
+    if told is not None:
+        client.respond(told.status, _with_hint(told), told.body)
+        return Outcome.ENGINE_REFUSED if told.turned_away else Outcome.ENGINE_ERROR
     _give_up(client, _lost(f"No replica of '{call.model.name}' could answer: {why_no_more}."))
     return Outcome.LOST
+
+
+def _with_hint(ending: Ending) -> Headers:
+    """Its headers; who is turned away is told when to come back."""
+    if not ending.turned_away or any(name == b"retry-after" for name, _ in ending.headers):
+        return ending.headers
+    return (*ending.headers, (b"retry-after", b"1"))
 
 
 def _end_cut_off(client: Caller, delivery: Delivery, hopeless: Hopeless) -> Outcome:

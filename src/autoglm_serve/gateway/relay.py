@@ -8,6 +8,7 @@ in one piece, so that a replica lost in the middle of it can still be replaced; 
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -33,7 +34,8 @@ _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole 
 _EVENTS_THAT_TELL = 8
 _NEWLINE, _BRACE = b"\n}"
 _PASSED_ON = frozenset({b"content-type", b"cache-control", b"retry-after", b"content-disposition"})
-_TRY_ELSEWHERE = frozenset({500, 502, 503, 504})
+TURNED_AWAY = 429
+_TRY_ELSEWHERE = frozenset({TURNED_AWAY, 500, 502, 503, 504})
 
 
 class Result(Enum):
@@ -59,8 +61,15 @@ class Ending:
     usage: Usage = NO_USAGE
     asked: bool = False
     """The request had been sent: an engine may have died of it."""
+    given_up: bool = False
+    """Not the connection broke: somebody here gave the replica up."""
     events: int = 0
     """Pieces of the stream that this attempt brought."""
+
+    @property
+    def turned_away(self) -> bool:
+        """The replica is well and has no room."""
+        return self.result is Result.REFUSED and self.status == TURNED_AWAY
 
 
 class Relay:
@@ -74,7 +83,11 @@ class Relay:
         ending: "asyncio.Future[Ending]",
         extra: Headers = (),
         splicer: Splicer | None = None,
+        ahead_tokens: int = 0,
+        may_go: Callable[[], bool] | None = None,
     ) -> None:
+        """`ahead_tokens` is what the replica has to work off, this request among it; `may_go` says whether
+        another could be asked if this takes too long."""
         self._delivery = delivery
         self._clock = clock
         self._ending = ending
@@ -89,13 +102,15 @@ class Relay:
         self._collected_bytes = 0
         self._passing = False
         self._paused = False
+        self.ahead_tokens = ahead_tokens
+        self.may_go = may_go
         self._usual = UNUSUAL
         """How its events begin, once they need not be looked at. What tells a tale begins otherwise."""
         self._write = delivery.write
         self._chunks = delivery.journal.chunks
         self._not_events = len(self._chunks)
         """Chunks of the journal that are none of its events: what others sent, and comments."""
-        self._innocent = False
+        self._innocent = self._given_up = False
         self._begun_s = clock.time()
         self._first_event_s = 0.0
         self._seen_events = 0
@@ -178,10 +193,14 @@ class Relay:
             return None
         return (self._seen_s - self._first_event_s) / (self._seen_events - 1)
 
+    def waiting_s(self, now_s: float) -> float:
+        """How long its first event is being waited for; 0 once it has come."""
+        return 0.0 if self.events else now_s - self._begun_s
+
     @property
-    def prefill_s(self) -> float:
-        """How long its first event took; 0 if there was none."""
-        return self._first_event_s - self._begun_s if self._first_event_s else 0.0
+    def prefill_s(self) -> float | None:
+        """How long its first event took; None if there was none."""
+        return self._first_event_s - self._begun_s if self._first_event_s else None
 
     def lose(self, reason: str, *, innocent: bool = False) -> None:
         """The replica is given up: by its words, its silence, or somebody who knows.
@@ -190,6 +209,7 @@ class Relay:
         """
         connection = self.connection
         self._innocent = innocent
+        self._given_up = True
         self.on_lost(reason)
         if connection is not None:
             connection.abort()
@@ -326,6 +346,7 @@ class Relay:
                 body=body,
                 usage=usage,
                 asked=not self._innocent,
+                given_up=self._given_up,
                 events=self.events,
             )
             self._ending.set_result(ending)

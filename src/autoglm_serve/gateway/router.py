@@ -135,6 +135,16 @@ class Router:
                 raise self._overloaded(wish, "queue_timeout", 503, "The request waited too long") from None
             return self._none_for(wish)
 
+    def at_once(self, wish: Wish) -> Placement | None:
+        """A replica that has room for the wish at this moment."""
+        choice = self._choose(wish)
+        return self._take(wish, choice) if choice.replica is not None else None
+
+    def others(self, wish: Wish, replica: ReplicaView) -> bool:
+        """A replica is ready that has not failed the wish and is not this one."""
+        passed = wish.tried | {replica.base_url}
+        return any(each.routable and each.base_url not in passed for each in self._replicas(wish.model))
+
     def may_retry(self) -> bool:
         """Whether a request that failed may be sent once more; counts it if so."""
         left = self._retries.spend(self._loop.time())

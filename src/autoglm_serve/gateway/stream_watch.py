@@ -3,13 +3,22 @@
 A replica that is stopped or stuck keeps its connections open and says nothing. How long is too long is
 learnt from its own pace: the usual time between two events, and the time to the first one, as a prefill may
 hold up every other stream of an engine. A floor keeps a short pause from being called a death.
+
+A first event that never comes shows less: its replica may serve all others. It is waited for in proportion to
+what the replica had to work off when it was asked, by what such waits have cost there before, and given up
+only where another could be asked.
 """
+
+import math
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.relay import Relay
 
 _PATIENCE = 40.0  # usual intervals between two events
+_FIRST_PATIENCE = 10.0  # longest waits for a first event
+_FIRST_FLOOR = 3.0  # least silences
+_STREAMS_THAT_TELL = 8  # of one replica, before its waits are known
 _MEMORY = 0.8  # of what was learnt before, against the newest stream
 _SERVING = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
 
@@ -23,6 +32,8 @@ class StreamWatch:
         self._paces: dict[str, float] = {}
         self._prefills: dict[str, float] = {}
         """The longest waits for a first event, fading."""
+        self._waits: dict[str, tuple[int, float]] = {}
+        """How many first events have come, and the longest wait for one per token ahead of it, fading."""
 
     def enter(self, base_url: str, relay: Relay) -> None:
         self._relays.setdefault(base_url, set()).add(relay)
@@ -37,12 +48,27 @@ class StreamWatch:
         if interval_s is not None:
             known_s = self._paces.get(base_url, interval_s)
             self._paces[base_url] = _MEMORY * known_s + (1 - _MEMORY) * interval_s
-        self._prefills[base_url] = max(relay.prefill_s, _MEMORY * self._prefills.get(base_url, 0.0))
+        if relay.prefill_s is not None:
+            self._learn_wait(base_url, relay.prefill_s, max(1, relay.ahead_tokens))
+
+    def _learn_wait(self, base_url: str, prefill_s: float, ahead_tokens: int) -> None:
+        self._prefills[base_url] = max(prefill_s, _MEMORY * self._prefills.get(base_url, 0.0))
+        count, longest_s = self._waits.get(base_url, (0, 0.0))
+        self._waits[base_url] = (count + 1, max(prefill_s / ahead_tokens, _MEMORY * longest_s))
 
     def silence_limit_s(self, base_url: str) -> float:
         """How long a stream from there may bring nothing."""
         pace_s, prefill_s = self._paces.get(base_url, 0.0), self._prefills.get(base_url, 0.0)
         return max(self._stall_s, _PATIENCE * pace_s, prefill_s)
+
+    def first_limit_s(self, base_url: str, ahead_tokens: int) -> float:
+        """How long a stream from there may take to begin, behind so much work; no limit before it is known
+        how long that takes there."""
+        count, per_token_s = self._waits.get(base_url, (0, 0.0))
+        if count < _STREAMS_THAT_TELL:
+            return math.inf
+        longest_s = max(self._prefills.get(base_url, 0.0), per_token_s * ahead_tokens)
+        return max(_FIRST_FLOOR * self._stall_s, _FIRST_PATIENCE * longest_s)
 
     def sweep(self, now_s: float) -> None:
         """Give up what has been silent too long. A stream that its client holds back is not."""
@@ -52,6 +78,10 @@ class StreamWatch:
                 limit_s = max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
                 if relay.silent_s(now_s) > limit_s:
                     relay.lose(f"no event for {limit_s:.1f} s")
+                elif relay.may_go is not None and not relay.events:
+                    waited_s = relay.waiting_s(now_s)
+                    if waited_s > self.first_limit_s(base_url, relay.ahead_tokens) and relay.may_go():
+                        relay.lose(f"no first event for {waited_s:.1f} s", innocent=True)
 
     def fleet_changed(self, view: FleetView) -> None:
         """Give up what runs on replicas that the supervisor says are gone."""
@@ -63,3 +93,4 @@ class StreamWatch:
                     relay.lose("the supervisor says that it is gone", innocent=base_url in stopping)
         self._paces = {url: pace for url, pace in self._paces.items() if url in serving}
         self._prefills = {url: wait for url, wait in self._prefills.items() if url in serving}
+        self._waits = {url: wait for url, wait in self._waits.items() if url in serving}

@@ -16,21 +16,26 @@ _WORD_S = 0.5
 """For the supervisor's word. It comes within some tens of milliseconds, if there is a supervisor."""
 _TURN_S = 10.0
 """At most, for the suspects before: what they take for a first token is no reason to fail."""
+_DYING_S = 1.0
 _KEPT_BY_OTHERS = "external"
 
 
 class Trial:
     """The suspects of one worker that are being tried, by the address of their replica."""
 
-    def __init__(self, quarantine: Quarantine, fleet: FleetHolder) -> None:
+    def __init__(self, quarantine: Quarantine, fleet: FleetHolder, now_s: Callable[[], float]) -> None:
         self._quarantine = quarantine
         self._fleet = fleet
+        self._now_s = now_s
         self._tried: dict[str, object] = {}
+        self._lost: dict[str, float] = {}
+        """Replicas that were lost just now, and until when that counts."""
         self._news = asyncio.Event()
 
-    async def turn(self, body: bytes, base_url: str) -> Callable[[], None]:
+    async def turn(self, body: bytes, base_url: str) -> Callable[[], None] | None:
         """Wait until no other suspect waits for its first token there; what is returned makes room for the
-        next. Who is not suspected does not wait."""
+        next. Who is not suspected does not wait. None if the replica was lost meanwhile: a process that dies
+        still takes connections for a moment, and they would be held against who makes them."""
         if not self._quarantine.suspects(body):
             return _nothing
         try:
@@ -39,6 +44,8 @@ class Trial:
                     await self._news.wait()
         except TimeoutError:
             pass
+        if self._is_dying(base_url):
+            return None
         mine = self._tried[base_url] = object()
 
         def leave() -> None:
@@ -55,11 +62,17 @@ class Trial:
 
     async def condemns(self, body: bytes, replica: ReplicaView) -> bool:
         """Whether the loss of this replica, which has just been held against `body`, was one too many."""
+        self._lost[replica.base_url] = self._now_s() + _DYING_S
         if not self._quarantine.condemns(body):
             return False
         if replica.engine != _KEPT_BY_OTHERS:
             await self._word_on(replica.base_url)
         return self._quarantine.condemns(body)
+
+    def _is_dying(self, base_url: str) -> bool:
+        now_s = self._now_s()
+        self._lost = {url: until_s for url, until_s in self._lost.items() if now_s < until_s}
+        return base_url in self._lost
 
     async def _word_on(self, base_url: str) -> None:
         try:

@@ -130,7 +130,7 @@ def _worker(
         router=router,
         streams=StreamWatch(settings.stall_s),
         quarantine=quarantine,
-        trial=Trial(quarantine, fleet),
+        trial=Trial(quarantine, fleet, loop.time),
     )
 
 
