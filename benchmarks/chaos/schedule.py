@@ -7,7 +7,7 @@ from dataclasses import dataclass
 SWITCHED = (
     *("kill", "exit", "reset", "fin", "half", "error", "end", "done", "garbage", "hang", "freeze"),
     *("status:500", "status:503:1", "status:429:1", "drip", "split", "pings", "crlf", "close", "bad_head"),
-    *("away", "pause"),
+    *("cut", "away", "pause"),
 )
 """What the fault-switch engine does to some requests, and what is done to its process: `away` is killed and
 stays so for a while (connections are refused), `pause` is SIGSTOP and SIGCONT (connections hang)."""
@@ -29,6 +29,8 @@ class Blow:
     """Which of those that could be hit, counted modulo their number."""
     piece: int
     """After how many pieces of an answer, for what strikes in the middle of one."""
+    byte: int
+    """After how many bytes, for what strikes anywhere."""
     times: int
     """How many requests it meets."""
     for_s: float
@@ -39,7 +41,12 @@ class Blow:
         """As the fault-switch engine is told."""
         if self.kind in _AT_ONE_MOMENT:
             return f"{self.kind}:{self.piece}" if self.piece else self.kind
-        return {"drip": "drip:0.002", "split": f"split:{self.piece + 1}"}.get(self.kind, self.kind)
+        coloured = {
+            "drip": "drip:0.002",
+            "split": f"split:{self.piece + 1}",
+            "cut": f"cut:{self.byte}:{'fin' if self.times == 1 else 'reset'}",
+        }
+        return coloured.get(self.kind, self.kind)
 
 
 def schedule(seed: int, duration_s: float, every_s: float, kinds: Sequence[str]) -> list[Blow]:
@@ -55,6 +62,7 @@ def schedule(seed: int, duration_s: float, every_s: float, kinds: Sequence[str])
                 kind=left.pop(),
                 target=rng.randrange(1000),
                 piece=rng.randrange(0, 12),
+                byte=rng.randrange(1, 4000),
                 times=rng.choice((1, 1, 1, 2, 5)),
                 for_s=rng.uniform(0.1, 3.0),
             )

@@ -138,7 +138,7 @@ STRIKES: dict[str, Strike] = {
 }
 NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "huge_event"})
 FAULTS = frozenset(STRIKES) | {
-    *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close"),
+    *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close", "cut"),
 }
 
 

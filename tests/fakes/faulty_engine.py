@@ -30,6 +30,7 @@ Faults: without an argument they strike before the first byte of the reply; with
     status:CODE[:RETRY_AFTER_S]   429, 500, 503 … with an OpenAI error envelope
     huge_header:BYTES  bad_head   a head that no parser should take
     drip:S       one byte every S seconds            split:N     writes of N bytes, cutting events anywhere
+    cut:N[:HOW]  ends after N bytes of the reply, head and framing included: reset (default), fin, kill
     crlf         events end in CRLF                  pings       a ": ping" comment before each event
     close        closes after the reply without having said so (a stale keep-alive connection)
   `--fault F --fault-times N` or POST /_control {"fault": F, "times": N} strike requests that name none.
@@ -293,6 +294,8 @@ class Connection(asyncio.Protocol):
         self.continued = False
         self.needed_bytes = 0
         """A long body is not looked at again before this much of it is there."""
+        self.left_bytes: int | None = None
+        """What is still written of a reply that is cut."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
@@ -435,6 +438,7 @@ class Connection(asyncio.Protocol):
 
     async def _send(self, reply: Reply, fault: Fault | None, delay_s: float) -> None:
         strike_at = strike_index(fault, reply)
+        self.left_bytes = int(fault.args[0]) if fault is not None and fault.name == "cut" else None
         if strike_at is None:
             assert fault is not None
             await STRIKES[fault.name](self, reply, fault)
@@ -453,6 +457,8 @@ class Connection(asyncio.Protocol):
     async def write(self, data: bytes, fault: Fault | None = None) -> None:
         """Writes, and waits until the kernel has taken it all: a crash strikes after it, not before."""
         match fault:
+            case Fault("cut"):
+                await self._write_and_cut(data, fault)
             case Fault("drip", (delay_s,)):
                 for byte in data:
                     if self.transport.is_closing():
@@ -466,6 +472,16 @@ class Connection(asyncio.Protocol):
             case _:
                 self.transport.write(data)
         await self.writable.wait()
+
+    async def _write_and_cut(self, data: bytes, fault: Fault) -> None:
+        assert self.left_bytes is not None
+        self.transport.write(data[: self.left_bytes])
+        self.left_bytes -= len(data)
+        if self.left_bytes <= 0:
+            await self.writable.wait()
+            await STRIKES[fault.args[1] if len(fault.args) > 1 else "reset"](
+                self, Reply(head=b"", parts=[]), fault
+            )
 
     def close(self) -> None:
         self.transport.close()
