@@ -28,7 +28,6 @@ QUESTIONS = (
     ),
     *("Open the settings", "Tap the search box", "Go back", "Who are you?", "What is on the screen?"),
 )
-_EVERY_S = 0.7
 _ACTION = re.compile(r"(?:do|finish)\(.*\)", re.DOTALL)
 
 
@@ -65,12 +64,12 @@ class Tally:
         ]
 
 
-async def trials(place: Stand, count: int, seed: int, max_tokens: int) -> Tally:
+async def trials(place: Stand, count: int, seed: int, max_tokens: int, every_s: float) -> Tally:
     """`count` streams that are hit; those that had ended when the kill came are not counted."""
     rng, tally = random.Random(seed), Tally()
     usual = {question: await _undisturbed(place, question, max_tokens, tally) for question in QUESTIONS}
     while tally.hit < count:
-        next_s = asyncio.get_running_loop().time() + _EVERY_S
+        next_s = asyncio.get_running_loop().time() + every_s
         question = rng.choice(QUESTIONS)
         cut = rng.randrange(1, max(2, len(usual[question].events) - 8))
         pids = {replica["id"]: replica["pid"] for replica in await place.ready(2)}
@@ -123,12 +122,15 @@ async def _trial(
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--replicas", type=int, default=9, help="each must live a while")
+    parser.add_argument("--replicas", type=int, default=9, help="each must live 4 s, or is held back")
+    parser.add_argument("--every-s", type=float, default=0.7, help="between two kills")
     parser.add_argument("--max-tokens", type=int, default=200)
 
 
 def run(arguments: argparse.Namespace) -> bool:
     with stand("--replicas", str(arguments.replicas)) as place:
-        tally = asyncio.run(trials(place, arguments.trials, arguments.seed, arguments.max_tokens))
+        tally = asyncio.run(
+            trials(place, arguments.trials, arguments.seed, arguments.max_tokens, arguments.every_s)
+        )
     print(hardware(), *tally.lines(), sep="\n")
     return not tally.bad and tally.complete == tally.prefix_kept == tally.hit
