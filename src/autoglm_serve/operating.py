@@ -139,15 +139,15 @@ class Operator:
         leaving = (member for member in before.members if member.name not in names)
         self.deployment = Deployment(members=(*after.members, *leaving))
         self.options = change.options
-        good = await self._operations.change(old_places, new_places, workers=change.for_workers)
-        self.deployment = after if good else before
-        self.options = change.options if good else options
+        problem = await self._operations.change(old_places, new_places, workers=change.for_workers)
+        self.deployment = before if problem else after
+        self.options = options if problem else change.options
         self._on_change()
-        if good:
+        if problem:
+            log.error("the settings were not taken; those before are in force. %s", problem)
+        else:
             remember(self._decided, self.options, after)
             log.info("the settings are in force")
-        else:
-            log.error("the settings were not taken: the log says why; those before are in force")
 
     def _vanish(self) -> None:
         """As a kill would, so that there is one way to follow this process and not two."""

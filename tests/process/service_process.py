@@ -104,11 +104,15 @@ class ServiceProcess:
 
 @contextmanager
 def running_service(
-    *flags: str, state_dir: Path | None = None, serving: bool = True, inside: Sequence[str] = ()
+    *flags: str,
+    state_dir: Path | None = None,
+    serving: bool = True,
+    inside: Sequence[str] = (),
+    path: Sequence[Path] = (),
 ) -> Iterator[ServiceProcess]:
     """A service that answers requests when the block begins; or that was just started (`serving=False`).
 
-    `inside` is a command that runs the one behind it.
+    `inside` is a command that runs the one behind it; `path` is where all its Pythons look first.
     """
     with tempfile.TemporaryDirectory(prefix="autoglm-") as temporary:
         folder = state_dir or Path(temporary)
@@ -118,7 +122,7 @@ def running_service(
             *("--state-dir", str(folder), "--log-format", "json"),
         ]
         with subprocess.Popen(
-            argv, cwd=temporary, env=_environment(), stderr=subprocess.PIPE, text=True
+            argv, cwd=temporary, env=_environment(path), stderr=subprocess.PIPE, text=True
         ) as process:
             service = ServiceProcess(process=process, state_dir=folder)
             urls: queue.Queue[str | None] = queue.Queue()
@@ -158,7 +162,7 @@ def _end(service: ServiceProcess) -> None:
             psutil.Process(pid).kill()
 
 
-def _environment() -> dict[str, str]:
+def _environment(path: Sequence[Path]) -> dict[str, str]:
     source = Path(__file__).resolve().parents[2] / "src"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTOGLM_")}
-    return {**kept, "PYTHONPATH": str(source)}
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, (*path, source)))}

@@ -124,6 +124,30 @@ def test_settings_are_read_again_at_sighup(tmp_path: Path) -> None:
     assert clients.failures == []
 
 
+def test_settings_with_which_no_replica_can_start_are_taken_back(tmp_path: Path) -> None:
+    settings = tmp_path / "autoglm.toml"
+    good = "replicas = 2\nspeech = false\n"
+    settings.write_text(good)
+    with running_service("--config", str(settings)) as service, asking(service) as clients:
+        service.wait_for_replicas(all_ready)
+        before = pids(service)
+        settings.write_text(good + 'engine_args = ["--no-such-flag"]\nmax_body_mb = 1\n')
+        service.process.send_signal(signal.SIGHUP)
+        wait_for_log(service, "those before are in force")
+        told = [str(entry["message"]) for entry in service.log]
+        assert any("did not come back" in line and "--no-such-flag" in line for line in told), told
+        assert "going back to the settings before" in told
+        assert all_ready(service.wait_for_replicas(all_ready))
+        assert pids(service)["r1"] == before["r1"]  # it was never touched
+        assert service.ask("POST", "/v1/chat/completions", b"x" * 2**21)[0] == 400  # nor were the workers
+        settings.write_text(good.replace("2", "1"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for_log(service, "the settings are in force")
+        assert len(service.replicas()) == 1
+        clients.stop()
+    assert clients.failures == []
+
+
 def test_a_new_version_takes_over_on_the_same_port(tmp_path: Path) -> None:
     flags = ("--gateway-workers", "2", "--no-speech")
     with (

@@ -19,6 +19,8 @@ DEFAULT_MAX_MODEL_LEN = 16_384
 history, 3,000 for the answer) with room to spare. A model's own 65,536 would cost gigabytes of KV cache."""
 DEFAULT_SLOTS = 4
 """Requests that one replica works on at once."""
+PROMPT_CACHE_MIB = 256
+"""RAM for prompts whose slot was taken by another; llama.cpp's own default is 8 GiB a process."""
 IMAGE_TOKENS = (8, 4096)
 """Bounds of one picture where the plan names none; from llama.cpp's clip.cpp for the glm4v projector."""
 GLM4V_MERGE = 2
@@ -90,6 +92,12 @@ _CLUES = (
         ExitCause.MODEL_NOT_FOUND,
         "The model file {0} cannot be opened.",
         "Check the path and its permissions.",
+    ),
+    clue(
+        r"error: unrecognized arguments: (.+)",
+        ExitCause.BAD_FLAG,
+        "It does not know {0}.",
+        "Check the flags after the bare --, or engine_args in the settings.",
     ),
     clue(
         r"error loading model: (.+)",

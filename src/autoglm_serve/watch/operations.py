@@ -36,20 +36,27 @@ class Operations:
 
         self._undertake(work)
 
-    async def change(self, before: Sequence[Place], after: Sequence[Place], *, workers: bool) -> bool:
-        """Goes over to other replicas, and to new gateway workers; back again where that fails."""
+    async def change(self, before: Sequence[Place], after: Sequence[Place], *, workers: bool) -> str:
+        """Goes over to other replicas, and to new gateway workers; back again where that fails.
+
+        Returns what went wrong; nothing where all went well.
+        """
+        why: list[str] = []
 
         async def work(steps: Steps) -> bool:
             if not await self._rolling.conform(after, self._drain_s(), steps.tell):
+                why[:] = steps.lines[-1:]
                 steps.tell("going back to the settings before")
                 await self._rolling.conform(before, self._drain_s(), steps.tell)
                 return False
-            return not workers or await self._workers.renew(steps.tell)
+            good = not workers or await self._workers.renew(steps.tell)
+            why[:] = steps.lines[-1:]
+            return good
 
         await self.rest()
         self._undertake(work)
         await self.rest()
-        return bool(self.steps.good)
+        return "" if self.steps.good else next(iter(why), "it was cut short")
 
     async def rest(self) -> None:
         """Returns when nothing goes on."""
