@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 import tempfile
@@ -158,6 +159,8 @@ async def _end_replica(arena: Arena, blow: Blow, pid: int) -> None:
         await _pause(pid, blow.for_s)
     elif blow.kind == "out of memory" and _starve(pid):
         arena.done["out of memory, by the kernel"] += 1
+    elif blow.kind == "out of memory" and _allow_no_more(pid):
+        arena.done["out of memory, by a limit"] += 1
     else:
         with suppress(ProcessLookupError):
             kill(pid)
@@ -171,6 +174,16 @@ def _starve(pid: int) -> bool:
         (folder / "memory.limit_in_bytes").write_text(str(_LIMIT_BYTES))
         (folder / "cgroup.procs").write_text(str(pid))
     except OSError:
+        return False
+    return True
+
+
+def _allow_no_more(pid: int) -> bool:
+    """Let its next allocations fail, for which nobody needs rights over it but its owner's."""
+    try:
+        taken_bytes = psutil.Process(pid).memory_info().vms
+        resource.prlimit(pid, resource.RLIMIT_AS, (taken_bytes, resource.RLIM_INFINITY))
+    except (OSError, ValueError, psutil.NoSuchProcess):
         return False
     return True
 

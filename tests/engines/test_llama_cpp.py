@@ -191,6 +191,11 @@ def test_an_old_line_in_the_log_of_one_that_had_served_explains_nothing() -> Non
     assert (diagnosis.cause, diagnosis.retryable) == (ExitCause.UNKNOWN, True)
 
 
+def test_one_that_ran_out_of_memory_while_it_served_says_so() -> None:
+    diagnosis = diagnosed("cannot allocate memory for thread-local data: ABORT", code=127, ready=True)
+    assert (diagnosis.cause, diagnosis.retryable) == (ExitCause.OUT_OF_MEMORY, True)
+
+
 def test_an_orderly_exit_was_asked_for() -> None:
     assert diagnosed(code=0, ready=True).cause is ExitCause.ASKED
 

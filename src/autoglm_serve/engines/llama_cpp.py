@@ -107,6 +107,16 @@ _CLUES = (
     ),
 )
 
+_WHILE_SERVING = (
+    clue(
+        r"cannot allocate memory|std::bad_alloc",
+        ExitCause.OUT_OF_MEMORY,
+        "there was not enough memory for what it was asked.",
+        _SMALLER,
+        retryable=True,
+    ),
+)
+
 _BY_STATUS: dict[int, Diagnosis] = {
     0: Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop."),
     2: Diagnosis(
@@ -189,7 +199,7 @@ class LlamaCpp:
         if by_signal is not None:
             return by_signal
         if facts.was_ready or facts.code in (None, 0):
-            return _BY_STATUS[0] if facts.code == 0 else _UNKNOWN
+            return _BY_STATUS[0] if facts.code == 0 else telling(_WHILE_SERVING, facts) or _UNKNOWN
         return telling(_CLUES, facts) or _BY_STATUS.get(facts.code, _UNKNOWN)
 
 
