@@ -99,7 +99,7 @@ def _looks(
 ) -> Tensor:
     """What this layer's first head of each key/value group attends to, in logarithms."""
     attention = layer.self_attn
-    rows, length, width = x.shape
+    rows, length, _ = x.shape
     normed = layer.input_layernorm(x)
 
     def at(places: Tensor) -> Tensor:

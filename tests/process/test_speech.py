@@ -48,6 +48,14 @@ def spoken(sound: bytes) -> list[dict[str, Any]]:
     ]
 
 
+def test_a_spoken_command_is_written_down(service: ServiceProcess) -> None:
+    """Voices and phrases that the model was not trained on."""
+    said = {"press-shoes.wav": "press shoes", "type-phone-case-zh.wav": "输入手机壳"}
+    for name, words in said.items():
+        status, body = upload(service, (SOUND / name).read_bytes())
+        assert (status, json.loads(body)["text"].strip()) == (200, words)
+
+
 def test_it_sleeps_until_somebody_speaks_and_goes_back_to_sleep() -> None:
     with running_service("--replicas", "1", "--speech-idle-s", "0.5") as service:
         assert speech(service)["state"] == "stopped"
