@@ -14,18 +14,19 @@ import psutil
 from pydantic import TypeAdapter
 
 from autoglm_serve import planning
-from autoglm_serve.core.errors import ConfigError
+from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Plan
 from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.engines import external, llama_cpp
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from autoglm_serve.options import Options, Section, declared
-from autoglm_serve.plan.embedded import plan_embedded
+from autoglm_serve.plan.embedded import WAYS_OUT, Host, HostModel, Wishes, plan_embedded, why_too_large
 from autoglm_serve.probe import engines, gpus
 from autoglm_serve.probe.gguf import read_gguf
 from autoglm_serve.probe.hub import Download
-from autoglm_serve.probe.model_files import find_model
+from autoglm_serve.probe.model_files import REPOSITORY, find_model
+from autoglm_serve.probe.repository import split_parts
 
 log = logging.getLogger(__name__)
 
@@ -163,25 +164,62 @@ def _on_gpus(options: Options, on_download: OnDownload) -> Member:
     return replace(member, files=files)
 
 
+def is_embedded(options: Options) -> bool:
+    """The model is asked of the embedded engine: by its name, or by giving it what only that runs."""
+    if options.engine not in ("auto", "llama_cpp"):
+        return False
+    path = Path(options.model or "").expanduser()
+    ggufs = path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists())
+    return options.engine == "llama_cpp" or (options.model is not None and ggufs)
+
+
+def embedded_here(options: Options) -> Member:
+    """The member for llama.cpp of what is here already: nothing is downloaded for a plan."""
+    asked = options.model or ""
+    named = REPOSITORY.fullmatch(asked) and not asked.endswith(".gguf")
+    if named and not Path(asked).expanduser().exists():
+        raise ModelError(
+            f"{asked} cannot be planned for before it is here.",
+            why="which of a repository's GGUF files is meant is only known once it is downloaded",
+            next_step="download it, and give --model its file",
+        )
+    return _embedded(options, lambda download: None)
+
+
 def _embedded(options: Options, on_download: OnDownload) -> Member:
-    """A member for llama.cpp: the demo, or the GGUF that was asked for."""
+    """A member for llama.cpp: the demo, or the GGUF that was asked for. Raises NoPlan where it cannot fit."""
     files, name = _files(options, on_download)
     assert files.path is not None
     facts = read_gguf(files.path)
     vision = read_gguf(files.mmproj).vision if files.mmproj else None
     image_max_tokens = demo_model().image_max_tokens if options.model is None else None
+    memory = psutil.virtual_memory()
     plan = plan_embedded(
-        engine=llama_cpp.LlamaCpp.name,
-        cores=len(os.sched_getaffinity(0)),
-        free_memory_bytes=psutil.virtual_memory().available,
-        model_bytes=_size_bytes(files),
-        replicas=options.replicas,
-        threads=options.threads,
-        max_model_len=llama_cpp.context_tokens(options.max_model_len, facts.context_length),
-        max_num_seqs=options.max_num_seqs or llama_cpp.DEFAULT_SLOTS,
+        llama_cpp.LlamaCpp.name,
+        HostModel(
+            weights_bytes=_size_bytes(files),
+            layers=facts.n_layers or 0,
+            kv_heads=facts.n_kv_heads or 0,
+            head_dim=facts.head_dim or 0,
+            hidden=facts.embedding_length or 0,
+            vocabulary=facts.vocabulary or 0,
+        ),
+        Host(cores=len(os.sched_getaffinity(0)), total_bytes=memory.total, free_bytes=memory.available),
+        Wishes(
+            context_tokens=llama_cpp.context_tokens(options.max_model_len, facts.context_length),
+            context_is_asked=options.max_model_len is not None,
+            slots=options.max_num_seqs or llama_cpp.DEFAULT_SLOTS,
+            slots_are_asked=options.max_num_seqs is not None,
+            prompt_cache_bytes=llama_cpp.PROMPT_CACHE_MIB * 2**20,
+            replicas=options.replicas,
+            threads=options.threads,
+        ),
         image_max_tokens=image_max_tokens,
         engine_args=options.engine_args,
     )
+    shortfall = why_too_large(plan)
+    if shortfall:
+        raise NoPlan(f"{files.reference} {shortfall}.", next_step=WAYS_OUT)
     return Member(
         names=options.served_model_name or (name,),
         files=files,
@@ -239,4 +277,8 @@ def _name(reference: str) -> str:
 
 
 def _size_bytes(files: ModelFiles) -> int:
-    return sum(path.stat().st_size for path in (files.path, files.mmproj) if path)
+    """Of every file of the model; a split one is named by its first part."""
+    if files.path is None:
+        return 0
+    parts = [files.path.with_name(name) for name in split_parts(files.path.name)]
+    return sum(path.stat().st_size for path in (*parts, files.mmproj) if path)

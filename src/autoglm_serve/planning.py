@@ -41,8 +41,8 @@ def model(reference: str, *, hub: str = "huggingface") -> ModelFacts:
     path = Path(reference).expanduser()
     if path.suffix == ".gguf":
         raise ModelError(
-            f"{reference} is a GGUF file, which the embedded engine runs without a GPU plan.",
-            next_step="`autoglm serve --model FILE` runs it; to plan for GPUs give the safetensors model",
+            f"{reference} is a GGUF file, which only the embedded engine runs.",
+            next_step="leave --engine out; to plan for GPUs give the safetensors model",
         )
     if path.exists() or reference.startswith((".", "/", "~")):
         return model_facts.from_folder(path, reference)

@@ -10,6 +10,7 @@ import pytest
 
 from autoglm_serve.cli.main import main
 from autoglm_serve.core.errors import ExitCode
+from autoglm_serve.demo import demo_model
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,12 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--hardware", "h200", "--gpus", "x"), ExitCode.CONFIG, "'x' is no GPU number"),
         (("--hardware", "h200", "--model", "./nowhere"), ExitCode.MODEL, "is not there"),
         (("--hardware", "h200", "--model", "."), ExitCode.MODEL, "is no model"),
-        (("--hardware", "h200", "--model", "x.gguf"), ExitCode.MODEL, "GGUF"),
+        (("--hardware", "h200", "--model", "x.gguf"), ExitCode.CONFIG, "GGUF"),
+        (("--model", "x.gguf", "--calibrate"), ExitCode.CONFIG, "--calibrate is about GPUs"),
+        (("--model", "x.gguf"), ExitCode.MODEL, "There is no file or folder x.gguf"),
+        (("--engine", "vllm", "--hardware", "h200", "--model", "x.gguf"), ExitCode.MODEL, "GGUF"),
+        (("--engine", "llama_cpp", "--model", "a/b-GGUF:Q4_K_M"), ExitCode.MODEL, "before it is here"),
+        (("--engine", "llama_cpp", "--replicas", "9000"), ExitCode.NO_PLAN, "too little"),
         (
             ("--hardware", "h200", "--model", "a/b", "--hub", "modelscope"),
             ExitCode.MODEL,
@@ -93,6 +99,33 @@ def test_a_folder_with_a_broken_config_is_a_mistake_too(
     (tmp_path / "m" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     assert plan("--hardware", "h200", "--model", "./m") == ExitCode.MODEL
     assert "lacks hidden_size" in capsys.readouterr().err
+
+
+def test_a_gguf_is_planned_for_the_processor(capsys: pytest.CaptureFixture[str]) -> None:
+    gguf = str(demo_model().gguf)
+    assert plan("--model", gguf, "--explain", "--replicas", "2", "--threads", "3", "--tp", "2") == ExitCode.OK
+    said = capsys.readouterr().out
+    assert "2 replicas of 3 threads; context 4,096, 4 sequences" in said
+    assert "KV cache" in said
+    assert "--tp has no say" in said
+
+
+def test_a_gguf_s_plan_has_the_same_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "h200", "--json") == ExitCode.OK
+    of_gpus = json.loads(capsys.readouterr().out)
+    assert plan("--engine", "llama_cpp", "--json") == ExitCode.OK
+    said = json.loads(capsys.readouterr().out)
+    assert set(said) == set(of_gpus)
+    assert set(said["chosen"]) == set(of_gpus["chosen"])
+    assert said["hardware"]["source"] == "host"
+    assert said["ledger"]["weights"] == said["model"]["bytes"] > 0
+    assert said["ledger"]["kv_cache_tokens"] == 4 * said["chosen"]["max_model_len"]
+    assert "autoglm_serve.engines.llama_cpp_host" in said["chosen"]["argv"]
+
+
+def test_a_gguf_s_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--engine", "llama_cpp", "--replicas", "2", "--emit", "command") == ExitCode.OK
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_every_name_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from autoglm_serve.plan.choose import Decision
 
 OPTIONS = (
-    "model", "hub", "served_model_name", "engine", "replicas", "max_model_len", "max_num_seqs", "goal",
-    "sessions",
-    "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization", "max_num_batched_tokens",
+    "model", "hub", "served_model_name", "engine", "replicas", "threads", "max_model_len", "max_num_seqs",
+    "goal", "sessions", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization", "max_num_batched_tokens",
     "gpu_memory_utilization", "max_pixels",
+)  # fmt: skip
+FOR_GPUS = (
+    "goal", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",
+    "max_num_batched_tokens", "gpu_memory_utilization", "max_pixels",
 )  # fmt: skip
 FIRST_PORT = 8001
 
@@ -54,10 +57,12 @@ def run(args: Namespace, options: Options) -> int:
         print(_table())
         return ExitCode.OK
     # Imported here: `--help` needs none of it.
-    from autoglm_serve import planning
+    from autoglm_serve import deployment, planning
     from autoglm_serve.plan import explain
     from autoglm_serve.plan.document import document
 
+    if deployment.is_embedded(options):
+        return _embedded(args, options)
     decision = planning.plan(options, os.environ, hardware=args.hardware)
     if args.calibrate:
         decision = _calibrated(args, options, decision)
@@ -74,6 +79,37 @@ def run(args: Namespace, options: Options) -> int:
         print("\n".join(_line(command) for command in commands))
     else:
         print(explain.full(decision) if args.explain else explain.short(decision))
+    return ExitCode.OK
+
+
+def _embedded(args: Namespace, options: Options) -> int:
+    """The plan for llama.cpp, which is a matter of cores and main memory."""
+    from autoglm_serve import deployment
+    from autoglm_serve.core.errors import ConfigError
+    from autoglm_serve.plan import explain
+    from autoglm_serve.plan.document import embedded_document
+
+    for flag, given in (("--hardware", args.hardware), ("--calibrate", args.calibrate)):
+        if given:
+            raise ConfigError(
+                f"{flag} is about GPUs, and llama.cpp (GGUF files) runs on the processor here.",
+                next_step="leave it out, or give the model's safetensors to plan for GPUs",
+            )
+    member, cores = deployment.embedded_here(options), len(os.sched_getaffinity(0))
+    unused = [name for name in FOR_GPUS if getattr(options, name) != getattr(Options(), name)]
+    warnings = tuple(
+        f"--{name.replace('_', '-')} has no say: llama.cpp runs on the processor" for name in unused
+    )
+    commands = _commands(member)
+    if args.json:
+        first = commands[0]
+        found = embedded_document(member, cores, warnings, first.argv, first.env)
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif args.emit:
+        print("\n".join(_line(command) for command in commands))
+    else:
+        print(explain.embedded(member, cores, everything=args.explain))
+        print("".join(f"note      {warning}\n" for warning in warnings), end="")
     return ExitCode.OK
 
 

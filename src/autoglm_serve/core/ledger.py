@@ -57,6 +57,31 @@ class Ledger:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLedger:
+    """Main memory of the replicas of an engine that runs on the processor, all of them alike. Estimated."""
+
+    total_bytes: int
+    free_bytes: int
+    """When this was made."""
+    replicas: int
+    weights_bytes: int
+    """The model's and its vision tower's files."""
+    kv_cache_bytes: int
+    """Of every slot's whole context: taken at the start."""
+    work_bytes: int
+    """Buffers of one forward pass, kept prompts, and the process itself."""
+    kv_cache_tokens: int
+
+    @property
+    def replica_bytes(self) -> int:
+        return self.weights_bytes + self.kv_cache_bytes + self.work_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.replicas * self.replica_bytes
+
+
 TERMS = ("weights", "peak_activation", "non_torch", "cuda_graphs", "kv_cache")
 """The terms that an engine reports, in the order in which they are shown."""
 

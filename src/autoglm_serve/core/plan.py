@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from autoglm_serve.core.ledger import Expectation, Ledger, Predicted
+from autoglm_serve.core.ledger import Expectation, HostLedger, Ledger, Predicted
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, VisionGeometry
 
 
@@ -45,6 +45,8 @@ class Plan:
     """The GPUs of a replica reach each other directly; without it the engine must not try."""
     ledger: Ledger | None = None
     """Predicted memory of the fullest GPU."""
+    host: HostLedger | None = None
+    """Predicted main memory, where the engine runs on the processor."""
     predicted: Predicted | None = None
     engine_args: tuple[str, ...] = ()
     """The person's own engine flags, passed through last."""

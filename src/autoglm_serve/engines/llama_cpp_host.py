@@ -20,12 +20,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from autoglm_serve.engines.llama_cpp import DEFAULT_SLOTS, HostExit, context_tokens
+from autoglm_serve.engines.llama_cpp import (
+    DEFAULT_SLOTS,
+    PROMPT_CACHE_MIB,
+    HostExit,
+    context_tokens,
+)
 from autoglm_serve.probe.gguf import GgufError, read_gguf
 
 HOST = "127.0.0.1"
-PROMPT_CACHE_MIB = 256
-"""RAM for prompts whose slot was taken by another; llama.cpp's own default is 8 GiB a process."""
 PING_S = 10
 """A comment in silent gaps of a stream, so that a long prefill can be told from a dead engine."""
 POLL_S = 0.02

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoglm_serve.core.hardware import Hardware
-from autoglm_serve.core.ledger import TERMS, Ledger, Predicted, term_bytes
-from autoglm_serve.core.plan import Plan
+from autoglm_serve.core.ledger import TERMS, Badge, Ledger, Predicted, term_bytes
+from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.plan.choose import Decision
 
 SCHEMA = 1
@@ -52,6 +52,45 @@ def document(
     }
 
 
+def embedded_document(
+    member: Member, cores: int, warnings: tuple[str, ...], argv: tuple[str, ...], env: Mapping[str, str]
+) -> dict[str, Any]:
+    """The plan of an engine that runs on the processor, under the same keys."""
+    plan, host = member.plan, member.plan.host
+    assert host is not None
+    return {
+        "schema": SCHEMA,
+        "model": {"reference": member.files.reference, "bytes": host.weights_bytes, "from_headers": True},
+        "hardware": {
+            "source": "host",
+            "cores": cores,
+            "total_bytes": host.total_bytes,
+            "free_bytes": host.free_bytes,
+            "gpus": [],
+            "links": [],
+        },
+        "goal": None,
+        "engine_version": None,
+        "chosen": {**_plan(plan), "argv": list(argv), "env": dict(env)},
+        "problem": None,
+        "reasons": list(plan.reasons),
+        "ledger": {
+            "weights": host.weights_bytes,
+            "kv_cache": host.kv_cache_bytes,
+            "work": host.work_bytes,
+            "free": host.free_bytes - host.needed_bytes,
+            "total": host.total_bytes,
+            "kv_cache_tokens": host.kv_cache_tokens,
+            "badge": str(Badge.ESTIMATED),
+        },
+        "predicted": None,
+        "rejected": [],
+        "offers": [],
+        "sensitivities": [],
+        "warnings": list(warnings),
+    }
+
+
 def _hardware(hardware: Hardware) -> dict[str, Any]:
     return {
         "source": str(hardware.source),
@@ -77,6 +116,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "tensor_parallel": plan.tensor_parallel,
         "pipeline_parallel": plan.pipeline_parallel,
         "replicas": plan.replicas,
+        "threads": plan.threads,
         "gpu_groups": [list(group) for group in plan.gpu_groups],
         "dtype": plan.dtype,
         "quantization": plan.quantization,

@@ -3,8 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 from autoglm_serve.core.hardware import GpuSource
-from autoglm_serve.core.ledger import TERMS, Ledger, MeasuredLedger, Predicted, term_bytes
-from autoglm_serve.core.plan import Plan
+from autoglm_serve.core.ledger import (
+    TERMS,
+    HostLedger,
+    Ledger,
+    MeasuredLedger,
+    Predicted,
+    term_bytes,
+)
+from autoglm_serve.core.model import Capability
+from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.plan.choose import Decision
 from autoglm_serve.plan.memory import gib
 from autoglm_serve.plan.why import Offer
@@ -40,6 +48,43 @@ def full(decision: Decision) -> str:
     sections.append(_titled(heading, _offers(decision.offers)))
     sections.append(list(_warnings(decision)))
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def embedded(member: Member, cores: int, *, everything: bool) -> str:
+    """The plan of an engine that runs on the processor."""
+    plan, host = member.plan, member.plan.host
+    assert host is not None
+    copies = "1 replica" if plan.replicas == 1 else f"{plan.replicas} replicas"
+    copies += f" of {plan.threads} thread{'s' * (plan.threads != 1)}"
+    sees = ", sees" if Capability.VISION in member.capabilities else ""
+    memory = f"{gib(host.total_bytes)} of memory, {gib(host.free_bytes)} free"
+    limits = f"context {plan.max_model_len:,}, {plan.max_num_seqs} sequences"
+    sections = [
+        [
+            f"model     {member.files.reference} ({gib(host.weights_bytes)}{sees})",
+            f"hardware  {cores} cores, {memory} (found here)",
+            f"plan      {plan.engine}, {copies}; {limits}",
+        ]
+    ]
+    if everything:
+        sections.append(_titled("Why", [f"- {reason}" for reason in plan.reasons]))
+        sections.append(list(_host_table(host)))
+        sections.append(["Speed is not predicted: it follows from the processor. Serve it and see."])
+    return "\n\n".join("\n".join(lines) for lines in sections)
+
+
+def _host_table(host: HostLedger) -> Iterator[str]:
+    yield "Memory of one replica (estimated from the file's header)"
+    for label, size in (
+        ("weights", host.weights_bytes),
+        ("KV cache", host.kv_cache_bytes),
+        ("buffers", host.work_bytes),
+        ("together", host.replica_bytes),
+    ):
+        yield f"  {label:<16}{gib(size):>12}"
+    yield f"  {'KV tokens':<16}{host.kv_cache_tokens:>12,}"
+    yield f"  {f'all {host.replicas}':<16}{gib(host.needed_bytes):>12}"
+    yield f"  {'free now':<16}{gib(host.free_bytes):>12}"
 
 
 def _head(decision: Decision) -> Iterator[str]:
