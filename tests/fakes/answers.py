@@ -21,6 +21,8 @@ class Reply:
     tail: bytes = b""
     lead_parts: int = 0
     """Parts before the first piece of text (the role event of a stream)."""
+    text_parts: int = 0
+    """The pieces of text that follow them."""
     chunked: bool = False
 
     def framed(self, payload: bytes) -> bytes:
@@ -37,9 +39,9 @@ def raw_reply(body: bytes, status: int = 200, extra: str = "", kind: str = "appl
     return Reply(head=head.encode(), parts=[body[:middle], body[middle:]])
 
 
-def stream_reply(events: list[bytes], *, lead: int) -> Reply:
+def stream_reply(events: list[bytes], *, lead: int, text: int) -> Reply:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    return Reply(head=head, parts=events, tail=b"0\r\n\r\n", lead_parts=lead, chunked=True)
+    return Reply(head=head, parts=events, tail=b"0\r\n\r\n", lead_parts=lead, text_parts=text, chunked=True)
 
 
 def error_reply(status: int, retry_after_s: str | None = None) -> Reply:
@@ -134,6 +136,73 @@ def text_events(answer: Answer, base: dict[str, Any], include_usage: bool) -> li
     return [*events, DONE]
 
 
+def typed(value: dict[str, Any]) -> bytes:
+    return f"event: {value['type']}\n".encode() + event(value)
+
+
+def message_events(answer: Answer, base: dict[str, Any]) -> list[bytes]:
+    """A stream of /v1/messages."""
+    usage = {"input_tokens": answer.prompt_tokens, "output_tokens": 0}
+    message = {**base, "type": "message", "role": "assistant", "content": [], "usage": usage}
+    stop = {"stop": "end_turn", "length": "max_tokens"}[answer.finish_reason]
+    block = {"type": "text", "text": ""}
+    return [
+        typed({"type": "message_start", "message": message}),
+        typed({"type": "content_block_start", "index": 0, "content_block": block}),
+        *(
+            typed({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
+            for piece in answer.pieces
+        ),
+        typed({"type": "content_block_stop", "index": 0}),
+        typed(
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": stop, "stop_sequence": None},
+                "usage": {"output_tokens": len(answer.pieces)},
+            }
+        ),
+        typed({"type": "message_stop"}),
+    ]
+
+
+def response_events(answer: Answer, base: dict[str, Any]) -> list[bytes]:
+    """A stream of /v1/responses."""
+    item_id = f"msg-{base['id']}"
+    place = {"item_id": item_id, "output_index": 0, "content_index": 0}
+    text = "".join(answer.pieces)
+    part = {"type": "output_text", "text": text}
+    item = {"id": item_id, "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    begun = {**base, "object": "response", "status": "in_progress"}
+    usage = {"input_tokens": answer.prompt_tokens, "output_tokens": len(answer.pieces)}
+    whole = {**begun, "status": "completed", "output": [item], "usage": usage}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.in_progress", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
+        {"type": "response.content_part.added", **place, "part": {**part, "text": ""}},
+        *({"type": "response.output_text.delta", **place, "delta": piece} for piece in answer.pieces),
+        {"type": "response.output_text.done", **place, "text": text},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": whole},
+    ]
+    return [typed({**each, "sequence_number": number}) for number, each in enumerate(events)]
+
+
+def typed_completion(
+    fields: dict[str, Any], *, model: str, chunks: int, number: int, messages: bool
+) -> Reply:
+    """The stream of a request to /v1/messages or /v1/responses."""
+    answer = answer_to(fields, chunks)
+    base = {
+        "id": f"{'msg' if messages else 'resp'}-{os.getpid()}-{number}",
+        "model": fields.get("model", model),
+    }
+    if messages:
+        return stream_reply(message_events(answer, base), lead=2, text=len(answer.pieces))
+    return stream_reply(response_events(answer, base), lead=4, text=len(answer.pieces))
+
+
 def completion(fields: dict[str, Any], *, model: str, chunks: int, number: int, chat: bool) -> Reply:
     """The reply to one request; `model` and `chunks` where it names none."""
     answer = answer_to(fields, chunks)
@@ -143,7 +212,8 @@ def completion(fields: dict[str, Any], *, model: str, chunks: int, number: int, 
     if fields.get("stream"):
         include_usage = bool((fields.get("stream_options") or {}).get("include_usage"))
         make = chat_events if chat else text_events
-        return stream_reply(make(answer, base, include_usage), lead=1 if chat else 0)
+        events = make(answer, base, include_usage)
+        return stream_reply(events, lead=1 if chat else 0, text=len(answer.pieces))
     text = "".join(answer.pieces)
     choice: dict[str, Any] = {"index": 0, "finish_reason": answer.finish_reason}
     choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}

@@ -153,8 +153,7 @@ def strike_index(fault: Fault | None, reply: Reply) -> int | None:
     if not reply.chunked:
         return min(fault.at, 1)
     # At the latest before the finish event: a fault that comes after the answer's end is no fault.
-    pieces = sum(b'"finish_reason":null' in part for part in reply.parts) - reply.lead_parts
-    return reply.lead_parts + min(fault.at, pieces)
+    return reply.lead_parts + min(fault.at, reply.text_parts)
 
 
 def coloured(reply: Reply, fault: Fault | None) -> Reply:

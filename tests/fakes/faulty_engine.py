@@ -6,7 +6,8 @@ and speaks HTTP/1.1 by hand so that it can also speak it badly. Tests start it t
 
 What it answers
     POST /v1/chat/completions, /v1/completions   "tok0 tok1 tok2 …", as a stream or as one object
-    POST /v1/embeddings, /v1/responses, /v1/messages, /v1/audio/transcriptions   a small fixed answer
+    POST /v1/responses, /v1/messages             the same text as a stream of typed events, where one is asked
+    POST /v1/embeddings, /v1/audio/transcriptions   a small fixed answer
     GET  /v1/models, /health, /metrics
     the inner paths of a real engine (/tokenize, /pause, /docs …)   200, so that a leak shows
   An answer has `--chunks` pieces, one SSE event each; `max_tokens` below that cuts it ("length").
@@ -64,7 +65,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes.answers import Reply, completion, error_reply, json_reply, raw_reply
+from tests.fakes.answers import Reply, completion, error_reply, json_reply, raw_reply, typed_completion
 from tests.fakes.faults import STRIKES, Broken, Fault, coloured, strike_index
 
 MAX_RECORDED_REQUESTS = 10_000
@@ -231,6 +232,14 @@ class FaultyEngine:
                 return self.completed(fields, chat=True)
             case "/v1/completions":
                 return self.completed(fields, chat=False)
+            case "/v1/messages" | "/v1/responses" if fields.get("stream"):
+                return typed_completion(
+                    fields,
+                    model=self.settings.models[0],
+                    chunks=self.settings.chunks,
+                    number=self.count,
+                    messages=request.path == "/v1/messages",
+                )
             case "/v1/models":
                 return self.cards()
             case "/metrics":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.gateway.delivery import Caller, Delivery
 from autoglm_serve.gateway.http import Headers, Request, request_head
-from autoglm_serve.gateway.recover import Splicer
+from autoglm_serve.gateway.recover import Seam
 from autoglm_serve.gateway.relay import Ending, Relay, Result
 from autoglm_serve.gateway.splice import with_field
 from autoglm_serve.gateway.state import Worker
@@ -30,7 +30,7 @@ class Question:
     body: bytes
     named_model: str | None
     """The model's name as it stands in the body."""
-    splicer: Splicer | None = None
+    splicer: Seam | None = None
     """Set where the answer goes on with a stream that another replica began."""
     ahead_tokens: int = 0
     """What the replica has to work off before the answer begins, this question's prompt among it."""

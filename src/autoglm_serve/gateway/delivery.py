@@ -57,7 +57,13 @@ class Delivery:
     """One answer on its way to one client."""
 
     def __init__(
-        self, client: Client, clock: Clock, *, split_reasoning: bool = False, ends_with_done: bool = True
+        self,
+        client: Client,
+        clock: Clock,
+        *,
+        split_reasoning: bool = False,
+        ends_with_done: bool = True,
+        typed_events: bool = False,
     ) -> None:
         self._client = client
         self.write = client.write
@@ -65,6 +71,7 @@ class Delivery:
         self._clock = clock
         self._rewrite = StreamSplitter() if split_reasoning else None
         self.ends_with_done = ends_with_done
+        self.typed_events = typed_events
         self._head: tuple[int, Headers] = (200, ())
         self.split_reasoning = split_reasoning
         self.journal = Journal()

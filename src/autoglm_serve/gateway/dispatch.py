@@ -13,10 +13,12 @@ from autoglm_serve.gateway.admit import Call, admit
 from autoglm_serve.gateway.attempt import Question, ask
 from autoglm_serve.gateway.delivery import Caller, Delivery
 from autoglm_serve.gateway.endpoints import ENDPOINTS
-from autoglm_serve.gateway.envelope import error_event, internal_error
+from autoglm_serve.gateway.envelope import internal_error
+from autoglm_serve.gateway.farewell import conclude, end_cut_off, give_up, poisonous
 from autoglm_serve.gateway.hear import hear
-from autoglm_serve.gateway.http import Headers, Request
-from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption, Sent, Way, read_sent, resume
+from autoglm_serve.gateway.http import Request
+from autoglm_serve.gateway.onward import next_step
+from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption
 from autoglm_serve.gateway.relay import Ending, Result
 from autoglm_serve.gateway.router import Placement, Wish
 from autoglm_serve.gateway.server import ClientConnection
@@ -40,17 +42,17 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
             account.outcome = await serve(call, request, client, worker, account)
     except Refusal as refusal:
         account.outcome = Outcome.REFUSED if refusal.status < 500 else Outcome.NO_REPLICA
-        _give_up(client, refusal)
+        give_up(client, request.path, refusal)
     except TimeoutError:
         account.outcome = Outcome.TIMEOUT
         message = "The request took longer than this service allows (--request-timeout-s)."
-        _give_up(client, Refusal(504, "request_timeout", message, type=RefusalType.SERVER))
+        give_up(client, request.path, Refusal(504, "request_timeout", message, type=RefusalType.SERVER))
     except asyncio.CancelledError:
         account.outcome = Outcome.CANCELLED
         raise
     except Exception:
         log.exception("a bug in the gateway ended a request to %s", request.path)
-        _give_up(client, internal_error())
+        give_up(client, request.path, internal_error())
     finally:
         account.close(worker.loop.time())
 
@@ -62,6 +64,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         worker.loop,
         split_reasoning=call.split_reasoning,
         ends_with_done=call.endpoint.ends_with_done,
+        typed_events=call.endpoint.typed_events,
     )
     wish = Wish(
         model=call.model, cost_tokens=call.cost_tokens, client=request.client, size_bytes=len(call.body)
@@ -70,7 +73,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
     told: Ending | None = None  # the last that had something to tell
     why_no_more = "no other replica could take over"
     if worker.quarantine.holds(call.body, worker.fleet.view, worker.loop.time()):
-        raise _poisonous()
+        raise poisonous()
     while account.attempts < _MAX_ATTEMPTS:
         if wish.tried and not worker.router.may_retry():
             account.retry_denied()
@@ -83,7 +86,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
             replica = placement.replica
             account.attempts += 1
             question = _question(call, request, wish, account, replica, worker)
-            match _next_step(call, delivery, replica, ending):
+            match next_step(call, delivery, replica, ending):
                 case Resumption() as step:
                     question = replace(question, body=step.body, splicer=step.splicer)
                     account.resumed(step.way)
@@ -92,7 +95,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     delivery.finish()
                     return Outcome.OK
                 case Hopeless() as hopeless:
-                    return _end_cut_off(client, delivery, hopeless)
+                    return end_cut_off(call, client, delivery, hopeless)
                 case None:
                     pass
             ending = await _ask_in_turn(question, call, replica, client, delivery, worker)
@@ -101,7 +104,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
             break
         told = ending if ending.body else told
     account.usage = ending.usage
-    return _conclude(ending, told, call, client, delivery, why_no_more)
+    return conclude(ending, told, call, client, delivery, why_no_more)
 
 
 async def _place(wish: Wish, last: Ending, worker: Worker) -> Placement | None:
@@ -142,26 +145,12 @@ async def _ask_in_turn(
         made_room()
 
 
-def _next_step(
-    call: Call, delivery: Delivery, replica: ReplicaView, last: Ending
-) -> Resumption | Finish | Hopeless | None:
-    """What to ask the replica: None for the request as it came, else how to go on with what was sent."""
-    if not delivery.begun:
-        return None
-    if not call.endpoint.ends_with_done:
-        return Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with")
-    sent = read_sent(delivery.journal.chunks)
-    step = resume(call.body, sent, replica.continuation, may_replay=last.result is not Result.DIVERGED)
-    log.warning("a stream lost its replica (%s); on %s: %s", last.reason, replica.id, _said(step, sent))
-    return step
-
-
 async def _heed(
     ending: Ending, call: Call, replica: ReplicaView, wish: Wish, worker: Worker, *, begun: bool
 ) -> bool:
     """Learn from how an attempt ended; true if it was the last. Raises Refusal for a request that kills."""
-    if not ending.turned_away:  # its engine is well, and says when it has room
-        worker.router.report(replica, good=ending.result is Result.DONE)
+    if ending.health is not None:
+        worker.router.report(replica, good=ending.health)
     if ending.result is Result.DONE:
         worker.quarantine.clear(call.body)
         return True
@@ -174,56 +163,10 @@ async def _heed(
             worker.quarantine.blame(call.body, replica.base_url, worker.loop.time())
             if await worker.trial.condemns(call.body, replica):
                 worker.quarantine.convict(call.body, worker.loop.time())
-                raise _poisonous()
+                raise poisonous()
     if not begun:
         log.warning("replica %s did not answer (%s); trying elsewhere", replica.id, ending.reason)
     return False
-
-
-def _conclude(
-    ending: Ending, told: Ending | None, call: Call, client: Caller, delivery: Delivery, why_no_more: str
-) -> Outcome:
-    """Tell the client what it has not been told yet, and name the outcome."""
-    if ending.result is Result.DONE:
-        return Outcome.OK if ending.status < 400 else Outcome.ENGINE_REFUSED
-    if delivery.begun:
-        return _end_cut_off(client, delivery, Hopeless(reason=why_no_more))
-    if told is not None:
-        client.respond(told.status, _with_hint(told), told.body)
-        return Outcome.ENGINE_REFUSED if told.turned_away else Outcome.ENGINE_ERROR
-    _give_up(client, _lost(f"No replica of '{call.model.name}' could answer: {why_no_more}."))
-    return Outcome.LOST
-
-
-def _with_hint(ending: Ending) -> Headers:
-    """Its headers; who is turned away is told when to come back."""
-    if not ending.turned_away or any(name == b"retry-after" for name, _ in ending.headers):
-        return ending.headers
-    return (*ending.headers, (b"retry-after", b"1"))
-
-
-def _end_cut_off(client: Caller, delivery: Delivery, hopeless: Hopeless) -> Outcome:
-    """End an answer of which the client has only a part, so that nobody takes it for the whole."""
-    log.warning("a stream ended after %d bytes: %s", delivery.journal.size_bytes, hopeless.reason)
-    if delivery.journal.chunks:
-        message = f"The replica was lost in the middle of the stream, and it cannot go on: {hopeless.reason}."
-        _give_up(client, _lost(message))
-    else:
-        client.abort()
-    return Outcome.BROKEN
-
-
-def _give_up(client: Caller, refusal: Refusal) -> None:
-    """The last word to a client: an envelope, or the end of what it was being sent."""
-    if client.answering:
-        client.write(error_event(refusal.message, refusal.code))
-        client.finish()
-    else:
-        client.refuse(refusal)
-
-
-def _lost(message: str) -> Refusal:
-    return Refusal(502, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)
 
 
 def _is_let_go(replica: ReplicaView, worker: Worker) -> bool:
@@ -232,20 +175,3 @@ def _is_let_go(replica: ReplicaView, worker: Worker) -> bool:
     return any(
         each.base_url == replica.base_url and each.state in leaving for each in worker.fleet.view.replicas
     )
-
-
-def _poisonous() -> Refusal:
-    message = "Replicas died of this request; it is not sent to another for a while. Change it, or report it."
-    return Refusal(503, "request_kills_replicas", message, type=RefusalType.SERVER)
-
-
-def _said(step: Resumption | Finish | Hopeless, sent: Sent) -> str:
-    match step:
-        case Resumption(way=Way.AGAIN):
-            return "asked again from the start"
-        case Resumption(way=way):
-            return f"{way} after {sent.pieces} pieces"
-        case Finish():
-            return "it had all it may have"
-        case Hopeless(reason=reason):
-            return f"given up: {reason}"

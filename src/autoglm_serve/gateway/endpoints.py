@@ -23,6 +23,8 @@ class Endpoint:
     """Top-level fields that must be there."""
     ends_with_done: bool = False
     """Its streams end with `data: [DONE]`."""
+    typed_events: bool = False
+    """Its streams are events that name their type, and end with one."""
     needs: Capability | None = None
     """Only a model with this capability is asked."""
 
@@ -34,8 +36,8 @@ ENDPOINTS = {
             path="/v1/chat/completions", required=("messages",), needs=Capability.CHAT, ends_with_done=True
         ),
         Endpoint(path="/v1/completions", required=("prompt",), needs=Capability.CHAT, ends_with_done=True),
-        Endpoint(path="/v1/responses", required=("input",), needs=Capability.CHAT),
-        Endpoint(path="/v1/messages", required=("messages",), needs=Capability.CHAT),
+        Endpoint(path="/v1/responses", required=("input",), needs=Capability.CHAT, typed_events=True),
+        Endpoint(path="/v1/messages", required=("messages",), needs=Capability.CHAT, typed_events=True),
         Endpoint(path="/v1/messages/count_tokens", required=("messages",), needs=Capability.CHAT),
         Endpoint(path="/v1/embeddings", required=("input",)),
         Endpoint(path="/v1/rerank", required=("query", "documents")),

@@ -27,6 +27,19 @@ def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> byte
     return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"
 
 
+def last_event(path: str, message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
+    """`error_event` as a stream of this path ends; those of typed events have errors of their own."""
+    error: dict[str, Any]
+    match path:
+        case "/v1/messages":
+            error = {"type": "error", "error": {"type": "api_error", "message": message, "code": code}}
+        case "/v1/responses":
+            error = {"type": "error", "code": code, "message": message, "param": None}
+        case _:
+            return error_event(message, code, type)
+    return b"event: error\ndata: %b\n\n" % orjson.dumps(error)
+
+
 def in_our_dialect(status: int, body: bytes) -> bytes:
     """An engine's error body as an OpenAI envelope; unchanged where it already is one.
 

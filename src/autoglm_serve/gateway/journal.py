@@ -16,7 +16,9 @@ _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"'  # chat and completions
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
-_ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
+_ERROR = re.compile(
+    rb'^data:\s*\{\s*(?:"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)")', re.MULTILINE
+)
 _DONE = re.compile(rb"^data:\s?\[DONE\]", re.MULTILINE)
 _TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
 
@@ -67,7 +69,7 @@ class Journal:
 
 def before_error(events: bytes) -> tuple[bytes, bytes]:
     """`events` up to an error event, with which an engine gives a stream up, and that event's data."""
-    if b'"error"' not in events:
+    if b'"error"' not in events and b'"response.failed"' not in events:
         return events, b""
     match = _ERROR.search(events)
     if match is None:

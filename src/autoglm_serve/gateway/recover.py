@@ -12,7 +12,7 @@ replica would have written: no engine here is batch-invariant.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -40,6 +40,14 @@ class Diverged(Exception):
     """A replay said something else than was sent."""
 
 
+class Seam(Protocol):
+    """Makes the events of a later replica part of the stream that an earlier one began."""
+
+    def feed(self, events: bytes) -> bytes:
+        """Whole events in, whole events out. Raises Diverged."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
     """What the client has of the stream."""
@@ -60,7 +68,7 @@ class Resumption:
 
     way: Way
     body: bytes
-    splicer: "Splicer"
+    splicer: "Seam"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +117,7 @@ def resume(
     obstacle = _obstacle(asked, sent, engine)
     if obstacle is None:
         return _continue(asked, sent, engine)
-    if may_replay and _repeatable(asked):
+    if may_replay and repeatable(asked):
         return Resumption(way=Way.REPLAY, body=body, splicer=Splicer(sent, replay=True))
     return Hopeless(reason=obstacle)
 
@@ -137,7 +145,8 @@ def _asks_for_grammar(name: str, value: object) -> bool:
     return value is not None
 
 
-def _repeatable(asked: Json) -> bool:
+def repeatable(asked: Json) -> bool:
+    """Asked again, it may be answered the same."""
     return asked.get("temperature") == 0 or asked.get("seed") is not None
 
 
@@ -145,6 +154,8 @@ def _continue(asked: Json, sent: Sent, engine: Continuation) -> Resumption | Fin
     limits = {name: asked[name] - sent.pieces for name in _LIMITS if isinstance(asked.get(name), int)}
     if limits and min(limits.values()) <= 0:
         return Finish(events=_finished(sent))
+    if isinstance(asked.get("min_tokens"), int):
+        limits["min_tokens"] = max(0, asked["min_tokens"] - sent.pieces)
     if "text" in sent.fields:
         body = {**asked, **limits, "prompt": asked["prompt"] + sent.fields["text"]}
     else:
@@ -175,7 +186,7 @@ def _raw_text(sent: Sent) -> str:
 
 
 class Splicer:
-    """Makes the events of a later replica part of the stream that an earlier one began.
+    """The seam of a chat or a completion.
 
     One identity, one role, no empty events at the seam, usage that counts what was sent before. For a replay
     it holds back what the client has already, and raises Diverged when the replica says something else.

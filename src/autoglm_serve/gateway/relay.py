@@ -25,7 +25,7 @@ from autoglm_serve.gateway.journal import (
     is_believable,
     usage_of,
 )
-from autoglm_serve.gateway.recover import Diverged, Splicer
+from autoglm_serve.gateway.recover import Diverged, Seam
 from autoglm_serve.gateway.sse import UNUSUAL, usual_beginning, whole_events
 from autoglm_serve.gateway.upstream import Connection
 
@@ -71,6 +71,13 @@ class Ending:
         """The replica is well and has no room."""
         return self.result is Result.REFUSED and self.status == TURNED_AWAY
 
+    @property
+    def health(self) -> bool | None:
+        """What it says of the replica: well or not; nothing, where the request was the matter."""
+        if self.result is Result.DIVERGED or (self.result is Result.REFUSED and self.status < 500):
+            return None
+        return self.result is Result.DONE
+
 
 class Relay:
     """Takes an upstream's reply (`upstream.Reply`) and hands it to the delivery."""
@@ -82,7 +89,7 @@ class Relay:
         *,
         ending: "asyncio.Future[Ending]",
         extra: Headers = (),
-        splicer: Splicer | None = None,
+        splicer: Seam | None = None,
         ahead_tokens: int = 0,
         may_go: Callable[[], bool] | None = None,
     ) -> None:
@@ -266,17 +273,18 @@ class Relay:
 
     def _believable(self, events: bytes) -> tuple[bytes, str]:
         """`events` up to the first that shows that the engine is done for, and what that is."""
-        broken = ""
+        delivery, broken = self._delivery, ""
         events, error = before_error(events)
         if error:
             broken = f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
-        if not self._delivery.ends_with_done:
+        if delivery.ends_with_done or delivery.typed_events:
+            events, garbage = before_garbage(events)
+            if garbage:
+                broken = "the engine sent an event that is no JSON"
+        if not delivery.ends_with_done:
             return events, broken
-        events, garbage = before_garbage(events)
-        if garbage:
-            broken = "the engine sent an event that is no JSON"
         before, done = before_done(events)
-        if done and not self._delivery.journal.would_be_finished(before):
+        if done and not delivery.journal.would_be_finished(before):
             return before, "the stream ended without a finish reason"
         return events, broken
 
