@@ -14,10 +14,17 @@ from tests.plan.worlds import autoglm, chosen, planned
     ("hardware", "replicas"),
     [("h200:2", 2), ("h200:4", 4), ("rtx4090:2", 2), ("rtx3090:2", 2), ("l40s:8@pcie", 8), ("a100:4", 4)],
 )
-def test_a_model_that_fits_one_gpu_runs_as_replicas(hardware: str, replicas: int) -> None:
-    plan = chosen(planned(hardware))
+def test_a_model_that_fits_one_gpu_runs_as_replicas_under_load(hardware: str, replicas: int) -> None:
+    plan = chosen(planned(hardware, sessions=32 * replicas))
     assert (plan.replicas, plan.tensor_parallel, plan.pipeline_parallel) == (replicas, 1, 1)
     assert "whole replica" in plan.reasons[0]
+
+
+def test_few_sessions_for_many_gpus_are_answered_sooner_by_two_of_them_together() -> None:
+    """Four sessions a GPU leave it idle half the time: sharing it costs hardly any steps then."""
+    plan = chosen(planned("a100:4", sessions=16))
+    assert plan.tensor_parallel == 2
+    assert "--goal throughput takes those" in plan.reasons[0]
 
 
 def test_every_loser_comes_with_a_reason() -> None:

@@ -1,40 +1,48 @@
 """Predictions against what vLLM said and did on H200s: benchmarks/gpu/results.
 
 The bounds are the project's own: weights within 1 %, every term of 1 GiB or more within 10 %, KV tokens
-within 3 %; steps per second and, short of saturation, time to the first token within 15 %.
+within 3 %; steps per second, time to the first token and per token of the agents' load within 15 %. A load is
+simulated as it was cut: how long the sessions took to begin, and when the counting ended. Some loads were
+left out when the constants were fitted.
 """
 
 import json
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autoglm_serve.core.hardware import GIB
-from autoglm_serve.core.ledger import TERMS, Ledger, Predicted, term_bytes
+from autoglm_serve.core.hardware import GIB, Link
+from autoglm_serve.core.ledger import TERMS, Ledger, term_bytes
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import vllm_versions
 from autoglm_serve.plan.calibration import SHIPPED
 from autoglm_serve.plan.choose import decide
+from autoglm_serve.plan.closed_loop import Load, Seen, Window, watch
+from autoglm_serve.plan.cost import replica_of
+from autoglm_serve.plan.memory import Limits
 from autoglm_serve.plan.request import Pins, Request
+from autoglm_serve.plan.shapes import Shape
 from autoglm_serve.probe import hardware_table
 from tests.plan.worlds import autoglm, chosen
 
-RESULTS = Path(__file__).parents[2] / "benchmarks/gpu/results/h200x4_vllm-0.26.json"
-RUNS: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"]
+RESULTS = Path(__file__).parents[2] / "benchmarks/gpu/results"
+RUNS: list[dict[str, Any]] = [
+    run for path in sorted(RESULTS.glob("h200*.json")) for run in json.loads(path.read_text())["runs"]
+]
 NAMES = [run["run"]["name"] for run in RUNS]
-SATURATED = 64
-"""With so many sessions a replica the median first token tells the phase of the rounds, not the speed."""
-SMALLEST_PASS = 4096
-"""Below this a prompt takes several passes and shares each with decoding, which the model leaves out."""
+SCREEN_TOKENS = 3354
+HELD_OUT = frozenset({("tp1-t2048", 16), ("tp1-fp8", 16), ("tp2-s64-t8192", 32)})
+"""Not fitted to, as all loads of 16 sessions of the first session on four H200s were not."""
 
 
-def again(run: dict[str, Any], workload: Workload) -> tuple[Ledger, Predicted]:
+def ledger_of(run: dict[str, Any]) -> Ledger:
     limits = run["run"]
     pins = Pins(
         tensor_parallel=limits["tp"],
         pipeline_parallel=limits["pp"],
-        replicas=1,
+        replicas=limits["replicas"],
         quantization=limits["quantization"],
         max_model_len=limits["max_model_len"],
         max_num_seqs=limits["max_num_seqs"],
@@ -43,31 +51,62 @@ def again(run: dict[str, Any], workload: Workload) -> tuple[Ledger, Predicted]:
     )
     decision = decide(
         autoglm(),
-        hardware_table.hardware(f"h200:{limits['tp'] * limits['pp']}"),
-        Request(workload=workload, pins=pins),
+        hardware_table.hardware(f"h200:{limits['tp'] * limits['pp'] * limits['replicas']}"),
+        Request(workload=Workload(sessions=16), pins=pins),
         vllm_versions.traits("0.26.0"),
         SHIPPED["h200"],
     )
-    plan = chosen(decision)
-    assert plan.ledger is not None
-    assert plan.predicted is not None
-    return plan.ledger, plan.predicted
+    ledger = chosen(decision).ledger
+    assert ledger is not None
+    return ledger
 
 
-def loads() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    return [(run, load) for run in RUNS for load in run["loads"]]
-
-
-def predicted(run: dict[str, Any], load: dict[str, Any]) -> Predicted:
-    workload = Workload(
-        sessions=load["sessions"], shared_tokens=load["shared_tokens"], fresh_tokens=load["fresh_tokens"]
+def simulated(run: dict[str, Any], load: dict[str, Any]) -> Seen:
+    """The load as it was, on each replica its share of the sessions; steps per second are of all replicas."""
+    limits = run["run"]
+    asked = Load(
+        sessions=ceil(load["sessions"] / limits["replicas"]),
+        shared_tokens=load["cached_tokens"],
+        text_tokens=load["prompt_tokens"] - load["cached_tokens"] - SCREEN_TOKENS,
+        images=1,
+        image_tokens=SCREEN_TOKENS,
+        output_tokens=round(load["output_tokens"]),
     )
-    return again(run, workload)[1]
+    replica = replica_of(
+        autoglm(),
+        hardware_table.BY_KEY["h200"],
+        Link.NVLINK,
+        Shape(tensor_parallel=limits["tp"], pipeline_parallel=limits["pp"]),
+        Limits(
+            max_model_len=limits["max_model_len"],
+            max_num_seqs=limits["max_num_seqs"],
+            max_num_batched_tokens=limits["max_num_batched_tokens"],
+            quantization=limits["quantization"],
+        ),
+        ledger_of(run),
+        asked,
+        SHIPPED["h200"],
+    )
+    window = None
+    if load.get("spread_s"):
+        window = Window(spread_s=load["spread_s"], until_s=load["spread_s"] + load["window_s"])
+    seen = watch(replica, asked, window)
+    shared = limits["replicas"] if load["sessions"] > 1 else 1
+    return Seen(steps_per_s=shared * seen.steps_per_s, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
+
+
+def loads(figure: str) -> list[Any]:
+    return [
+        pytest.param(run, load, id=f"{run['run']['name']}-{load['sessions']}")
+        for run in RUNS
+        for load in run["loads"]
+        if figure in load
+    ]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=NAMES)
 def test_the_ledger_is_the_engine_s(run: dict[str, Any]) -> None:
-    ledger, _ = again(run, Workload(sessions=16))
+    ledger = ledger_of(run)
     said = run["measured"]
     assert ledger.weights_bytes == pytest.approx(said["weights_bytes"], rel=0.01)
     assert ledger.kv_cache_tokens == pytest.approx(said["kv_cache_tokens"], rel=0.03)
@@ -76,47 +115,39 @@ def test_the_ledger_is_the_engine_s(run: dict[str, Any]) -> None:
             assert term_bytes(ledger, term) == pytest.approx(said[f"{term}_bytes"], rel=0.10), term
 
 
-def label(value: dict[str, Any]) -> str:
-    return str(value["run"]["name"] if "run" in value else value["sessions"])
-
-
-@pytest.mark.parametrize(("run", "load"), [pair for pair in loads() if "steps_per_s" in pair[1]], ids=label)
+@pytest.mark.parametrize(("run", "load"), loads("steps_per_s"))
 def test_steps_per_second(run: dict[str, Any], load: dict[str, Any]) -> None:
-    assert predicted(run, load).steps_per_s == pytest.approx(load["steps_per_s"], rel=0.15)
+    assert simulated(run, load).steps_per_s == pytest.approx(load["steps_per_s"], rel=0.15)
 
 
-@pytest.mark.parametrize(
-    ("run", "load"),
-    [
-        (run, load)
-        for run, load in loads()
-        if "ttft_s" in load
-        and load["sessions"] < SATURATED
-        and run["run"]["max_num_batched_tokens"] >= SMALLEST_PASS
-    ],
-    ids=label,
-)
+@pytest.mark.parametrize(("run", "load"), loads("ttft_s"))
 def test_time_to_the_first_token(run: dict[str, Any], load: dict[str, Any]) -> None:
-    assert predicted(run, load).ttft_s == pytest.approx(load["ttft_s"], rel=0.15)
+    assert simulated(run, load).ttft_s == pytest.approx(load["ttft_s"], rel=0.15)
 
 
-@pytest.mark.parametrize(("run", "load"), [pair for pair in loads() if pair[1]["sessions"] == 1], ids=label)
-def test_time_per_token_of_one_session(run: dict[str, Any], load: dict[str, Any]) -> None:
-    assert predicted(run, load).tpot_s == pytest.approx(load["tpot_s"], rel=0.15)
+@pytest.mark.parametrize(("run", "load"), loads("tpot_s"))
+def test_time_per_token(run: dict[str, Any], load: dict[str, Any]) -> None:
+    assert simulated(run, load).tpot_s == pytest.approx(load["tpot_s"], rel=0.15)
+
+
+def test_what_was_held_out_is_there() -> None:
+    there = {(run["run"]["name"], load["sessions"]) for run in RUNS for load in run["loads"]}
+    assert there >= HELD_OUT
 
 
 def test_the_ranking_for_each_gpu_is_right() -> None:
-    """Steps per second and GPU at 32 sessions on two GPUs: replicas, then TP2, then PP2; fp8 before bf16."""
+    """Steps per second and GPU: replicas, then tensor parallel, then the pipeline; fp8 before bf16."""
 
     def per_gpu(name: str, sessions: int) -> tuple[float, float]:
         run = next(run for run in RUNS if run["run"]["name"] == name)
         load = next(load for load in run["loads"] if load["sessions"] == sessions)
-        gpus = run["run"]["tp"] * run["run"]["pp"]
-        return predicted(run, load).steps_per_s / gpus, load["steps_per_s"] / gpus
+        gpus = run["run"]["tp"] * run["run"]["pp"] * run["run"]["replicas"]
+        return simulated(run, load).steps_per_s / gpus, load["steps_per_s"] / gpus
 
     speeds = [
-        per_gpu("tp1-fp8-s64-t8192", 16),
-        per_gpu("tp1-s1024-t8192", 16),
+        per_gpu("tp1-fp8", 16),
+        per_gpu("serve-2xtp1", 32),
+        per_gpu("tp2-fp8", 16),
         per_gpu("tp2-s64-t8192", 32),
         per_gpu("pp2-s64-t8192", 32),
     ]

@@ -56,20 +56,33 @@ class Constants:
     """Buffers that are made while the weights load."""
     weights_slack_doubling_bytes: int = int(0.025 * GIB)
     """More of them for each doubling of tensor parallel."""
+    quantized_slack_bytes: int = int(0.02 * GIB)
+    """What quantising while loading leaves behind."""
+    quantized_slack_doubling_bytes: int = int(0.05 * GIB)
     # speed
-    prefill_efficiency: float = 0.62
+    prefill_efficiency: float = 0.60
     """Of the 16-bit peak, text and vision linears."""
-    encoder_efficiency: float = 0.55
-    fp8_efficiency: float = 0.44
+    encoder_efficiency: float = 0.70
+    fp8_efficiency: float = 0.46
     """Of the fp8 peak."""
     bandwidth_efficiency: float = 0.78
     layer_overhead_s: float = 40e-6
     """Kernel launches of one layer in one decode step."""
-    image_host_s: float = 0.22
-    """CPU time from an image's arrival to the start of its prefill."""
+    image_beside_s: float = 0.044
+    """The host's part of an image that no other request waits for: fetching and decoding it."""
+    image_turn_s: float = 0.148
+    """The host's part in the server's one worker, request after request: resizing, hashing, packing."""
+    parallel_turn_s: float = 0.038
+    """More of it where a replica spans GPUs: pixels go through shared memory."""
+    image_copy_s: float = 0.0167
+    """Of an image in its pass besides arithmetic: its pixels go to the GPU."""
+    prompt_pass_s: float = 0.0114
+    """Of a pass with prompts in it, which runs outside the CUDA graphs."""
     prompt_factor: float = 1.0
     """On the time of encoding and prefill, from a measurement on this machine."""
     decode_factor: float = 1.0
     """On the time of a decode step, likewise."""
-    parallel_image_s: float = 0.07
-    """More of it per image where a replica spans GPUs: pixels are handed to each worker."""
+    parallel_image_s: float = 0.024
+    """Of an image in its pass where tensor parallel spans GPUs: pixels are handed to each worker."""
+    pipeline_image_s: float = 0.068
+    """Of an image in its pass for each pipeline stage after the first."""

@@ -129,7 +129,10 @@ class MeasuredSpeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """What a plan is expected to do for the workload it was made for, over all replicas together."""
+    """What a plan is expected to do for the workload it was made for, over all replicas together.
+
+    Medians over the steps of a load that has settled; `plan.closed_loop` says how it is simulated.
+    """
 
     steps_per_s: float
     ttft_s: float

@@ -51,13 +51,11 @@ SHIPPED: Mapping[str, Constants] = {
     "h200": Constants(
         badge=Badge.CALIBRATED,
         origin="4 x H200, driver 580, vLLM 0.26: benchmarks/gpu",
-        prefill_efficiency=0.65,
-        encoder_efficiency=0.65,
-        fp8_efficiency=0.44,
+        prefill_efficiency=0.60,
+        encoder_efficiency=0.84,
+        fp8_efficiency=0.486,
         bandwidth_efficiency=0.75,
-        layer_overhead_s=45e-6,
-        image_host_s=0.225,
-        parallel_image_s=0.068,
+        layer_overhead_s=43e-6,
     ),
 }
 """Kinds of GPU that were measured with AutoGLM-Phone-9B's shape."""
@@ -113,15 +111,17 @@ def _refit_graphs(fitted: Constants, base: Constants, measurement: Measurement) 
 
 
 def _refit_speed(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:
-    """Factors on the prompt (without the host's share, which is not the GPU's) and on a decode step."""
+    """Factors on the prompt (without the host's share, which is not the GPU's) and on an answer's token."""
     said, expected = measurement.measured_speed, measurement.predicted_speed
     if said is None or expected is None:
         return fitted
-    host = min(base.image_host_s, 0.8 * said.ttft_s)
-    prompt = (said.ttft_s - host) / max(1e-6, expected.single_ttft_s - base.image_host_s)
+    usual = base.image_beside_s + base.image_turn_s
+    host = min(usual, 0.8 * said.ttft_s)
+    prompt = (said.ttft_s - host) / max(1e-6, expected.single_ttft_s - usual)
     return replace(
         fitted,
-        image_host_s=host,
+        image_beside_s=base.image_beside_s * host / usual,
+        image_turn_s=base.image_turn_s * host / usual,
         prompt_factor=base.prompt_factor * max(0.1, prompt),
         decode_factor=base.decode_factor * said.tpot_s / expected.single_tpot_s,
     )

@@ -1,9 +1,7 @@
-"""How fast a plan would be: seconds of vision encoding, prefill and decode, and what they come to under load.
+"""How fast a plan would be: what the parts of a request cost on a GPU, and what they come to under load.
 
-A replica under closed-loop load works in rounds: it takes every waiting prompt first (vision tower and
-prefill, one after the other at full rate), then decodes all of them together. So a round of n sessions takes
-n times the cost of one prompt plus one decode of the whole answer, and each round finishes n steps. Peaks
-come from the GPU's datasheet, efficiencies from `Constants`.
+Peaks come from the GPU's datasheet, efficiencies from `Constants`; `closed_loop` puts the agents' load on the
+parts, because what a session sees depends on who else is in the pass.
 """
 
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from autoglm_serve.core.facts import ModelFacts, Part
 from autoglm_serve.core.hardware import GpuSpec, Link
 from autoglm_serve.core.ledger import Ledger, Predicted
 from autoglm_serve.core.workload import Workload
-from autoglm_serve.plan.memory import QUANTIZED_BYTES, Limits, frames
+from autoglm_serve.plan.closed_loop import Load, Replica, watch
+from autoglm_serve.plan.memory import QUANTIZED_BYTES, Limits, frames, longest_image_tokens
 from autoglm_serve.plan.shapes import Shape
 
 
@@ -27,7 +26,10 @@ class Collective:
 
     def seconds(self, size_bytes: float, ways: int) -> float:
         """Source: NCCL's bus bandwidth, 2(n-1)/n of the buffer on the wire for each GPU."""
-        return self.latency_s + 2 * (ways - 1) / ways * size_bytes / self.bus_bytes_s if ways > 1 else 0.0
+        return self.latency_s + size_bytes * self.byte_s(ways) if ways > 1 else 0.0
+
+    def byte_s(self, ways: int) -> float:
+        return 2 * (ways - 1) / ways / self.bus_bytes_s
 
 
 def collective(spec: GpuSpec, link: Link, ways: int) -> Collective:
@@ -126,42 +128,14 @@ def encoder_s(facts: ModelFacts, shape: Shape, tokens: int, rate: Rates, link: C
     return alone / ways + 2 * vision.depth * link.seconds(state, ways)
 
 
-def prefill_s(facts: ModelFacts, shape: Shape, new: int, cached: int, rate: Rates, link: Collective) -> float:
-    """`new` tokens after `cached` ones. Pipeline stages work one after the other on a single prompt."""
-    text, ways = facts.text, shape.tensor_parallel
-    linears = 2 * active_linears(facts) * new / rate.linear_flops
-    span = text.heads * text.head_dim * text.layers
-    attention = 4 * span * (new * cached + new * new / 2) / rate.attention_flops
-    wire = (2 * text.layers + 1) * link.seconds(new * text.hidden * 2, ways)
-    return (linears + attention) / ways + wire
-
-
-def decode_s(
-    facts: ModelFacts,
-    spec: GpuSpec,
-    shape: Shape,
-    limits: Limits,
-    batch: float,
-    context: int,
-    rate: Rates,
-    link: Collective,
-    constants: Constants,
-) -> float:
-    """One output token for each of `batch` sequences: weights and their KV cache read once."""
-    text, ways = facts.text, shape.tensor_parallel
-    weight = _bytes_per_weight(facts, limits.quantization)
+def weights_read(facts: ModelFacts, batch: int) -> float:
+    """Text weights that a pass over `batch` tokens reads: a larger one wakes more experts."""
+    text = facts.text
     touched = active_linears(facts)
-    if text.experts:  # a larger batch wakes more experts
-        share = min(1.0, batch * text.experts_per_token / text.experts)
-        total = facts.elements(Part.LAYERS, linear_only=True)
-        touched = max(touched, total * share)
-    head = text.vocab * text.hidden
-    heads = max(1, text.kv_heads // ways)
-    cache = batch * context * text.layers * heads * text.head_dim * 2 * 2
-    read = (touched * weight + head * 2) / ways + cache
-    compute = 2 * (active_linears(facts) + head) * batch / ways / rate.linear_flops
-    wire = (2 * text.layers + 1) * link.seconds(batch * text.hidden * 2, ways)
-    return max(read / rate.memory_bytes_s, compute) + text.layers * constants.layer_overhead_s + wire
+    if not text.experts:
+        return touched
+    share = min(1.0, batch * text.experts_per_token / text.experts)
+    return max(touched, facts.elements(Part.LAYERS, linear_only=True) * share)
 
 
 def _bytes_per_weight(facts: ModelFacts, quantization: str | None) -> float:
@@ -175,7 +149,54 @@ def _bytes_per_weight(facts: ModelFacts, quantization: str | None) -> float:
     return min(2.0, sum(g.bytes for g in linear) / elements / (8 if packed else 1))
 
 
-# --- a deployment under load -----------------------------------------------------------------------------
+# --- a replica, and a deployment under load ---------------------------------------------------------------
+
+
+def replica_of(
+    facts: ModelFacts,
+    spec: GpuSpec,
+    link: Link,
+    shape: Shape,
+    limits: Limits,
+    ledger: Ledger,
+    load: Load,
+    constants: Constants,
+) -> Replica:
+    """The seconds of one replica's parts under this load.
+
+    Pipeline stages did not overlap on prompts when measured (vLLM 0.26): each pass takes all of them in turn.
+    """
+    text, ways = facts.text, shape.tensor_parallel
+    rate = rates(spec, limits.quantization, constants)
+    wire = collective(spec, link, ways)
+    reduces = 2 * text.layers + 1 if ways > 1 else 0
+    prompt, answer = constants.prompt_factor, constants.decode_factor
+    at_once = max(1, min(limits.max_num_seqs, ledger.kv_cache_tokens // load.live_tokens))
+    batch = min(load.sessions, at_once)
+    head_bytes = text.vocab * text.hidden * 2
+    weights = weights_read(facts, batch) * _bytes_per_weight(facts, limits.quantization) + head_bytes
+    token_s = 2 * active_linears(facts) / rate.linear_flops / ways
+    token_s += reduces * wire.byte_s(ways) * text.hidden * 2
+    span = text.heads * text.head_dim * text.layers
+    cached_bytes = text.layers * max(1, text.kv_heads // ways) * text.head_dim * 2 * 2
+    image_s = encoder_s(facts, shape, load.image_tokens, rate, wire) + constants.image_copy_s
+    image_s += constants.parallel_image_s if ways > 1 else 0.0
+    image_s += constants.pipeline_image_s * (shape.pipeline_parallel - 1)
+    turn_s = constants.image_turn_s + (constants.parallel_turn_s if shape.gpus > 1 else 0.0)
+    return Replica(
+        beside_s=load.images * constants.image_beside_s,
+        turn_s=load.images * turn_s,
+        image_s=image_s * prompt,
+        token_s=token_s * prompt,
+        pair_s=4 * span / rate.attention_flops / ways * prompt,
+        weights_s=weights / ways / rate.memory_bytes_s * answer,
+        cached_s=cached_bytes / rate.memory_bytes_s * answer,
+        pass_s=(text.layers * constants.layer_overhead_s + reduces * wire.latency_s) * answer,
+        prompt_pass_s=constants.prompt_pass_s * prompt,
+        batched_tokens=limits.max_num_batched_tokens,
+        image_room_tokens=max(limits.max_num_batched_tokens, longest_image_tokens(facts, limits.max_pixels)),
+        at_once=at_once,
+    )
 
 
 def predict(
@@ -189,47 +210,38 @@ def predict(
     workload: Workload,
     constants: Constants,
 ) -> Predicted:
-    """Steps per second over all replicas, and TTFT and TPOT, alone and at the workload's sessions."""
-    rate = rates(spec, limits.quantization, constants)
-    wire = collective(spec, link, shape.tensor_parallel)
-    tokens = image_tokens(facts, workload, limits.max_pixels)
-    pictures = workload.images if facts.vision else 0
-    new = workload.fresh_tokens + pictures * tokens
-    context = workload.shared_tokens + new + workload.output_tokens // 2
-    seeing = pictures * encoder_s(facts, shape, tokens, rate, wire) * constants.prompt_factor
-    reading = prefill_s(facts, shape, new, workload.shared_tokens, rate, wire) * constants.prompt_factor
-    host = pictures * constants.image_host_s
-    handover = pictures * constants.parallel_image_s if shape.gpus > 1 else 0.0
-    sessions = ceil(workload.sessions / replicas)
-    live = workload.prompt_tokens(tokens) + workload.output_tokens
-    at_once = max(1, min(sessions, limits.max_num_seqs, ledger.kv_cache_tokens // live))
+    """Steps per second over all replicas, and median TTFT and TPOT, alone and at the workload's sessions."""
 
-    def token_s(batch: float) -> float:
-        alone = decode_s(facts, spec, shape, limits, batch, context, rate, wire, constants)
-        return alone * constants.decode_factor
+    def loaded(sessions: int) -> Load:
+        return Load(
+            sessions=sessions,
+            shared_tokens=workload.shared_tokens,
+            text_tokens=workload.fresh_tokens,
+            images=workload.images if facts.vision else 0,
+            image_tokens=image_tokens(facts, workload, limits.max_pixels),
+            output_tokens=workload.output_tokens,
+        )
 
-    # Pipeline stages did not overlap on prompts when measured (vLLM 0.26): one prompt after the other.
-    each = max(seeing + reading + handover, host / HOST_WORKERS)
-    together = max(1, min(at_once, limits.max_num_batched_tokens // max(1, new)))
-    round_s = host + at_once * each + workload.output_tokens * token_s(at_once)
-    waiting = (sessions / at_once - 1) * round_s
-    single_ttft = host + handover + seeing + reading + token_s(1)
-    # Half of the others come first, and prompts that share a pass end together.
-    ttft = single_ttft + (at_once - 1 + together - 1) / 2 * each + waiting
-    step = round_s + waiting
-    steps_per_s = replicas * at_once / round_s
-    if sessions * replicas > workload.sessions:  # the last replica has fewer
-        steps_per_s *= workload.sessions / (sessions * replicas)
+    def parts(load: Load) -> Replica:
+        return replica_of(facts, spec, link, shape, limits, ledger, load, constants)
+
+    each = ceil(workload.sessions / replicas)
+    alone, many = loaded(1), loaded(min(each, MOST_SIMULATED * limits.max_num_seqs))
+    single = watch(parts(alone), alone)
+    busy = watch(parts(many), many) if each > 1 else single
+    steps_per_s = replicas * busy.steps_per_s
+    if each * replicas > workload.sessions:  # the last replica has fewer
+        steps_per_s *= workload.sessions / (each * replicas)
     return Predicted(
         steps_per_s=steps_per_s,
-        ttft_s=ttft,
-        tpot_s=max(token_s(1), (step - ttft) / workload.output_tokens),
-        single_ttft_s=single_ttft,
-        single_tpot_s=token_s(1),
+        ttft_s=busy.ttft_s + (each - many.sessions) / busy.steps_per_s,
+        tpot_s=busy.tpot_s,
+        single_ttft_s=single.ttft_s,
+        single_tpot_s=single.tpot_s,
         sessions=workload.sessions,
         badge=constants.badge,
     )
 
 
-HOST_WORKERS = 2.0
-"""Images that an API server prepares at the same time, on average: decoding overlaps, hashing does not."""
+MOST_SIMULATED = 2
+"""Sessions for each of max_num_seqs: those beyond only wait for longer."""

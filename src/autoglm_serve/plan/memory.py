@@ -66,7 +66,10 @@ def fit(
         for stage in range(shape.pipeline_parallel)
     )
     weights += facts.text.rotary_table_bytes + constants.weights_slack_bytes
-    weights += int(log2(shape.tensor_parallel) * constants.weights_slack_doubling_bytes)
+    doublings = log2(shape.tensor_parallel)
+    weights += int(doublings * constants.weights_slack_doubling_bytes)
+    if limits.quantization:
+        weights += constants.quantized_slack_bytes + int(doublings * constants.quantized_slack_doubling_bytes)
     if not facts.known:
         weights += int(weights * MARGIN_UNKNOWN_ARCHITECTURE)
     encoder = encoder_bytes(facts, shape, limits, constants)
