@@ -104,7 +104,7 @@ def test_what_the_speech_model_refuses_is_told_with_the_part_that_it_is_about(tm
         assert eyes.seen() == []
 
 
-@pytest.mark.parametrize(("fault", "status"), [("status:500", 500), ("reset", 502)])
+@pytest.mark.parametrize(("fault", "status"), [("status:500", 500), ("reset", 503)])
 def test_a_speech_model_that_fails_is_no_fault_of_the_client(tmp_path: Path, fault: str, status: int) -> None:
     with chat_and_ears(tmp_path, "--fault", fault) as (gateway, _, _):
         answered, _, body = gateway.chat([spoken()])

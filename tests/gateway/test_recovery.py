@@ -1,5 +1,6 @@
 """A replica dies in the middle of a stream and the client never knows: real processes, real faults."""
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -267,6 +268,31 @@ def test_it_is_stopped_on_kept_connections_too(tmp_path: Path) -> None:
         assert status == 503
         assert orjson.loads(body)["error"]["code"] == "request_kills_replicas"
         assert gateway.chat("something else")[0] == 200
+
+
+def test_replicas_that_died_before_it_came_are_not_held_against_a_request(tmp_path: Path) -> None:
+    with running_engine() as first, running_engine() as second:  # noqa: SIM117
+        with running_gateway(tmp_path, [first.url, second.url]) as gateway, wire(gateway) as client:
+            for _ in range(6):  # each replica has a connection that was used before
+                assert gateway.chat("warm-up")[0] == 200
+            gateway.process.send_signal(signal.SIGSTOP)
+            for engine in (first, second):
+                engine.kill()
+            client.send(STREAMED)
+            gateway.process.send_signal(signal.SIGCONT)  # it hears of all three at once
+            answer = client.answer()
+            assert (answer.status, answer.error["code"]) == (503, "replica_lost")
+
+
+def test_a_stream_that_finds_no_room_waits_for_it(tmp_path: Path) -> None:
+    with pair(tmp_path) as (gateway, first, second):
+        first.control(fault="kill:3", times=1)
+        with ThreadPoolExecutor() as threads:
+            asked = [threads.submit(gateway.chat, stream=True, delay_s=0.05) for _ in range(2)]
+            second.seen(begun=1)
+            second.control(fault="status:429", times=2)
+            for answer in asked:
+                check_one_stream(answer.result()[2])
 
 
 def test_a_client_that_leaves_is_not_retried(tmp_path: Path) -> None:

@@ -88,8 +88,10 @@ def test_a_fleet_that_only_fails_is_not_asked_many_times_over(tmp_path: Path) ->
 def test_with_every_replica_lost_the_client_is_told_to_come_back(tmp_path: Path) -> None:
     with running_gateway(tmp_path, [dead_address(), dead_address()]) as gateway:
         status, headers, body = gateway.chat()
-        assert (status, headers["retry-after"]) == (502, "1")
-        assert json.loads(body)["error"]["code"] == "replica_lost"
+        assert (status, headers["retry-after"]) == (503, "1")
+        error = json.loads(body)["error"]
+        assert error["code"] == "replica_lost"
+        assert "r0 ready, r1 ready" in error["message"]
         gateway.wait_for_metric("autoglm_requests_total", 1, outcome="lost")
         assert gateway.metric("autoglm_replica_in_flight_requests") == 0
 

@@ -83,7 +83,7 @@ def test_a_whole_answer_that_breaks_is_never_half_sent(gateway: GatewayProcess) 
     """A reply is collected until it is whole; beyond that the connection is cut, not ended."""
     with wire(gateway) as client:
         client.send(post(chat(fault="fin:1")))
-        assert client.answer().status == 502
+        assert client.answer().status == 503
     with wire(gateway) as client:
         client.send(post(chat(pieces=["x" * 6_000_000], fault="fin:1")))
         answer = client.answer()

@@ -27,6 +27,7 @@ from autoglm_serve.gateway.state import Worker
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 12  # of one request; none is sent to the same process twice
+_ROOM_S = 0.5  # until a replica that had no room may have some
 _IMPATIENT_ATTEMPTS = 2  # the first of them; a request that nobody answers in time is waited for in the end
 
 
@@ -104,7 +105,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
             break
         told = ending if ending.body else told
     account.usage = ending.usage
-    return conclude(ending, told, call, client, delivery, why_no_more)
+    return conclude(ending, told, call, client, delivery, worker.fleet.view, why_no_more)
 
 
 async def _place(wish: Wish, last: Ending, worker: Worker) -> Placement | None:
@@ -154,8 +155,13 @@ async def _heed(
     if ending.result is Result.DONE:
         worker.quarantine.clear(call.body)
         return True
-    wish.tried.add(replica.base_url)
     wish.begun = begun
+    if (
+        begun and ending.turned_away
+    ):  # a client with half an answer has nobody else to go to: it is asked again
+        await asyncio.sleep(_ROOM_S)
+        return False
+    wish.tried.add(replica.base_url)
     if ending.result is Result.LOST:
         wish.lost.add(replica.base_url)
         died = ending.asked and not ending.events and not _is_let_go(replica, worker)

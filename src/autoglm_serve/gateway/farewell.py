@@ -2,6 +2,7 @@
 
 import logging
 
+from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.account import Outcome
 from autoglm_serve.gateway.admit import Call
@@ -15,7 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def conclude(
-    ending: Ending, told: Ending | None, call: Call, client: Caller, delivery: Delivery, why_no_more: str
+    ending: Ending,
+    told: Ending | None,
+    call: Call,
+    client: Caller,
+    delivery: Delivery,
+    fleet: FleetView,
+    why_no_more: str,
 ) -> Outcome:
     """Tell the client what it has not been told yet, and name the outcome."""
     if ending.result is Result.DONE:
@@ -25,9 +32,9 @@ def conclude(
     if told is not None:
         client.respond(told.status, _with_hint(told), told.body)
         return Outcome.ENGINE_REFUSED if told.turned_away else Outcome.ENGINE_ERROR
-    give_up(
-        client, call.endpoint.path, _lost(f"No replica of '{call.model.name}' could answer: {why_no_more}.")
-    )
+    states = ", ".join(f"{each.id} {each.state}" for each in fleet.replicas_of(call.model)) or "no replica"
+    message = f"No replica of '{call.model.name}' could answer: {why_no_more} ({states})."
+    give_up(client, call.endpoint.path, _lost(message))
     return Outcome.LOST
 
 
@@ -59,7 +66,7 @@ def give_up(client: Caller, path: str, refusal: Refusal) -> None:
 
 
 def _lost(message: str) -> Refusal:
-    return Refusal(502, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)
+    return Refusal(503, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)
 
 
 def poisonous() -> Refusal:

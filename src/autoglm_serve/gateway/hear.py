@@ -162,4 +162,4 @@ class Ear:
 
     def abort(self) -> None:
         message = "The replica that listened was lost in the middle of its answer."
-        self._refusal = Refusal(502, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)
+        self._refusal = Refusal(503, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)

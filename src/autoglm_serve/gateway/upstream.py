@@ -5,6 +5,7 @@ Knows HTTP, not what the bytes mean: a `Reply` gets the head, the body as it arr
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -38,6 +39,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, on_idle: Callable[["Connection"], None]) -> None:
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
+        self._news = select.poll()
+        """Whether there is anything to read that the loop has not read yet."""
         self._reply: Reply | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -89,10 +92,17 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def quiet(self) -> bool:
+        """Open, and nothing has come that nobody asked for. A replica that died just now has closed it:
+        what is sent there would look as if it had died of that."""
+        return self.open and not self._news.poll(0)
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._news.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if self._reply is None or self._parser is None:
@@ -191,8 +201,9 @@ class Pool:
         connections = self._idle.get(base_url)
         while connections:
             connection = connections.pop()
-            if connection.open:
+            if connection.quiet:
                 return connection
+            connection.close()
         return None
 
     async def connect(self, base_url: str) -> Connection:
