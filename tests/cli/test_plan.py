@@ -66,6 +66,12 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--hardware", "h200:2", "--tp", "3"), ExitCode.NO_PLAN, "tensor parallel 3 is not possible"),
         (("--hardware", "h200:2", "--tp", "4"), ExitCode.NO_PLAN, "4 GPUs were asked for"),
         (("--hardware", "rtx3060"), ExitCode.NO_PLAN, "does not fit"),
+        (("--hardware", "h200", "--gpus", "7"), ExitCode.NO_PLAN, "shows GPU 0 alone"),
+        (
+            ("--hardware", "h200", "--quantization", "foo"),
+            ExitCode.NO_PLAN,
+            "foo makes the weights is not known",
+        ),
         (("--hardware", "h200", "--gpus", "x"), ExitCode.CONFIG, "'x' is no GPU number"),
         (("--hardware", "h200", "--model", "./nowhere"), ExitCode.MODEL, "is not there"),
         (("--hardware", "h200", "--model", "."), ExitCode.MODEL, "is no model"),

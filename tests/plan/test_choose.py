@@ -27,6 +27,13 @@ def test_few_sessions_for_many_gpus_are_answered_sooner_by_two_of_them_together(
     assert "--goal throughput takes those" in plan.reasons[0]
 
 
+def test_a_host_that_sets_the_pace_is_named() -> None:
+    together = planned("h200:2", sessions=128, pins=Pins(tensor_parallel=2))
+    apart = planned("h200:2", sessions=32)
+    assert any("the host sets the pace" in warning for warning in together.warnings)
+    assert not any("the host sets the pace" in warning for warning in apart.warnings)
+
+
 def test_every_loser_comes_with_a_reason() -> None:
     decision = planned("h200:2")
     assert {rejected.name for rejected in decision.rejected} == {"1x TP2", "1x PP2"}

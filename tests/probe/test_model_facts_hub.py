@@ -1,6 +1,7 @@
 """Model facts from a hub: a small server that speaks enough of its protocol, and counts what is fetched."""
 
 import json
+import socket
 import struct
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,19 @@ def weights() -> bytes:
         }
     ).encode()
     return struct.pack("<Q", len(header)) + header + bytes(DATA_BYTES)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_plain_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        with pytest.raises(ModelError, match="cannot be read from the hub") as caught:
+            from_hub("a/b", endpoint=f"http://127.0.0.1:{port}", cache=tmp_path)
+    assert f"127.0.0.1:{port} cannot be reached" in caught.value.why
+    assert capfd.readouterr().err == ""
 
 
 class Hub(ThreadingHTTPServer):

@@ -182,10 +182,9 @@ def replica_of(
     image_s = encoder_s(facts, shape, load.image_tokens, rate, wire) + constants.image_copy_s
     image_s += constants.parallel_image_s if ways > 1 else 0.0
     image_s += constants.pipeline_image_s * (shape.pipeline_parallel - 1)
-    turn_s = constants.image_turn_s + (constants.parallel_turn_s if shape.gpus > 1 else 0.0)
     return Replica(
         beside_s=load.images * constants.image_beside_s,
-        turn_s=load.images * turn_s,
+        turn_s=load.images * host_turn_s(shape, constants),
         image_s=image_s * prompt,
         token_s=token_s * prompt,
         pair_s=4 * span / rate.attention_flops / ways * prompt,
@@ -197,6 +196,11 @@ def replica_of(
         image_room_tokens=max(limits.max_num_batched_tokens, longest_image_tokens(facts, limits.max_pixels)),
         at_once=at_once,
     )
+
+
+def host_turn_s(shape: Shape, constants: Constants) -> float:
+    """Of one image in the API server's only worker: no replica takes more of them than one in this time."""
+    return constants.image_turn_s + (constants.parallel_turn_s if shape.gpus > 1 else 0.0)
 
 
 def predict(

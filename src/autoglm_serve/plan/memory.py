@@ -165,7 +165,7 @@ def stored_bytes(group: TensorGroup, quantization: str | None, traits: EngineTra
     return group.elements * 2
 
 
-QUANTIZED_BYTES = {"fp8": 1.0, "int8": 1.0, "bitsandbytes": 0.55}
+QUANTIZED_BYTES = {"fp8": 1.0, "int8_per_channel_weight_only": 1.0, "bitsandbytes": 0.55}
 """Bytes of one weight that an engine quantises while it loads, its scales included."""
 
 

@@ -14,7 +14,7 @@ from autoglm_serve.core.hardware import Gpu, Hardware, Link
 from autoglm_serve.core.ledger import Predicted
 from autoglm_serve.core.plan import Plan
 from autoglm_serve.plan.cost import image_tokens, predict
-from autoglm_serve.plan.memory import Fit, Limits, fit, gib, longest_image_tokens
+from autoglm_serve.plan.memory import QUANTIZED_BYTES, Fit, Limits, fit, gib, longest_image_tokens
 from autoglm_serve.plan.request import Pins, Request
 from autoglm_serve.plan.score import score
 from autoglm_serve.plan.shapes import Shape, gpu_groups, legal_tensor_parallel, shapes, why_illegal
@@ -270,7 +270,15 @@ def contradiction(
         return f"{traits.engine} needs a GPU and none is visible"
     if pins.gpus is not None and len(usable) < len(pins.gpus):
         missing = next(index for index in pins.gpus if index not in {gpu.index for gpu in hardware.gpus})
-        return f"GPU {missing} was asked for and this machine shows {total}: 0 to {total - 1}"
+        numbers = "GPU 0 alone" if total == 1 else f"{total}: 0 to {total - 1}"
+        return f"GPU {missing} was asked for and this machine shows {numbers}"
+    method = pins.quantization
+    if method not in (None, "none", "auto", facts.quantization, *QUANTIZED_BYTES):
+        known = ", ".join(QUANTIZED_BYTES)
+        return (
+            f"how small --quantization {method} makes the weights is not known here (known: {known}); "
+            "hand it to the engine after --"
+        )
     ways, stages = pins.tensor_parallel or 1, pins.pipeline_parallel or 1
     data = bool(facts.vision and facts.vision.encoder_data_parallel)
     shape = Shape(tensor_parallel=ways, pipeline_parallel=stages, encoder_data_parallel=data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from autoglm_serve.core.hardware import GpuSource, Link
 from autoglm_serve.core.ledger import Predicted
-from autoglm_serve.plan.cost import predict
+from autoglm_serve.plan.cost import host_turn_s, predict
 from autoglm_serve.plan.memory import Limits, fit, gib, longest_image_tokens
 from autoglm_serve.plan.request import Goal, Request
 from autoglm_serve.plan.score import CLOSE, missed
@@ -22,6 +22,8 @@ from autoglm_serve.plan.search import (
     round_up,
 )
 
+HOST_BOUND = 0.93
+"""Of what the host can prepare: nearer than this the GPUs wait for it."""
 LEAST_SENSITIVITY_BYTES = 32 * 2**20
 
 
@@ -80,6 +82,8 @@ def _headline(best: Candidate, candidates: Sequence[Candidate], request: Request
         return text
     if best.shape.gpus == 1:
         return "one GPU, one replica"
+    if request.pins.tensor_parallel or request.pins.pipeline_parallel:
+        return f"{best.shape.name}, as asked"
     if all(candidate.shape.gpus > 1 for candidate in candidates):
         return f"a replica needs {best.shape.gpus} GPUs together ({best.shape.name})"
     output_tokens = request.workload.output_tokens
@@ -111,6 +115,13 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
         yield "the vision tower may run out of memory under load: lower --gpu-memory-utilization"
     if ledger.kv_cache_tokens < search.live_tokens(plan.max_pixels) * (plan.max_num_seqs or 1):
         yield "the KV cache holds fewer steps than max_num_seqs: requests beyond it wait or start over"
+    images = search.request.workload.images if search.facts.vision else 0
+    most = 1 / (images * host_turn_s(best.shape, search.constants)) if images else float("inf")
+    if best.predicted.steps_per_s > HOST_BOUND * most * plan.replicas:
+        yield (
+            f"the host sets the pace: a replica's server prepares {most:.1f} screenshots a second, and its "
+            "GPUs could do more; fewer GPUs a replica help, perhaps vLLM's --api-server-count after --"
+        )
 
 
 # --- the others ------------------------------------------------------------------------------------------
@@ -178,9 +189,10 @@ def offers(search: Search, best: Candidate, fp8: Candidate | None) -> Iterator[O
     if fp8 and best.plan.quantization is None and can_quantize(search.facts, search.gpus):
         gain = fp8.predicted.steps_per_s / best.predicted.steps_per_s - 1
         more = fp8.fit.ledger.kv_cache_tokens - best.fit.ledger.kv_cache_tokens
+        faster = f"{gain:+.0%}" if gain > CLOSE else "hardly more"
         yield Offer(
             change="--quantization fp8",
-            effect=f"{gain:+.0%} steps per second and {more:+,} KV tokens a replica; it changes answers "
+            effect=f"{faster} steps per second and {more:+,} KV tokens a replica; it changes answers "
             "slightly, so compare them on your own screens first",
         )
     vision = search.facts.vision

@@ -6,12 +6,14 @@ that make the planner careful.
 """
 
 import json
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from autoglm_serve.core.errors import ModelError
 from autoglm_serve.core.facts import ModelFacts, TextFacts, VisionFacts
@@ -19,6 +21,8 @@ from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.probe.checkpoint import Tensor, groups, read_headers
 
 Config = Mapping[str, Any]
+
+HUB_ANSWERS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,13 @@ def from_hub(reference: str, *, endpoint: str | None = None, cache: Path | None 
     from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 
     api = hub.HfApi(endpoint=endpoint)
+    unreachable = _why_unreachable(api.endpoint)
+    if unreachable:
+        raise ModelError(
+            f"{reference} cannot be read from the hub.",
+            why=unreachable,
+            next_step="check the network, or give --model a local folder",
+        )
     try:
         config = _json(Path(api.hf_hub_download(reference, "config.json", cache_dir=cache)))
         metadata = api.get_safetensors_metadata(reference)
@@ -135,6 +146,21 @@ def from_hub(reference: str, *, endpoint: str | None = None, cache: Path | None 
             Path(api.hf_hub_download(reference, "preprocessor_config.json", cache_dir=cache))
         )
     return from_config(reference, config, preprocessor=preprocessor, tensors=tensors)
+
+
+def _why_unreachable(endpoint: str) -> str:
+    """Empty where the hub answers, or where a proxy is in between. The hub's own client tries for 23 s."""
+    from urllib.request import getproxies  # here: slow to import, and only needed for a hub
+
+    if getproxies():
+        return ""
+    address = urlsplit(endpoint)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=HUB_ANSWERS_S).close()
+    except OSError as error:
+        return f"{address.netloc} cannot be reached: {error.strerror or error}"
+    return ""
 
 
 def _no_model(folder: Path) -> ModelError:
