@@ -189,10 +189,10 @@ def offers(search: Search, best: Candidate, fp8: Candidate | None) -> Iterator[O
     if fp8 and best.plan.quantization is None and can_quantize(search.facts, search.gpus):
         gain = fp8.predicted.steps_per_s / best.predicted.steps_per_s - 1
         more = fp8.fit.ledger.kv_cache_tokens - best.fit.ledger.kv_cache_tokens
-        faster = f"{gain:+.0%}" if gain > CLOSE else "hardly more"
+        gained = f"{gain:+.0%}" if gain > CLOSE else "hardly more"
         yield Offer(
             change="--quantization fp8",
-            effect=f"{faster} steps per second and {more:+,} KV tokens a replica; it changes answers "
+            effect=f"{gained} steps per second and {more:+,} KV tokens a replica; it changes answers "
             "slightly, so compare them on your own screens first",
         )
     vision = search.facts.vision
