@@ -46,6 +46,19 @@ def test_latency_takes_tensor_parallel_where_the_link_is_fast() -> None:
     assert plan.peer_access
 
 
+def test_targets_that_no_plan_meets_are_said_to_be_missed() -> None:
+    decision = planned("h200:4", goal=Goal.TARGETS, sessions=4, target_ttft_s=0.01, target_tpot_s=0.001)
+    assert decision.chosen is not None
+    assert any("no plan meets the targets" in warning for warning in decision.warnings)
+
+
+def test_a_plan_is_not_compared_with_itself() -> None:
+    """Two L4s together hold more steps at once than one each: most steps and shortest ones."""
+    plan = chosen(planned("l4:2"))
+    assert plan.tensor_parallel == 2
+    assert "0% off" not in plan.reasons[0]
+
+
 def test_a_target_that_replicas_meet_is_met_with_replicas() -> None:
     plan = chosen(planned("h200:4", goal=Goal.TARGETS, target_ttft_s=30.0, target_tpot_s=1.0))
     assert plan.replicas == 4

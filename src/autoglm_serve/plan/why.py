@@ -87,9 +87,13 @@ def _headline(best: Candidate, candidates: Sequence[Candidate], request: Request
     if all(candidate.shape.gpus > 1 for candidate in candidates):
         return f"a replica needs {best.shape.gpus} GPUs together ({best.shape.name})"
     output_tokens = request.workload.output_tokens
+    rival = max(candidates, key=lambda c: c.predicted.steps_per_s)
+    if rival is best:
+        return f"{best.shape.name} gives the most steps per second of all plans that fit"
+    if request.goal is Goal.TARGETS:
+        return f"{best.shape.name} is what the targets ask for"
     if request.goal is not Goal.BALANCED:
         return f"{best.shape.name} is what the goal asks for: a single step takes the least time"
-    rival = max(candidates, key=lambda c: c.predicted.steps_per_s)
     fewer = 1 - best.predicted.steps_per_s / rival.predicted.steps_per_s
     sooner = 1 - best.predicted.single_step_s(output_tokens) / rival.predicted.single_step_s(output_tokens)
     return (
@@ -101,6 +105,11 @@ def _headline(best: Candidate, candidates: Sequence[Candidate], request: Request
 def warnings(search: Search, best: Candidate) -> Iterator[str]:
     """What a person should know before they start it."""
     plan, ledger = best.plan, best.fit.ledger
+    if search.request.goal is Goal.TARGETS and missed(best.predicted, search.request) > 0:
+        yield (
+            f"no plan meets the targets; this one comes nearest: TTFT {best.predicted.ttft_s:.2f} s, "
+            f"TPOT {best.predicted.tpot_s * 1e3:.1f} ms"
+        )
     used = {index for group in plan.gpu_groups for index in group}
     idle = sorted({gpu.index for gpu in search.gpus} - used)
     if idle:
