@@ -7,6 +7,7 @@ import pytest
 
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.gateway import recover
 from autoglm_serve.gateway.delivery import Delivery
 from autoglm_serve.gateway.http import Headers
 from autoglm_serve.gateway.relay import Ending, Relay, Result
@@ -43,13 +44,14 @@ class Stage:
         self.loop, self.clock, self.watch = loop, Clock(), StreamWatch(stall_s=5.0)
 
     def stream(
-        self, *, ahead_tokens: int = 0, may_go: bool | None = None
+        self, *, ahead_tokens: int = 0, may_go: bool | None = None, splicer: recover.Seam | None = None
     ) -> "tuple[Relay, asyncio.Future[Ending]]":
         ending: asyncio.Future[Ending] = self.loop.create_future()
         relay = Relay(
             Delivery(Nobody(), self.clock),
             self.clock,
             ending=ending,
+            splicer=splicer,
             ahead_tokens=ahead_tokens,
             may_go=None if may_go is None else lambda: may_go,
         )
@@ -194,6 +196,18 @@ def test_a_comment_shows_that_the_server_lives_not_that_the_engine_does(stage: S
         stage.pass_time(1.0)
         relay.on_body(b": ping\n\n")
     assert ending.done()
+
+
+def test_a_replay_that_brings_what_the_client_has_shows_life_and_may_stall(stage: Stage) -> None:
+    taught(stage, first_s=0.1, ahead_tokens=10)
+    sent = recover.read_sent([EVENT.replace(b'"x"', b'"%b"' % (b"x" * 200))])
+    relay, ending = stage.stream(ahead_tokens=10, may_go=True, splicer=recover.Splicer(sent, replay=True))
+    for _ in range(100):  # longer than a first event is waited for
+        stage.pass_time(1.0)
+        relay.on_body(EVENT)
+        assert not ending.done()
+    stage.pass_time(60.0)
+    assert "no event for" in ending.result().reason
 
 
 def test_a_client_that_holds_its_stream_back_is_no_stall(stage: Stage) -> None:

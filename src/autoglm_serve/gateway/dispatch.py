@@ -156,9 +156,7 @@ async def _heed(
         worker.quarantine.clear(call.body)
         return True
     wish.begun = begun
-    if (
-        begun and ending.turned_away
-    ):  # a client with half an answer has nobody else to go to: it is asked again
+    if begun and ending.turned_away:  # half an answer is out: there may be nobody else to ask, so again
         await asyncio.sleep(_ROOM_S)
         return False
     wish.tried.add(replica.base_url)

@@ -259,6 +259,7 @@ class Relay:
 
     def _send_events(self, events: bytes) -> None:
         events, broken = self._believable(events)
+        arrived = b"data:" in events  # a comment says that the server lives, not that the engine does
         if self._splicer is not None and events:
             try:
                 events = self._splicer.feed(events)
@@ -267,7 +268,7 @@ class Relay:
                 return
         if events:
             self._delivery.events(events)
-            self._note(events)
+        self._note(events, arrived=arrived)
         if broken:  # the client is not shown it: what comes next is the dispatcher's decision
             self.lose(broken)
 
@@ -288,14 +289,16 @@ class Relay:
             return before, "the stream ended without a finish reason"
         return events, broken
 
-    def _note(self, events: bytes) -> None:
-        """What was looked at and passed on says when the stream began, and how its events look."""
-        if b"data:" not in events:  # a comment says that the server lives, not that the engine does
-            self._not_events += 1
-        elif not self._first_event_s:
+    def _note(self, sent: bytes, *, arrived: bool) -> None:
+        """What was looked at says when the stream began, and how its events look.
+
+        What arrived and was not sent, because the client has it already, is a sign of life as well.
+        """
+        self._not_events += bool(sent) - arrived
+        if arrived and not self._first_event_s:
             self._first_event_s = self._clock.time()
         if self._splicer is None and not self._held and self._delivery.passes_unchanged:
-            self._usual = usual_beginning(events) or self._usual
+            self._usual = usual_beginning(sent) or self._usual
 
     def _end_stream(self) -> None:
         rest, self._held = self._held.rstrip(b"\r\n") + b"\n\n", b""
