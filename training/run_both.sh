@@ -6,6 +6,7 @@
 set -u
 run=$1 seconds=$2
 shift 2
+mkdir -p "$run"
 cores=$(getconf _NPROCESSORS_ONLN)
 gpus=$(nvidia-smi -L | wc -l)
 seeing=$((gpus > 1 ? gpus - 1 : 1))
