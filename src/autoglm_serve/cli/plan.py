@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     "model", "hub", "served_model_name", "engine", "replicas", "threads", "max_model_len", "max_num_seqs",
-    "goal", "sessions", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization", "max_num_batched_tokens",
-    "gpu_memory_utilization", "max_pixels",
+    "goal", "sessions", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",
+    "max_num_batched_tokens", "gpu_memory_utilization", "max_pixels",
 )  # fmt: skip
 FOR_GPUS = (
     "goal", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",

@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import Any
 
 from autoglm_serve.cli.admin import Admin
@@ -58,4 +59,20 @@ def render(status: dict[str, Any]) -> str:
         "restarts",
         "last exit",
     )
-    return f"{status['url']}  autoglm-serve {status['version']}  serving {names}\n\n{table(head, rows)}"
+    first = f"{status['url']}  autoglm-serve {status['version']}  serving {names}"
+    return "\n\n".join([first, table(head, rows), *_memory(status)])
+
+
+def _memory(status: dict[str, Any]) -> Iterator[str]:
+    """What each model's plan expected of a GPU's memory, beside what one of its replicas reports."""
+    from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger
+    from autoglm_serve.plan.explain import ledger_table
+
+    for model in status["models"]:
+        said = (
+            one["memory"] for one in status["replicas"] if one["model"] == model["names"][0] and one["memory"]
+        )
+        measured = next(said, None)
+        if model.get("ledger") and measured:
+            ledger = Ledger(**{**model["ledger"], "badge": Badge(model["ledger"]["badge"])})
+            yield "\n".join(ledger_table(ledger, MeasuredLedger(**measured)))

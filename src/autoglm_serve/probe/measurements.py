@@ -16,7 +16,7 @@ from typing import Any
 from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted, Subject
 from autoglm_serve.plan.calibration import Measurement
 
-FORMAT = 1
+FORMAT = 2  # 1 was predicted by a formula for rounds
 FOLDER = Path("autoglm-serve") / "measurements"
 
 
