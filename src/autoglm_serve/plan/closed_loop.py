@@ -125,6 +125,8 @@ class _Request:
 
 @dataclass(slots=True)
 class _Run:
+    """One simulation: what host and engine hold at `now_s`, and what has ended."""
+
     replica: Replica
     load: Load
     now_s: float = 0.0
@@ -133,8 +135,8 @@ class _Run:
     answering: int = 0
     context: int = 0
     """Tokens that all sequences being answered look back on."""
-    tokens: int = 0
-    """Passes so far, each of which gave every answer one token."""
+    passes: int = 0
+    """So far: each gave every answer under way one token."""
     ahead_s: float = 0.0
     """When the pass before this one began: what had come by then is in this one."""
     images_before: int = 0
@@ -207,35 +209,37 @@ class _Run:
         while self.coming and self.coming[0][0] <= self.ahead_s:
             self.waiting.append(heappop(self.coming)[2])
         read, images, pairs, complete = self._schedule()
+        once_s = self._pass_s(read, images, pairs)
+        only_answers = self.answering and not (read or self.reading or self.waiting)
+        count = self._passes_alike(once_s) if only_answers else 1
+        growth = self.answering * count * (count - 1) / 2  # of contexts meanwhile
+        self.ahead_s = self.now_s + (count - 1) * once_s
+        self.now_s += count * once_s + growth * self.replica.cached_s
+        self.passes += count
+        self.context += count * self.answering
+        for request in self.ends.pop(self.passes, ()):
+            self._end(request)
+        for request in complete:
+            self._begin_answer(request)
+
+    def _pass_s(self, read: int, images: int, pairs: float) -> float:
         replica = self.replica
-        rows = read + self.answering
-        once_s = (
-            max(rows * replica.token_s, replica.weights_s)
+        return (
+            max((read + self.answering) * replica.token_s, replica.weights_s)
             + replica.pass_s
             + self.context * replica.cached_s
             + pairs * replica.pair_s
             + images * replica.image_s
             + (replica.prompt_pass_s if read else 0.0)
         )
-        idle = not (read or self.reading or self.waiting) and self.answering
-        passes = self._passes_alike(once_s) if idle else 1
-        longer_s = self.answering * replica.cached_s * passes * (passes - 1) / 2  # contexts grow meanwhile
-        self.ahead_s = self.now_s + (passes - 1) * once_s
-        self.now_s += passes * once_s + longer_s
-        self.tokens += passes
-        self.context += passes * self.answering
-        for request in self.ends.pop(self.tokens, ()):
-            self._end(request)
-        for request in complete:
-            self._begin_answer(request)
 
     def _passes_alike(self, once_s: float) -> int:
         """Passes until an answer is complete or a prompt is taken up."""
-        passes = min(self.ends) - self.tokens
+        count = min(self.ends) - self.passes
         for events in (self.coming, self.beginning):
             if events:
-                passes = min(passes, int((events[0][0] - self.now_s) / once_s) + 2)
-        return max(1, passes)
+                count = min(count, int((events[0][0] - self.now_s) / once_s) + 2)
+        return max(1, count)
 
     def _schedule(self) -> tuple[int, int, float, list[_Request]]:
         """(tokens read, images encoded, attention pairs, prompts read to their end) of the next pass."""
@@ -273,7 +277,7 @@ class _Run:
         request.first_s = self.now_s
         self.answering += 1
         self.context += self.load.shared_tokens + self.load.new_tokens + 1
-        self.ends[self.tokens + request.tokens - 1].append(request)
+        self.ends[self.passes + request.tokens - 1].append(request)
 
     def _end(self, request: _Request) -> None:
         self.answering -= 1
