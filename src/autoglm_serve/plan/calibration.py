@@ -50,7 +50,7 @@ def held_against(
 SHIPPED: Mapping[str, Constants] = {
     "h200": Constants(
         badge=Badge.CALIBRATED,
-        origin="4 x H200, driver 580, vLLM 0.26: benchmarks/gpu",
+        origin="2 and 4 x H200, driver 580, vLLM 0.26: benchmarks/gpu",
         prefill_efficiency=0.60,
         encoder_efficiency=0.84,
         fp8_efficiency=0.486,
