@@ -67,6 +67,34 @@ def _name(screen: Screen, word: Word, language: Language, rng: random.Random) ->
     return label.lower() if style < 0.6 else label
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spoken:
+    """An element that somebody speaks of."""
+
+    element: Element
+    label: str
+    """As the screen shows it."""
+    language: Language
+    """The speaker's."""
+    name: str
+    """As the speaker writes the label."""
+
+
+def _speak_of(screen: Screen, kind: Kind, rng: random.Random) -> _Spoken | None:
+    """Any element of a kind; nothing where the screen has none."""
+    elements = screen.find(kind)
+    if not elements:
+        return None
+    element = rng.choice(elements)
+    language = _language(screen, rng)
+    return _Spoken(
+        element=element,
+        label=element.label.text(screen.language),
+        language=language,
+        name=_name(screen, element.label, language, rng),
+    )
+
+
 def _tap(screen: Screen, element: Element, instruction: str, thought: str, task: Task = "tap") -> Case:
     box = element.box
     x, y = box.centre
@@ -217,15 +245,12 @@ def _launch(screen: Screen, rng: random.Random) -> Case:
 
 def _turn(screen: Screen, rng: random.Random) -> Case | None:
     """Turn something on or off: a tap where it is needed, finish where it is already so."""
-    switches = screen.find("switch")
-    if not switches:
+    spoken = _speak_of(screen, "switch", rng)
+    if spoken is None:
         return None
-    element = rng.choice(switches)
-    label = element.label.text(screen.language)
-    language = _language(screen, rng)
-    name = _name(screen, element.label, language, rng)
+    element, label, name = spoken.element, spoken.label, spoken.name
     wanted = rng.random() < 0.5
-    if language == "zh":
+    if spoken.language == "zh":
         said = rng.choice(("打开{}开关", "开启{}") if wanted else ("关闭{}", "关掉{}")).format(name)
         done = f"“{label}”已经{'打开' if wanted else '关闭'}了。"
         thought = f"{'打开' if wanted else '关闭'}“{label}”。"
@@ -271,14 +296,11 @@ def _question(instruction: str, answer: str, about: Word | None = None) -> Case:
 
 
 def _is_on(screen: Screen, rng: random.Random) -> Case | None:
-    switches = screen.find("switch")
-    if not switches:
+    spoken = _speak_of(screen, "switch", rng)
+    if spoken is None:
         return None
-    element = rng.choice(switches)
-    label = element.label.text(screen.language)
-    language = _language(screen, rng)
-    name = _name(screen, element.label, language, rng)
-    if language == "zh":
+    element, label, name = spoken.element, spoken.label, spoken.name
+    if spoken.language == "zh":
         said = rng.choice(("{}打开了吗？", "{}是开着的吗？", "{}开了没有？")).format(name)
         return _question(said, f"“{label}”{'已打开' if element.on else '已关闭'}。", element.label)
     said = rng.choice(("Is {} on?", "Is {} turned on?", "Is {} enabled?")).format(name)
@@ -317,15 +339,12 @@ def _is_there(screen: Screen, rng: random.Random) -> Case | None:
 
 
 def _colour_of(screen: Screen, rng: random.Random) -> Case | None:
-    buttons = screen.find("button")
-    if not buttons:
+    spoken = _speak_of(screen, "button", rng)
+    if spoken is None:
         return None
-    element = rng.choice(buttons)
+    element, label, name = spoken.element, spoken.label, spoken.name
     colour = words.COLOURS[element.colour or 0]
-    label = element.label.text(screen.language)
-    language = _language(screen, rng)
-    name = _name(screen, element.label, language, rng)
-    if language == "zh":
+    if spoken.language == "zh":
         said = rng.choice(("{}按钮是什么颜色？", "{}是什么颜色的？")).format(name)
         return _question(said, f"“{label}”按钮是{colour.zh}的。", element.label)
     said = rng.choice(("What colour is the {} button?", "What color is {}?")).format(name)
