@@ -269,10 +269,10 @@ async def storm(
         await _strike_all(arena, blows)
         crowd.stop()
     complaints = list(crowd.books.bad)
-    await _settle(arena.place, before)
+    after = await _settle(arena.place, before)
     if left := await _in_flight(arena.place):
         complaints.append(f"in flight after the last answer: {left}")
-    if (after := await _open_files(arena.place)) > before:
+    if after > before:
         complaints.append(f"open files and sockets: {before} before, {after} after")
     now = _requests(await arena.place.metrics())
     counted = {name: now[name] - already.get(name, 0) for name in now}
@@ -281,13 +281,17 @@ async def storm(
     return Report(books=crowd.books, blows=arena.done, counted=counted, complaints=complaints)
 
 
-async def _settle(place: Stand, open_files: int) -> None:
-    """Until all is as before; at most so long as idle connections are kept, and some."""
+async def _settle(place: Stand, open_files: int) -> int:
+    """Until all is as before; at most so long as idle connections are kept, and some.
+
+    Returns the open files as they were then: the next look at a health path would be one more.
+    """
     give_up_s = time.monotonic() + 20
-    while await _in_flight(place) or await _open_files(place) > open_files:
+    while await _in_flight(place) or (now := await _open_files(place)) > open_files:
         if time.monotonic() > give_up_s:
-            return
+            return await _open_files(place)
         await asyncio.sleep(0.2)
+    return now
 
 
 def _audit(sent: int, uncertain: int, counted: dict[str, float]) -> list[str]:
