@@ -400,8 +400,8 @@ class Options:
         Doc(
             Section.GATEWAY,
             "The least silence in the middle of a stream after which it goes on with another replica; a "
-            "slow engine is given more, by its own pace. A stream that does not begin goes elsewhere after at "
-            "least three times as long.",
+            "slow engine is given more, by its own pace. A stream that does not begin goes elsewhere after "
+            "at least three times as long.",
             "SECONDS",
         ),
     ] = 5.0
