@@ -31,8 +31,8 @@ from typing import cast
 import psutil
 import uvloop
 
+from tests.gateway.admission.test_admit import png
 from tests.gateway.gateway_process import running_gateway
-from tests.gateway.test_admit import png
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"

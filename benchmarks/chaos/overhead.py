@@ -20,9 +20,9 @@ import psutil
 import uvloop
 
 from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.http import Headers
 from autoglm_serve.gateway.relay import Ending, Relay
 from autoglm_serve.gateway.stream_watch import StreamWatch
+from autoglm_serve.gateway.wire.http import Headers
 from benchmarks.chaos.stand import hardware
 from benchmarks.gateway import LOADS, measure, stand_in
 from tests.gateway.gateway_process import running_gateway

@@ -22,10 +22,10 @@ from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
-from autoglm_serve.gateway.load import MAX_WORKERS, LoadTable
-from autoglm_serve.gateway.server import Limits
+from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.routing.load import MAX_WORKERS, LoadTable
 from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.observe import admin

@@ -10,7 +10,7 @@ from autoglm_serve.core.errors import ExitCode, StateDirBusy
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.deployment import decide, recall, remember
 from autoglm_serve.engines.catalog import ENGINES
-from autoglm_serve.gateway.load import MAX_WORKERS
+from autoglm_serve.gateway.routing.load import MAX_WORKERS
 from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import StateDir

@@ -24,9 +24,9 @@ from autoglm_serve.core import fleet_codec
 from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.server import Limits
+from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
 
 MODEL = ModelView(

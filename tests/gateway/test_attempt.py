@@ -10,9 +10,9 @@ from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.attempt import Question, ask
 from autoglm_serve.gateway.delivery import Delivery
 from autoglm_serve.gateway.hear import Ear
-from autoglm_serve.gateway.http import Request
 from autoglm_serve.gateway.relay import Ending, Relay, Result
 from autoglm_serve.gateway.stream_watch import StreamWatch
+from autoglm_serve.gateway.wire.http import Request
 
 STREAM = ((b"content-type", b"text/event-stream"),)
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"tok0 "},"finish_reason":null}]}\n\n'

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.gateway.reasoning import StreamSplitter, ThinkSplitter, split_reply
-from autoglm_serve.gateway.sse import data_of, event
+from autoglm_serve.gateway.wire.sse import data_of, event
 
 TAGGED = st.lists(
     st.sampled_from(["<think>", "</think>", "<thi", "</", "\n", " ", "look up", "<answer>", "点", "<"]),

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.http import Headers
 from autoglm_serve.gateway.relay import Ending, Relay
-from autoglm_serve.gateway.sse import UNUSUAL, usual_beginning, whole_events
+from autoglm_serve.gateway.wire.http import Headers
+from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
 
 
 def token(text: str, finish: str = "null") -> bytes:

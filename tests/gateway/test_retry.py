@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
-from tests.gateway.wire import chat, post, wire
+from tests.gateway.raw_http import chat, post, wire
 
 pytestmark = pytest.mark.process
 

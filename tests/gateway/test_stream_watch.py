@@ -7,11 +7,11 @@ import pytest
 
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway import recover
 from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.http import Headers
+from autoglm_serve.gateway.recovery import recover
 from autoglm_serve.gateway.relay import Ending, Relay, Result
 from autoglm_serve.gateway.stream_watch import StreamWatch
+from autoglm_serve.gateway.wire.http import Headers
 
 URL = "http://replica"
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]}\n\n'

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
-from tests.gateway.wire import Wire, chat, post, wire
+from tests.gateway.raw_http import Wire, chat, post, wire
 
 pytestmark = pytest.mark.process
 

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from autoglm_serve.core import fleet_codec
-from autoglm_serve.gateway.server import Limits
+from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.observe import board
 from tests.fakes.engine_process import EngineProcess, running_engine
@@ -27,7 +27,7 @@ from tests.gateway.gateway_process import (
     fleet_of,
     running_gateway,
 )
-from tests.gateway.wire import chat, post, wire
+from tests.gateway.raw_http import chat, post, wire
 
 pytestmark = pytest.mark.process
 

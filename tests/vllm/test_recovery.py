@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway import sse
+from autoglm_serve.gateway.wire import sse
 from autoglm_serve.launch.ports import PortLease
 from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
 from tests.vllm.test_real_vllm import PYTHON, end, on_cpu, questions, start, wait_until_ready

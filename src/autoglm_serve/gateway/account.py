@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from autoglm_serve.gateway.journal import NO_USAGE
+from autoglm_serve.gateway.recovery.journal import NO_USAGE
 from autoglm_serve.observe.board import Board
 
 # Upper bounds in seconds. A step of a phone agent takes 0.4 to 15 s.

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.gateway.delivery import Caller, Delivery
-from autoglm_serve.gateway.http import Headers, Request, request_head
-from autoglm_serve.gateway.recover import Seam
+from autoglm_serve.gateway.recovery.recover import Seam
 from autoglm_serve.gateway.relay import Ending, Relay, Result
-from autoglm_serve.gateway.splice import with_field
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.upstream import Connection
+from autoglm_serve.gateway.wire.http import Headers, Request, request_head
+from autoglm_serve.gateway.wire.splice import with_field
+from autoglm_serve.gateway.wire.upstream import Connection
 
 _PASSED_ON = (b"accept", b"x-request-id", b"traceparent")
 _AUTHORIZED = {"external": (b"authorization",)}

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway.http import Headers
-from autoglm_serve.gateway.journal import Journal, before_done
 from autoglm_serve.gateway.reasoning import StreamSplitter
-from autoglm_serve.gateway.sse import DONE, event
+from autoglm_serve.gateway.recovery.journal import Journal, before_done
+from autoglm_serve.gateway.wire.http import Headers
+from autoglm_serve.gateway.wire.sse import DONE, event
 
 
 class Client(Protocol):

@@ -9,20 +9,20 @@ from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.account import Account, Outcome
-from autoglm_serve.gateway.admit import Call, admit
+from autoglm_serve.gateway.admission.admit import Call, admit
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.attempt import Question, ask
 from autoglm_serve.gateway.delivery import Caller, Delivery
-from autoglm_serve.gateway.endpoints import ENDPOINTS
-from autoglm_serve.gateway.envelope import internal_error
 from autoglm_serve.gateway.farewell import conclude, end_cut_off, give_up, poisonous
 from autoglm_serve.gateway.hear import hear
-from autoglm_serve.gateway.http import Request
 from autoglm_serve.gateway.onward import next_step
-from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption
+from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption
 from autoglm_serve.gateway.relay import Ending, Result
-from autoglm_serve.gateway.router import Placement, Wish
-from autoglm_serve.gateway.server import ClientConnection
+from autoglm_serve.gateway.routing.router import Placement, Wish
 from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.envelope import internal_error
+from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.server import ClientConnection
 
 log = logging.getLogger(__name__)
 

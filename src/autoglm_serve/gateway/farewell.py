@@ -5,12 +5,12 @@ import logging
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.account import Outcome
-from autoglm_serve.gateway.admit import Call
+from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.delivery import Caller, Delivery
-from autoglm_serve.gateway.envelope import last_event
-from autoglm_serve.gateway.http import Headers
-from autoglm_serve.gateway.recover import Hopeless
+from autoglm_serve.gateway.recovery.recover import Hopeless
 from autoglm_serve.gateway.relay import Ending, Result
+from autoglm_serve.gateway.wire.envelope import last_event
+from autoglm_serve.gateway.wire.http import Headers
 
 log = logging.getLogger(__name__)
 

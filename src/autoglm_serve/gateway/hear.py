@@ -18,14 +18,14 @@ from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.account import Account
-from autoglm_serve.gateway.admit import Call, admit
-from autoglm_serve.gateway.cost import text_cost
+from autoglm_serve.gateway.admission.admit import Call, admit
+from autoglm_serve.gateway.admission.cost import text_cost
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
+from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse
 from autoglm_serve.gateway.delivery import Caller
-from autoglm_serve.gateway.endpoints import ENDPOINTS
-from autoglm_serve.gateway.http import Headers, Request
-from autoglm_serve.gateway.splice import with_field
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.validate import AUDIO_TYPES, Json, parts, refuse
+from autoglm_serve.gateway.wire.http import Headers, Request
+from autoglm_serve.gateway.wire.splice import with_field
 
 PATH = "/v1/audio/transcriptions"
 MOST_PARTS = 8

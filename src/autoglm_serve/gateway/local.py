@@ -8,11 +8,11 @@ from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.account import LATENCY_BUCKETS_S
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.delivery import Client
-from autoglm_serve.gateway.endpoints import ENDPOINTS
-from autoglm_serve.gateway.envelope import JSON_TYPE
-from autoglm_serve.gateway.http import Headers, Request
 from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE
+from autoglm_serve.gateway.wire.http import Headers, Request
 from autoglm_serve.observe import board
 
 _JSON: Headers = ((b"content-type", JSON_TYPE),)

@@ -3,10 +3,10 @@
 import logging
 
 from autoglm_serve.core.fleet import ReplicaView
-from autoglm_serve.gateway import recover, retell
-from autoglm_serve.gateway.admit import Call
+from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.recover import Finish, Hopeless, Resumption, Way
+from autoglm_serve.gateway.recovery import recover, retell
+from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption, Way
 from autoglm_serve.gateway.relay import Ending, Result
 
 log = logging.getLogger(__name__)

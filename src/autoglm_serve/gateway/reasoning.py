@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from autoglm_serve.gateway import sse
+from autoglm_serve.gateway.wire import sse
 
 OPEN, CLOSE = "<think>", "</think>"
 

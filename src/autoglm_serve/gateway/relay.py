@@ -14,9 +14,7 @@ from enum import Enum
 
 from autoglm_serve.gateway import reasoning
 from autoglm_serve.gateway.delivery import Clock, Delivery
-from autoglm_serve.gateway.envelope import JSON_TYPE, in_our_dialect
-from autoglm_serve.gateway.http import Headers
-from autoglm_serve.gateway.journal import (
+from autoglm_serve.gateway.recovery.journal import (
     NO_USAGE,
     Usage,
     before_done,
@@ -25,9 +23,11 @@ from autoglm_serve.gateway.journal import (
     is_believable,
     usage_of,
 )
-from autoglm_serve.gateway.recover import Diverged, Seam
-from autoglm_serve.gateway.sse import UNUSUAL, usual_beginning, whole_events
-from autoglm_serve.gateway.upstream import Connection
+from autoglm_serve.gateway.recovery.recover import Diverged, Seam
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect
+from autoglm_serve.gateway.wire.http import Headers
+from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
+from autoglm_serve.gateway.wire.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
 _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten

@@ -22,19 +22,19 @@ import uvloop
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import admin, dispatch, local
 from autoglm_serve.gateway.account import Account, Outcome
-from autoglm_serve.gateway.envelope import internal_error
-from autoglm_serve.gateway.fleet_holder import FleetHolder
-from autoglm_serve.gateway.http import Request
-from autoglm_serve.gateway.link import Link
-from autoglm_serve.gateway.load import LoadTable
-from autoglm_serve.gateway.quarantine import Quarantine
-from autoglm_serve.gateway.router import Router
-from autoglm_serve.gateway.server import ClientConnection, Connections, Limits
+from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.recovery.quarantine import Quarantine
+from autoglm_serve.gateway.recovery.trial import Trial
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.gateway.routing.link import Link
+from autoglm_serve.gateway.routing.load import LoadTable
+from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
 from autoglm_serve.gateway.stream_watch import StreamWatch
-from autoglm_serve.gateway.trial import Trial
-from autoglm_serve.gateway.upstream import Pool
-from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.gateway.wire.envelope import internal_error
+from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
+from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch.handover import Giver
 from autoglm_serve.observe import logs
 from autoglm_serve.observe.board import Board

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoglm_serve.gateway.server import Limits
+from autoglm_serve.gateway.wire.server import Limits
 from tests.fakes.engine_process import EngineProcess
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
-from tests.gateway.wire import chat, post, wire
+from tests.gateway.raw_http import chat, post, wire
 
 pytestmark = pytest.mark.process
 

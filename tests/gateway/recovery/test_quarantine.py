@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import Loss, ReplicaState
-from autoglm_serve.gateway.quarantine import QUARANTINE_S, Quarantine
+from autoglm_serve.gateway.recovery.quarantine import QUARANTINE_S, Quarantine
 from tests.gateway.gateway_process import fleet_of
 
 POISON, OTHER = b'{"messages": "poison"}', b'{"messages": "sound!"}'

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway import sse
-from autoglm_serve.gateway.recover import Diverged, Finish, Hopeless, Resumption, Way, repeatable
+from autoglm_serve.gateway.recovery.recover import Diverged, Finish, Hopeless, Resumption, Way, repeatable
+from autoglm_serve.gateway.wire import sse
 
 Json = dict[str, Any]
 Key = tuple[Any, ...]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.sse import DONE, data_of, event_ends, whole_events
+from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, whole_events
 
 _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"'  # chat and completions

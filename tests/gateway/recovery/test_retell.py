@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway import sse
-from autoglm_serve.gateway.recover import Diverged, Finish, Hopeless, Resumption, Way
-from autoglm_serve.gateway.retell import read_told, resume
+from autoglm_serve.gateway.recovery.recover import Diverged, Finish, Hopeless, Resumption, Way
+from autoglm_serve.gateway.recovery.retell import read_told, resume
+from autoglm_serve.gateway.wire import sse
 from tests.fakes.answers import Answer, message_events, response_events
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway

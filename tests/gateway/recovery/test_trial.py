@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from autoglm_serve.gateway.fleet_holder import FleetHolder
-from autoglm_serve.gateway.quarantine import Quarantine
-from autoglm_serve.gateway.trial import Trial
+from autoglm_serve.gateway.recovery.quarantine import Quarantine
+from autoglm_serve.gateway.recovery.trial import Trial
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from tests.fakes.clock import settled
 from tests.gateway.gateway_process import fleet_of
-from tests.gateway.test_quarantine import OTHER, POISON, ended_by_others
+from tests.gateway.recovery.test_quarantine import OTHER, POISON, ended_by_others
 
 A, B, C = "http://a", "http://b", "http://c"
 REPLICA = fleet_of([B]).replicas[0]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.fleet_holder import FleetHolder
-from autoglm_serve.gateway.load import Burden, LoadTable
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.gateway.routing.load import Burden, LoadTable
 from autoglm_serve.route.breaker import CLOSED, Breaker
 from autoglm_serve.route.fair_queue import FairQueue
 from autoglm_serve.route.least_cost import Candidate, Choice, Verdict, choose

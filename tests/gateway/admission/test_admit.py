@@ -13,10 +13,10 @@ from PIL import Image
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway.admit import Call, admit
-from autoglm_serve.gateway.endpoints import ENDPOINTS
-from autoglm_serve.gateway.http import Request
-from autoglm_serve.gateway.validate import MediaPolicy
+from autoglm_serve.gateway.admission.admit import Call, admit
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
+from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.wire.http import Request
 
 SEES = ModelView(
     names=("demo", "alias"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoglm_serve.gateway.load import Burden, LoadTable
+from autoglm_serve.gateway.routing.load import Burden, LoadTable
 
 TAKES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5000), st.booleans()), max_size=30)
 

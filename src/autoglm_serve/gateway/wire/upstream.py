@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from autoglm_serve.gateway.http import Headers
+from autoglm_serve.gateway.wire.http import Headers
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoglm_serve.gateway.journal import Journal, Usage, before_error, usage_of
+from autoglm_serve.gateway.recovery.journal import Journal, Usage, before_error, usage_of
 
 FINISH = b'data: {"choices":[{"delta":{},"finish_reason": "stop"}]}\n\n'
 PIECE = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":null}]}\n\n'

@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm_serve.gateway.splice import find_value, with_field
+from autoglm_serve.gateway.wire.splice import find_value, with_field
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
     ['a"b', "\\", '\\"', "}{][", "model", "mod\u0065l", "," * 3, ":", "\u2028"]

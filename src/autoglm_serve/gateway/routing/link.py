@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from autoglm_serve.core import fleet_codec
-from autoglm_serve.gateway.fleet_holder import FleetHolder
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.launch import unix_socket
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import orjson
 
 from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway.endpoints import Endpoint
-from autoglm_serve.gateway.media import NotAPicture, size_of_data_url
+from autoglm_serve.gateway.admission.endpoints import Endpoint
+from autoglm_serve.gateway.admission.media import NotAPicture, size_of_data_url
 
 Json = dict[str, Any]
 _Check = Callable[[object], bool]

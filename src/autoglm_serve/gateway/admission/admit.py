@@ -10,11 +10,18 @@ from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.cost import request_cost
-from autoglm_serve.gateway.endpoints import BodyKind, Endpoint
-from autoglm_serve.gateway.http import Request
-from autoglm_serve.gateway.splice import with_field
-from autoglm_serve.gateway.validate import Json, MediaPolicy, check_fields, parse_object, read_media, refuse
+from autoglm_serve.gateway.admission.cost import request_cost
+from autoglm_serve.gateway.admission.endpoints import BodyKind, Endpoint
+from autoglm_serve.gateway.admission.validate import (
+    Json,
+    MediaPolicy,
+    check_fields,
+    parse_object,
+    read_media,
+    refuse,
+)
+from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.splice import with_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable
 
 from autoglm_serve.core.fleet import ReplicaView
-from autoglm_serve.gateway.fleet_holder import FleetHolder
-from autoglm_serve.gateway.quarantine import Quarantine
+from autoglm_serve.gateway.recovery.quarantine import Quarantine
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 
 _WORD_S = 0.5
 """For the supervisor's word. It comes within some tens of milliseconds, if there is a supervisor."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from autoglm_serve.gateway.media import NotAPicture, size_of, size_of_data_url
+from autoglm_serve.gateway.admission.media import NotAPicture, size_of, size_of_data_url
 
 VARIANTS: dict[str, dict[str, object]] = {
     "png": {"format": "PNG"},

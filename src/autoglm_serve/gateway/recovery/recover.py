@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import orjson
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway import sse
+from autoglm_serve.gateway.wire import sse
 
 Json = dict[str, Any]
 

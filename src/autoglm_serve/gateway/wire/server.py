@@ -14,8 +14,8 @@ from typing import Protocol, cast
 import httptools
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.envelope import JSON_TYPE, internal_error, refusal_body
-from autoglm_serve.gateway.http import LAST_CHUNK, Headers, Request, chunk, response_head
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, internal_error, refusal_body
+from autoglm_serve.gateway.wire.http import LAST_CHUNK, Headers, Request, chunk, response_head
 
 log = logging.getLogger(__name__)
 

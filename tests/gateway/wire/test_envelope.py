@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from autoglm_serve.gateway.envelope import error_event, in_our_dialect
+from autoglm_serve.gateway.wire.envelope import error_event, in_our_dialect
 
 
 @pytest.mark.parametrize(

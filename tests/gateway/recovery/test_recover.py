@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway import sse
-from autoglm_serve.gateway.recover import (
+from autoglm_serve.gateway.recovery.recover import (
     Diverged,
     Finish,
     Hopeless,
@@ -20,6 +19,7 @@ from autoglm_serve.gateway.recover import (
     read_sent,
     resume,
 )
+from autoglm_serve.gateway.wire import sse
 
 ASKED: dict[str, Any] = {
     "model": "demo",

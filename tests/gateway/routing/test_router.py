@@ -12,9 +12,9 @@ from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.fleet_holder import FleetHolder
-from autoglm_serve.gateway.load import LoadTable
-from autoglm_serve.gateway.router import Placement, Router, Wish
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.gateway.routing.load import LoadTable
+from autoglm_serve.gateway.routing.router import Placement, Router, Wish
 from autoglm_serve.route import retry_budget
 from autoglm_serve.route.breaker import FAILURES
 

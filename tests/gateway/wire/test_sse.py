@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm_serve.gateway.sse import data_of, event, whole_events
+from autoglm_serve.gateway.wire.sse import data_of, event, whole_events
 
 EVENTS = st.lists(
     st.sampled_from([b"data: {}", b"data: x\ndata: y", b": ping", b"event: e\ndata: 1", b"data: [DONE]"]),

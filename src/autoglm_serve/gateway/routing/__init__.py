@@ -1,0 +1,1 @@
+"""Which replica is asked, and what that needs to know: the fleet as it is, and its load."""

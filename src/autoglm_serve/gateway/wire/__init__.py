@@ -1,0 +1,1 @@
+"""HTTP as bytes on both sides: connections, server-sent events, splicing, error envelopes."""
