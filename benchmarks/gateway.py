@@ -31,7 +31,7 @@ from typing import cast
 import psutil
 import uvloop
 
-from tests.gateway.admission.test_admit import png
+from tests.fakes.pictures import png
 from tests.gateway.gateway_process import running_gateway
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

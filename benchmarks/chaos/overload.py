@@ -22,7 +22,7 @@ import psutil
 from benchmarks.chaos.client import Fields, ask, chat
 from benchmarks.chaos.stand import hardware, percentile
 from tests.fakes.engine_process import running_engine
-from tests.gateway.admission.test_admit import png
+from tests.fakes.pictures import png
 from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
 
 _REPLICAS = 2

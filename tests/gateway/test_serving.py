@@ -19,7 +19,7 @@ from autoglm_serve.core.fleet import ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.replica import ReplicaState
 from tests.fakes.engine_process import EngineProcess, running_engine
-from tests.gateway.admission.test_admit import image
+from tests.fakes.pictures import image
 from tests.gateway.gateway_process import MODEL, GatewayProcess, fleet_of, running_gateway
 from tests.gateway.raw_http import chat, post, wire
 

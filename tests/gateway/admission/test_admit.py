@@ -1,14 +1,11 @@
 """Admission: what is wrong is named, what is right goes on byte for byte."""
 
-import base64
-import io
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability, VisionGeometry
@@ -17,6 +14,7 @@ from autoglm_serve.gateway.admission.admit import Call, admit
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.wire.http import Request
+from tests.fakes.pictures import image, png
 
 SEES = ModelView(
     names=("demo", "alias"),
@@ -43,16 +41,6 @@ def refusal(body: object, path: str = CHAT, **how: Any) -> Refusal:
 
 def chat(content: object = "hello", **fields: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": content}], **fields}
-
-
-def png(width: int = 40, height: int = 30) -> str:
-    out = io.BytesIO()
-    Image.new("1", (width, height)).save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def image(url: object) -> dict[str, object]:
-    return {"type": "image_url", "image_url": {"url": url}}
 
 
 @pytest.mark.parametrize(
