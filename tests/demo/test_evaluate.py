@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,3 +103,17 @@ def test_a_held_out_command_is_a_wav_of_its_seed() -> None:
     assert first == second
     assert first[1][:4] == b"RIFF"
     assert speech.is_held_out(first[0].words)
+
+
+def test_without_pillow_it_says_what_to_install_and_does_the_rest(url: str) -> None:
+    ANSWERS.clear()
+    ANSWERS.update(dict(evaluate.held_out_talk(3, 2)))
+    program = "import sys; sys.modules['PIL'] = None; from autoglm_serve.demo import evaluate as e"
+    asked = f"['--url', {url!r}, '--seed', '3', '--count', '2', '--tasks', 'tap,identity', '--json']"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; sys.exit(e.main({asked}))"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    scores = json.loads(done.stdout)
+    assert "pip install pillow" in scores["tap"]["skipped"]
+    assert scores["identity"] == {"count": 2, "right": 2, "accuracy": 1.0}

@@ -204,6 +204,8 @@ def _screens(
     address: Address, model: str, task: Task, seed: int, count: int, pictures: Path | None, progress: Progress
 ) -> Score:
     tally = _Tally()
+    if not _can_draw():
+        return tally.score("drawing needs Pillow; install it (pip install pillow)")
     for number, (screen, case) in enumerate(held_out_cases(task, seed, count)):
         picture = png(screen)
         started = time.monotonic()
@@ -214,6 +216,14 @@ def _screens(
             _keep_picture(pictures, f"{task}-{number:04d}-{'hit' if right else 'miss'}", picture, case, reply)
         progress(task, number + 1, count)
     return tally.score()
+
+
+def _can_draw() -> bool:
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _identity(address: Address, model: str, seed: int, count: int, progress: Progress) -> Score:
