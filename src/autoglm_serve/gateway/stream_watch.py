@@ -10,6 +10,8 @@ only where another could be asked.
 """
 
 import math
+from collections import defaultdict
+from dataclasses import dataclass
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import ReplicaState
@@ -23,17 +25,36 @@ _MEMORY = 0.8  # of what was learnt before, against the newest stream
 _SERVING = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
 
 
+@dataclass(slots=True)
+class _Pace:
+    """What one replica's streams have taught."""
+
+    interval_s: float | None = None
+    """The usual time between two events."""
+    longest_s: float = 0.0
+    """The longest wait for a first event, fading."""
+    begun: int = 0
+    """How many first events have come."""
+    longest_per_token_s: float = 0.0
+    """The longest wait for one per token ahead of it, fading."""
+
+    def learn_interval(self, interval_s: float) -> None:
+        known_s = interval_s if self.interval_s is None else self.interval_s
+        self.interval_s = _MEMORY * known_s + (1 - _MEMORY) * interval_s
+
+    def learn_wait(self, wait_s: float, ahead_tokens: int) -> None:
+        self.longest_s = max(wait_s, _MEMORY * self.longest_s)
+        self.begun += 1
+        self.longest_per_token_s = max(wait_s / ahead_tokens, _MEMORY * self.longest_per_token_s)
+
+
 class StreamWatch:
     """The relays of one worker that are under way, by the address of their replica."""
 
     def __init__(self, stall_s: float) -> None:
         self._stall_s = stall_s
         self._relays: dict[str, set[Relay]] = {}
-        self._paces: dict[str, float] = {}
-        self._prefills: dict[str, float] = {}
-        """The longest waits for a first event, fading."""
-        self._waits: dict[str, tuple[int, float]] = {}
-        """How many first events have come, and the longest wait for one per token ahead of it, fading."""
+        self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
 
     def enter(self, base_url: str, relay: Relay) -> None:
         self._relays.setdefault(base_url, set()).add(relay)
@@ -44,30 +65,23 @@ class StreamWatch:
         relays.discard(relay)
         if not relays:
             del self._relays[base_url]
-        interval_s = relay.interval_s
-        if interval_s is not None:
-            known_s = self._paces.get(base_url, interval_s)
-            self._paces[base_url] = _MEMORY * known_s + (1 - _MEMORY) * interval_s
+        if relay.interval_s is not None:
+            self._paces[base_url].learn_interval(relay.interval_s)
         if relay.prefill_s is not None:
-            self._learn_wait(base_url, relay.prefill_s, max(1, relay.ahead_tokens))
-
-    def _learn_wait(self, base_url: str, prefill_s: float, ahead_tokens: int) -> None:
-        self._prefills[base_url] = max(prefill_s, _MEMORY * self._prefills.get(base_url, 0.0))
-        count, longest_s = self._waits.get(base_url, (0, 0.0))
-        self._waits[base_url] = (count + 1, max(prefill_s / ahead_tokens, _MEMORY * longest_s))
+            self._paces[base_url].learn_wait(relay.prefill_s, max(1, relay.ahead_tokens))
 
     def silence_limit_s(self, base_url: str) -> float:
         """How long a stream from there may bring nothing."""
-        pace_s, prefill_s = self._paces.get(base_url, 0.0), self._prefills.get(base_url, 0.0)
-        return max(self._stall_s, _PATIENCE * pace_s, prefill_s)
+        pace = self._paces[base_url]
+        return max(self._stall_s, _PATIENCE * (pace.interval_s or 0.0), pace.longest_s)
 
     def first_limit_s(self, base_url: str, ahead_tokens: int) -> float:
         """How long a stream from there may take to begin, behind so much work; no limit before it is known
         how long that takes there."""
-        count, per_token_s = self._waits.get(base_url, (0, 0.0))
-        if count < _STREAMS_THAT_TELL:
+        pace = self._paces[base_url]
+        if pace.begun < _STREAMS_THAT_TELL:
             return math.inf
-        longest_s = max(self._prefills.get(base_url, 0.0), per_token_s * ahead_tokens)
+        longest_s = max(pace.longest_s, pace.longest_per_token_s * ahead_tokens)
         return max(_FIRST_FLOOR * self._stall_s, _FIRST_PATIENCE * longest_s)
 
     def sweep(self, now_s: float) -> None:
@@ -91,6 +105,5 @@ class StreamWatch:
             if base_url not in serving and not base_url.startswith("unix:"):
                 for relay in tuple(self._relays[base_url]):
                     relay.lose("the supervisor says that it is gone", innocent=base_url in stopping)
-        self._paces = {url: pace for url, pace in self._paces.items() if url in serving}
-        self._prefills = {url: wait for url, wait in self._prefills.items() if url in serving}
-        self._waits = {url: wait for url, wait in self._waits.items() if url in serving}
+        for base_url in self._paces.keys() - serving:
+            del self._paces[base_url]

@@ -159,7 +159,7 @@ def _continue(asked: Json, sent: Sent, engine: Continuation) -> Resumption | Fin
     if "text" in sent.fields:
         body = {**asked, **limits, "prompt": asked["prompt"] + sent.fields["text"]}
     else:
-        body = {**asked, **limits, "messages": _with_beginning(asked["messages"], _raw_text(sent))}
+        body = {**asked, **limits, "messages": with_beginning(asked["messages"], _raw_text(sent))}
         if engine is Continuation.FLAGS:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
     return Resumption(way=Way.CONTINUE, body=orjson.dumps(body), splicer=Splicer(sent))
@@ -168,7 +168,7 @@ def _continue(asked: Json, sent: Sent, engine: Continuation) -> Resumption | Fin
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
-def _with_beginning(messages: list[Json], text: str) -> list[Json]:
+def with_beginning(messages: list[Json], text: str) -> list[Json]:
     """The conversation with the answer so far, behind a beginning that the client may have given itself."""
     last = messages[-1]
     if last.get("role") == "assistant" and isinstance(last.get("content"), str):
@@ -240,11 +240,16 @@ class Splicer:
             if any(self._owed.values()):
                 raise Diverged(f"{name} came before its time")
             return text
-        common = min(len(owed), len(text))
-        if owed[:common] != text[:common]:
-            raise Diverged(f"{name} differs from what was sent")
-        self._owed[name] = owed[common:]
-        return text[common:]
+        self._owed[name], surplus = held_against(owed, text, name)
+        return surplus
+
+
+def held_against(owed: str, text: str, name: str) -> tuple[str, str]:
+    """What is owed still once `text` has come, and what of it goes beyond. Raises Diverged."""
+    common = min(len(owed), len(text))
+    if owed[:common] != text[:common]:
+        raise Diverged(f"{name} differs from what was sent")
+    return owed[common:], text[common:]
 
 
 def _growth(choice: Json) -> Iterable[tuple[str, str]]:

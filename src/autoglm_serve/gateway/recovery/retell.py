@@ -17,7 +17,16 @@ from typing import Any
 import orjson
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway.recovery.recover import Diverged, Finish, Hopeless, Resumption, Way, repeatable
+from autoglm_serve.gateway.recovery.recover import (
+    Diverged,
+    Finish,
+    Hopeless,
+    Resumption,
+    Way,
+    held_against,
+    repeatable,
+    with_beginning,
+)
 from autoglm_serve.gateway.wire import sse
 
 Json = dict[str, Any]
@@ -95,15 +104,8 @@ def _continue(asked: Json, told: Told) -> Resumption | Finish:
     if left <= 0:
         return Finish(events=_finished(told))
     (text,) = told.texts.values()
-    body = {**asked, "max_tokens": left, "messages": _with_beginning(asked["messages"], text)}
+    body = {**asked, "max_tokens": left, "messages": with_beginning(asked["messages"], text)}
     return Resumption(way=Way.CONTINUE, body=orjson.dumps(body), splicer=Retelling(told, owes_text=False))
-
-
-def _with_beginning(messages: list[Json], text: str) -> list[Json]:
-    last = messages[-1]
-    if last.get("role") == "assistant" and isinstance(last.get("content"), str):
-        return [*messages[:-1], {**last, "content": last["content"] + text}]
-    return [*messages, {"role": "assistant", "content": text}]
 
 
 def _finished(told: Told) -> bytes:
@@ -161,12 +163,7 @@ class Retelling:
 
     def _surplus(self, key: Key, text: str) -> str:
         """What of `text` goes beyond what was sent."""
-        owed = self._texts.get(key, "")
-        common = min(len(owed), len(text))
-        if owed[:common] != text[:common]:
-            raise Diverged(f"{key[0]} differs from what was sent")
-        self._texts[key] = owed[common:]
-        surplus = text[common:]
+        self._texts[key], surplus = held_against(self._texts.get(key, ""), text, key[0])
         if surplus and self._owes:
             raise Diverged(f"{key[0]} came before its time")
         return surplus
