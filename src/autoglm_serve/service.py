@@ -27,6 +27,7 @@ from autoglm_serve.gateway.routing.load import MAX_WORKERS, LoadTable
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
+from autoglm_serve.launch.listeners import dialled
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.observe import admin
 from autoglm_serve.operating import Operator
@@ -40,6 +41,7 @@ from autoglm_serve.watch.keeper import Found
 from autoglm_serve.watch.places import Place
 from autoglm_serve.watch.rolling import Rolling
 from autoglm_serve.watch.supervisor import Supervisor
+from autoglm_serve.watch.tasks import first_of, running
 from autoglm_serve.watch.view import fleet_view
 from autoglm_serve.watch.workers import Adopted, GatewayWorkers, seats
 
@@ -134,7 +136,7 @@ class Service:
             adopted=footing.workers,
             left=self._load.clear,
         )
-        self._line = FleetLine(self._state_dir / "control.sock", self._wake, self._workers.serves)
+        self._line = FleetLine(self._state_dir / "control.sock", self._supervisor.wake, self._workers.serves)
         rolling = Rolling(
             supervisor=self._supervisor,
             in_flight=self._load.requests,
@@ -172,7 +174,8 @@ class Service:
             replicas = group.create_task(self._supervisor.run())
             if self._supervisor.first_ready.is_set():
                 self._changed()  # replicas that were adopted have nothing new to say
-            await _first(self._stop, self._doomed)
+            async with running(self._stop.wait(), self._doomed.wait()) as ends:
+                await first_of(*ends)
             await self._take_down(gateway, replicas)
             for task in background:
                 task.cancel()
@@ -271,9 +274,6 @@ class Service:
         """Requests in flight on a slot, and those it was given so far."""
         return self._load.requests(slot), self._load.taken(slot)
 
-    def _wake(self, model: str) -> None:
-        self._supervisor.wake(model)
-
     def _told_to_stop(self) -> None:
         (self._stop_at_once if self._stop.is_set() else self._stop).set()
 
@@ -313,18 +313,8 @@ def worker_command(options: Options, state_dir: Path, rows: int, seat: int, desc
 
 def _url(host: str, port: int) -> str:
     """An address that a client on this machine can use."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = dialled(host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Return when any of the events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 def _hopeless(statuses: tuple[ReplicaStatus, ...], on_demand: set[str]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from autoglm_serve.core.errors import Unreachable
+from autoglm_serve.launch.listeners import dialled
 
 _TIMEOUT_S = 600.0
 """A step of a restart may take as long as an engine needs to start."""
@@ -22,7 +23,7 @@ class Admin:
         self, method: str, path: str, body: object = None, *, timeout_s: float = _TIMEOUT_S
     ) -> dict[str, Any]:
         """What it answers. Raises Unreachable, with its own words where it gave some."""
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = dialled(self.host)
         connection = http.client.HTTPConnection(host, self.port, timeout=timeout_s)
         try:
             data = None if body is None else json.dumps(body)

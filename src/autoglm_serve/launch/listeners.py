@@ -16,6 +16,11 @@ from autoglm_serve.probe.ports import holder_of
 BACKLOG = 4096
 
 
+def dialled(host: str) -> str:
+    """Where somebody on this machine reaches what listens on `host`: "any address" is none to call."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def listen(host: str, port: int, count: int) -> tuple[socket.socket, ...]:
     """`count` listening sockets on one port; port 0 takes any free one.
 
