@@ -15,7 +15,6 @@ import asyncio
 import base64
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from typing import cast
 import psutil
 import uvloop
 
+from benchmarks.machine import hardware, hardware_and_load
 from tests.fakes.pictures import png
 from tests.gateway.gateway_process import running_gateway
 
@@ -269,13 +269,23 @@ LOADS = (
 )
 
 
-def measure(load: Load, direct_port: int, port: int, worker: psutil.Process) -> Figures:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """What is measured."""
+
+    direct_port: int
+    gateway_port: int
+    worker: psutil.Process
+
+
+def measure(load: Load, rig: Rig) -> Figures:
+    worker = rig.worker
     warm = Load(**{**asdict(load), "requests": max(load.requests // 20, load.connections)})
-    for address in (direct_port, port):
+    for address in (rig.direct_port, rig.gateway_port):
         uvloop.run(Run(warm).go(address))
-    direct = uvloop.run(Run(load).go(direct_port))
+    direct = uvloop.run(Run(load).go(rig.direct_port))
     before_s, foreign_s = _cpu_s(worker), _foreign_cpu_s(worker)
-    through = uvloop.run(Run(load).go(port))
+    through = uvloop.run(Run(load).go(rig.gateway_port))
     cpu_s = _cpu_s(worker) - before_s
     foreign_cores = (_foreign_cpu_s(worker) - foreign_s) / through.wall_s
     added_s = statistics.median(through.first_s) - statistics.median(direct.first_s) if load.chunks else None
@@ -333,11 +343,19 @@ def _or_blank(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _hardware() -> str:
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return (
-        f"{os.cpu_count()} x {model[1] if model else platform.machine()}, Python {platform.python_version()}"
-    )
+@contextmanager
+def running_rig() -> Iterator[Rig]:
+    """A stand-in and one gateway worker before it, which has the last CPU; everything else has the others."""
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cpus[:-1] or cpus)
+    with (
+        stand_in() as direct_port,
+        tempfile.TemporaryDirectory() as folder,
+        running_gateway(Path(folder), [f"http://127.0.0.1:{direct_port}"]) as gateway,
+    ):
+        worker = psutil.Process(gateway.process.pid)
+        worker.cpu_affinity(cpus[-1:])
+        yield Rig(direct_port=direct_port, gateway_port=gateway.port, worker=worker)
 
 
 def main() -> None:
@@ -348,23 +366,15 @@ def main() -> None:
     if arguments.stand_in:
         uvloop.run(_serve_stand_in())
         return
-    cpus = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cpus[:-1] or cpus)
-    with (
-        stand_in() as direct_port,
-        tempfile.TemporaryDirectory() as folder,
-        running_gateway(Path(folder), [f"http://127.0.0.1:{direct_port}"]) as gateway,
-    ):
-        worker = psutil.Process(gateway.process.pid)
-        worker.cpu_affinity(cpus[-1:])
-        idle_mb = worker.memory_info().rss / 1e6
-        rows = [measure(load, direct_port, gateway.port, worker) for load in LOADS]
-        used_mb = worker.memory_info().rss / 1e6
-    print(f"{_hardware()}; load average {os.getloadavg()[0]:.1f}")
+    with running_rig() as tested:
+        idle_mb = tested.worker.memory_info().rss / 1e6
+        rows = [measure(load, tested) for load in LOADS]
+        used_mb = tested.worker.memory_info().rss / 1e6
+    print(hardware_and_load())
     print(f"worker RSS: {idle_mb:.0f} MB idle, {used_mb:.0f} MB after the loads")
     print(*_table(rows), sep="\n")
     if arguments.json:
-        report = {"hardware": _hardware(), "rss_idle_mb": idle_mb, "rss_after_mb": used_mb}
+        report = {"hardware": hardware(), "rss_idle_mb": idle_mb, "rss_after_mb": used_mb}
         arguments.json.write_text(json.dumps(report | {"figures": [asdict(row) for row in rows]}, indent=1))
 
 

@@ -13,7 +13,8 @@ import statistics
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.client import Answer, ask, chat
-from benchmarks.chaos.stand import Stand, hardware, kill, percentile, stand, total
+from benchmarks.chaos.stand import Stand, kill, percentile, stand, total
+from benchmarks.machine import hardware_and_load
 
 QUESTIONS = (
     *(
@@ -132,5 +133,5 @@ def run(arguments: argparse.Namespace) -> bool:
         tally = asyncio.run(
             trials(place, arguments.trials, arguments.seed, arguments.max_tokens, arguments.every_s)
         )
-    print(hardware(), *tally.lines(), sep="\n")
+    print(hardware_and_load(), *tally.lines(), sep="\n")
     return not tally.bad and tally.complete == tally.prefix_kept == tally.hit

@@ -9,23 +9,18 @@ against the CPU of a real worker per event, with streams of 10 ms a token.
 import argparse
 import asyncio
 import math
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-import psutil
 import uvloop
 
 from autoglm_serve.gateway.delivery import Delivery
 from autoglm_serve.gateway.relay import Ending, Relay
 from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.wire.http import Headers
-from benchmarks.chaos.stand import hardware
-from benchmarks.gateway import LOADS, measure, stand_in
-from tests.gateway.gateway_process import running_gateway
+from benchmarks.gateway import LOADS, measure, running_rig
+from benchmarks.machine import hardware_and_load
 
 _EVENT = (
     b'data: {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1,'
@@ -91,16 +86,8 @@ def whole_s(loop: asyncio.AbstractEventLoop) -> float:
 def worker_event_s(rounds: int) -> list[float]:
     """CPU seconds of a real worker for one event of a stream with 10 ms a token, in each round."""
     paced = next(load for load in LOADS if load.name.startswith("paced"))
-    cpus = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cpus[:-1] or cpus)
-    with (
-        stand_in() as direct,
-        tempfile.TemporaryDirectory() as folder,
-        running_gateway(Path(folder), [f"http://127.0.0.1:{direct}"]) as gateway,
-    ):
-        worker = psutil.Process(gateway.process.pid)
-        worker.cpu_affinity(cpus[-1:])
-        found = [measure(paced, direct, gateway.port, worker).cpu_s_per_100k_chunks for _ in range(rounds)]
+    with running_rig() as tested:
+        found = [measure(paced, tested).cpu_s_per_100k_chunks for _ in range(rounds)]
     return [each / 1e5 for each in found if each is not None]
 
 
@@ -122,7 +109,7 @@ def run(arguments: argparse.Namespace) -> bool:
     worker_s, worker_off_s = interval(worker_event_s(arguments.rounds))
     share = added_s / worker_s
     off = share * math.hypot(added_off_s / added_s, worker_off_s / worker_s)
-    print(hardware())
+    print(hardware_and_load())
     print(f"bare {interval([bare for bare, _ in pairs])[0] * 1e6:.3f} us an event, {len(pairs)} pairs")
     print(f"journal and watch add {added_s * 1e6:.3f} +- {added_off_s * 1e6:.3f} us")
     print(f"a worker in all {worker_s * 1e6:.1f} +- {worker_off_s * 1e6:.1f} us an event")

@@ -20,7 +20,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.chaos.client import Fields, ask, chat
-from benchmarks.chaos.stand import hardware, percentile
+from benchmarks.chaos.stand import percentile
+from benchmarks.machine import hardware_and_load
 from tests.fakes.engine_process import running_engine
 from tests.fakes.pictures import png
 from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
@@ -136,7 +137,7 @@ def run(arguments: argparse.Namespace) -> bool:
         peak = asyncio.run(offer(gateway, capacity_per_s * 1.1, 30, size))
         over = asyncio.run(offer(gateway, capacity_per_s * arguments.times, arguments.minutes * 60, size))
         in_flight = gateway.metric("autoglm_replica_in_flight_requests")
-    print(hardware(), peak.line("peak"), over.line("overload"), sep="\n")
+    print(hardware_and_load(), peak.line("peak"), over.line("overload"), sep="\n")
     share = over.goodput_per_s / peak.goodput_per_s
     settled = over.rss_bytes[len(over.rss_bytes) // 10 :]
     growth = max(settled) / settled[0] - 1

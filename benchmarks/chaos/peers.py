@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.chaos.client import Answer, ask, chat
-from benchmarks.chaos.stand import hardware
+from benchmarks.machine import hardware_and_load
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import running_gateway
 
@@ -125,7 +125,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> bool:
-    print(hardware())
+    print(hardware_and_load())
     measure("autoglm-serve", None, arguments.trials)
     for named in arguments.router:
         name, _, command = named.partition("=")

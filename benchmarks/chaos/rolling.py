@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.chaos.client import ask, chat
 from benchmarks.chaos.kills import QUESTIONS
-from benchmarks.chaos.stand import Stand, hardware, stand
+from benchmarks.chaos.stand import Stand, stand
+from benchmarks.machine import hardware_and_load
 
 _WINDOW_S = 2.0
 
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> bool:
     quiet = [seen.worst_per_s(begin_s, restart_s), seen.worst_per_s(restart_s, end_s)]
     during = seen.per_s(restart_s, end_s)
     floor = ((arguments.replicas - 1) / arguments.replicas - 0.1) * before
-    print(hardware())
+    print(hardware_and_load())
     print(
         f"{arguments.replicas} replicas restarted in {end_s - restart_s:.1f} s, {arguments.clients} clients"
     )

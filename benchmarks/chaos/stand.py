@@ -3,14 +3,11 @@
 import asyncio
 import json
 import os
-import platform
-import re
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -80,10 +77,3 @@ def percentile(values: list[float], percent: float) -> float:
     """The smallest value that so many percent of all do not exceed; 0 of nothing."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
-
-
-def hardware() -> str:
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    name = model[1] if model else platform.machine()
-    load = os.getloadavg()[0]
-    return f"{os.cpu_count()} x {name}, Python {platform.python_version()}, load average {load:.1f}"

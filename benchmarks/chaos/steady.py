@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.chaos.client import ask, chat
 from benchmarks.chaos.kills import QUESTIONS
-from benchmarks.chaos.stand import Stand, hardware, kill, percentile, stand, total
+from benchmarks.chaos.stand import Stand, kill, percentile, stand, total
+from benchmarks.machine import hardware_and_load
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> bool:
         seen = asyncio.run(load(place, arguments))
         metrics = asyncio.run(place.metrics())
     recovered = total(metrics, "autoglm_recoveries_total")
-    print(hardware())
+    print(hardware_and_load())
     print(f"{arguments.minutes:g} minutes, {arguments.streams} streams at once, {seen.kills} kills")
     print(f"requests {seen.outcomes.total()}: {dict(seen.outcomes)}")
     print(

@@ -25,7 +25,8 @@ import psutil
 from benchmarks.chaos.client import Fields, chat
 from benchmarks.chaos.crowd import Books, Crowd, Expected, counted_answer, counted_question
 from benchmarks.chaos.schedule import EMBEDDED, SERVICE, SWITCHED, Blow, schedule
-from benchmarks.chaos.stand import Stand, hardware, kill, total
+from benchmarks.chaos.stand import Stand, kill, total
+from benchmarks.machine import hardware_and_load
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.process.service_process import ServiceProcess, running_service
 
@@ -406,7 +407,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> bool:
     names = [arguments.arena] if arguments.arena else list(ARENAS)
-    print(hardware(), f"seed {arguments.seed}", sep="\n")
+    print(hardware_and_load(), f"seed {arguments.seed}", sep="\n")
     sound = True
     for name in names:
         duration_s = arguments.minutes * 60 / len(names)
