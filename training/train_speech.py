@@ -117,10 +117,13 @@ def exact(model: GlmAsrForConditionalGeneration, clips: Clips, tokenizer: Tokeni
         scores, target, rows = answer(
             model, hear(model, picture), clips.words, speech_data.TOKENS, tokenizer, random.Random(0)
         )
-    wrong = (scores.argmax(-1) != target).float()
-    return float(
-        (torch.zeros(len(clips.words), device=device).index_add_(0, rows, wrong) == 0).float().mean()
-    )
+    return float(faultless(scores.argmax(-1) == target, rows, len(clips.words)))
+
+
+def faultless(right: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Share of `count` clips of which every answer token is right; `rows` says whose a token is."""
+    wrong = torch.zeros(count, device=right.device).index_add_(0, rows, (~right).float())
+    return (wrong == 0).float().mean()
 
 
 def forward(
@@ -142,12 +145,11 @@ def forward(
     count = int(kept.max()) if rng.random() < 0.5 else speech_data.TOKENS
     scores, target, rows = answer(model, embeddings, clips.words, count, tokenizer, rng)
     right = scores.argmax(-1) == target
-    wrong = torch.zeros(len(clips.words), device=device).index_add_(0, rows, (~right).float())
     return {
         "answer": functional.cross_entropy(scores, target),
         "ear": hearing_loss(ear(embeddings).float(), kept, clips.words, tokenizer),
         "token": right.float().mean(),
-        "whole": (wrong == 0).float().mean(),
+        "whole": faultless(right, rows, len(clips.words)),
     }
 
 

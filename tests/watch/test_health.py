@@ -32,16 +32,18 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def health_of(handler: Handler, *, path: str = "/health", timeout_s: float = 5.0) -> Health:
-    async def main() -> Health:
-        server = await asyncio.start_server(handler, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            health = await ask(f"http://127.0.0.1:{port}", path, timeout_s=timeout_s)
+def asked(question: Callable[[str], Coroutine[Any, Any, object]], handler: Handler) -> object:
+    async def main() -> object:
+        async with await asyncio.start_server(handler, "127.0.0.1", 0) as server:
+            found = await question(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
             await settled()
-            return health
+            return found
 
     return asyncio.run(main())
+
+
+def health_of(handler: Handler, *, path: str = "/health", timeout_s: float = 5.0) -> object:
+    return asked(lambda url: ask(url, path, timeout_s=timeout_s), handler)
 
 
 @pytest.mark.parametrize(
@@ -64,18 +66,6 @@ def test_the_status_line_decides(answer: bytes, health: Health) -> None:
     assert health_of(says(answer)) is health
 
 
-def asked(
-    question: Callable[[str], Coroutine[Any, Any, object]], answer: bytes, *, hold: bool = False
-) -> object:
-    async def main() -> object:
-        async with await asyncio.start_server(says(answer, hold=hold), "127.0.0.1", 0) as server:
-            found = await question(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            await settled()
-            return found
-
-    return asyncio.run(main())
-
-
 @pytest.mark.parametrize(
     ("answer", "health"),
     [
@@ -89,18 +79,18 @@ def asked(
     ],
 )
 def test_a_token_counts_once_it_is_here(answer: bytes, health: Health) -> None:
-    assert asked(lambda url: generate(url, "m", timeout_s=5), answer) is health
+    assert asked(lambda url: generate(url, "m", timeout_s=5), says(answer)) is health
 
 
 def test_a_token_that_does_not_come_is_not_waited_for_longer_than_said() -> None:
-    assert asked(lambda url: generate(url, "m", timeout_s=0.05), b"", hold=True) is Health.SILENT
+    assert asked(lambda url: generate(url, "m", timeout_s=0.05), says(b"", hold=True)) is Health.SILENT
 
 
 def test_counters_change_with_the_work_of_the_engine_and_with_nothing_else() -> None:
     def told(*lines: str) -> object:
         text = "\n".join(lines).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text)
-        return asked(lambda url: counters(url, timeout_s=5), head + text)
+        return asked(lambda url: counters(url, timeout_s=5), says(head + text))
 
     first = told('vllm:generation_tokens_total{x="y"} 5.0', "process_cpu_seconds_total 1")
     assert first is not None
