@@ -186,7 +186,7 @@ def _home(sketch: _Sketch) -> None:
     if rng.random() < 0.5:
         _search_field(sketch, top)
         top += 190
-    top = sketch.top_of(top, icon + size * 1.5)
+    first = top = sketch.top_of(top, icon + size * 1.5)
     bottom = sketch.height - 130
     fill = rng.uniform(0.5, 1.0)
     while top + pitch < bottom:
@@ -194,6 +194,8 @@ def _home(sketch: _Sketch) -> None:
             if rng.random() < fill and (word := next(apps, None)) is not None:
                 _app(sketch, word, cell * (column + 0.5), top, icon, size)
         top += pitch
+    if not sketch.elements:  # one screen in two million: there must be something to tap
+        _app(sketch, next(apps), cell / 2, first, icon, size)
 
 
 def _app(sketch: _Sketch, word: Word, x: float, top: float, icon: float, size: float) -> None:
