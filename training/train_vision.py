@@ -21,16 +21,24 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import Glm4vForConditionalGeneration
 
-from autoglm_serve.demo import words
 from autoglm_serve.demo.paint import FONTS
 
 from . import loop, shapes, vision_forward
 from . import tokenizer as wording
 from .corpus import sample
-from .vision_data import KINDS, LOOKS, MOST_BRANCHES, SIGNS, SLOTS, Screens
+from .vision_data import (
+    CLOCK_COLUMNS,
+    KINDS,
+    LABEL_NUMBER,
+    LOOKS,
+    MOST_BRANCHES,
+    SIGNS,
+    SLOTS,
+    Screens,
+)
 
 VOCAB = 1536
-LABELS = len(words.ALL) + 1
+LABELS = len(LABEL_NUMBER) + 1
 
 
 def learn_words(run: Path, *, resume: bool) -> Tokenizer:
@@ -54,7 +62,7 @@ class Hints(nn.Module):
         self.label = nn.Linear(width, LABELS)
         self.written = nn.Linear(width, SLOTS * SIGNS)
         self.look = nn.Linear(width, LOOKS)
-        self.clock = nn.Linear(2 * width, 40)
+        self.clock = nn.Linear(CLOCK_COLUMNS * width, 40)
 
     def forward(self, seen: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         rows, columns = batch["hint_label"].shape[1:]
@@ -63,7 +71,7 @@ class Hints(nn.Module):
         weight[0] = 0.05
         named = label > 0
         signs = self.written(seen).view(-1, SIGNS)
-        corner = seen.view(-1, rows, columns, seen.shape[-1])[:, :1, :2].flatten(1)
+        corner = seen.view(-1, rows, columns, seen.shape[-1])[:, :1, :CLOCK_COLUMNS].flatten(1)
         digits = self.clock(corner).view(-1, 4, 10)
         scores = self.label(seen)
         right = (scores.argmax(-1) == label) & named
@@ -92,6 +100,9 @@ def looking(looks: Tensor, batch: dict[str, Tensor], image: int) -> tuple[Tensor
     total = counted.sum().clamp(min=1)
     return (missed * counted).sum() / total, (found * counted).sum() / total
 
+
+PATIENCE_S = 120
+"""A worker that draws nothing for so long hangs; the run ends loudly, and goes on with --resume."""
 
 HINT_WEIGHTS = {"label": 1.0, "written": 1.0, "look": 0.5, "clock": 0.3}
 
@@ -150,7 +161,8 @@ def train(options: argparse.Namespace) -> None:
     )
     feed = iter(
         DataLoader(source, batch_size=None, num_workers=options.workers, pin_memory=device.type == "cuda",
-                   prefetch_factor=4 if options.workers else None)
+                   prefetch_factor=4 if options.workers else None,
+                   timeout=PATIENCE_S if options.workers else 0)
     )  # fmt: skip
     image = tokenizer.token_to_id("<|image|>")
     record = loop.Record(options.out / "vision.jsonl")
@@ -178,12 +190,19 @@ def train(options: argparse.Namespace) -> None:
         if step % options.report == 0:
             record.write(step, rate)
         if step % options.keep == 0:
-            loop.save(options.out, "vision", step, parts)
+            keep(options.out, step, parts, tokenizer)
     if ranks.rank == 0:
         record.write(step, 0.0)
-        loop.save(options.out, "vision", step, parts)
-        shapes.save_vision(model.cpu(), tokenizer, options.out / "vision")
+        keep(options.out, step, parts, tokenizer)
     ranks.leave()
+
+
+def keep(run: Path, step: int, parts: dict[str, nn.Module], tokenizer: Tokenizer) -> None:
+    """The checkpoint, and the folder that ships: whatever ends the run, the latest is there."""
+    loop.save(run, "vision", step, parts)
+    model = parts["model"]
+    assert isinstance(model, Glm4vForConditionalGeneration)
+    shapes.save_vision(model, tokenizer, run / "vision")
 
 
 def forward(

@@ -33,8 +33,10 @@ MOST_BRANCHES = 40
 MOST_POINTS = 160
 KINDS = ("tap", "action", "question", "talk")
 LENGTH = 832
-LABEL_NUMBER = {word: index + 1 for index, word in enumerate(words.ALL)}
+LABEL_NUMBER = {word: index + 1 for index, word in enumerate((*words.ALL, words.CLOCK))}
 """Labels of the auxiliary head; 0 is none."""
+CLOCK_COLUMNS = 2
+"""The clock lies under so many image tokens, the first of the first row."""
 FILTERS = (
     Image.Resampling.BICUBIC, Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS,
     Image.Resampling.BOX,
@@ -370,6 +372,7 @@ def hints(screen: Screen, grid: Grid) -> dict[str, np.ndarray]:
         written[mark] = _signs(screen, element)
     if screen.title is not None:
         label[_under(screen.texts[0], unit_x, unit_y)] = LABEL_NUMBER[screen.title]
+    label[0, :CLOCK_COLUMNS] = LABEL_NUMBER[words.CLOCK]
     clock = np.array([int(digit) for digit in screen.clock.replace(":", "")], np.int64)
     return {"hint_label": label, "hint_written": written, "hint_look": look, "hint_clock": clock}
 

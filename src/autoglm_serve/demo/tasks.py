@@ -32,7 +32,7 @@ class Case:
     """For taps: left, top, right, bottom in thousandths of the screen."""
     needs_screen: bool = True
     about: Word | None = None
-    """The label on the screen that the answer hangs on, where there is one."""
+    """The label on the screen that the answer hangs on, or words.CLOCK, where there is one."""
 
     @property
     def reply(self) -> str:
@@ -392,10 +392,12 @@ def _is_dark(screen: Screen, rng: random.Random) -> Case | None:
 def _what_time(screen: Screen, rng: random.Random) -> Case:
     if _language(screen, rng) == "zh":
         return _question(
-            rng.choice(("现在几点？", "屏幕上的时间是多少？", "几点了？")), f"现在是{screen.clock}。"
+            rng.choice(("现在几点？", "屏幕上的时间是多少？", "几点了？")),
+            f"现在是{screen.clock}。",
+            words.CLOCK,
         )
     said = rng.choice(("What time is it?", "What is the time on the screen?"))
-    return _question(said, f"It is {screen.clock}.")
+    return _question(said, f"It is {screen.clock}.", words.CLOCK)
 
 
 _Maker: TypeAlias = Callable[[Screen, random.Random], Case | None]

@@ -87,5 +87,8 @@ DIALOG_LINES = _words("""
     网络连接失败|No_connection 发现新版本|A_new_version_is_here 是否保存修改？|Keep_your_changes?
 """)
 
+CLOCK = Word(zh="时间", en="time")
+"""What the status bar shows; never written as a label."""
+
 ALL = (*APPS, *SETTINGS, *BUTTONS, *TABS, *ITEMS, *FIELDS, SEARCH)
 """Every word that can be a label on a screen; its index is the label's number in training."""
