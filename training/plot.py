@@ -30,7 +30,7 @@ VISION_RIGHT = {
     "whole_blind": "without a picture",
 }
 SPEECH_LOSS = {"answer": "transcript"}
-SPEECH_RIGHT = {"token": "tokens", "whole": "whole commands"}
+SPEECH_RIGHT = {"token": "tokens", "whole": "whole commands", "held_out": "held-out commands"}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
