@@ -69,10 +69,12 @@ class Rolling:
         )
 
     async def _restart_one(self, keeper: Keeper, drain_s: float, tell: Tell, which: str) -> bool:
-        stand_in = await self._stand_in(keeper, tell)
-        if stand_in == "":
+        name = keeper.board.status.id
+        stand_in = self._stand_in(keeper.board.status, tell)
+        if stand_in and not await self._add(stand_in, tell, why=f", in place of {name}, the only one"):
+            await self.supervisor.remove(stand_in.id, _GRACE_S)
             return False
-        name, began_s = keeper.board.status.id, self.clock.now_s()
+        began_s = self.clock.now_s()
         tell(f"{name}: draining, {self.in_flight(keeper.board.status.slot)} requests in flight {which}")
         await self._drained(keeper, drain_s, tell)
         keeper.renew(_GRACE_S)
@@ -80,7 +82,7 @@ class Rolling:
         if good:
             tell(f"{name}: ready again after {self.clock.now_s() - began_s:.1f} s")
         if stand_in:
-            await self._remove(stand_in, drain_s, tell)
+            await self._remove(stand_in.id, drain_s, tell)
         return good
 
     async def _drained(self, keeper: Keeper, drain_s: float, tell: Tell) -> None:
@@ -112,20 +114,17 @@ class Rolling:
         tell(f"{replica_id}: the service is stopping")
         return False
 
-    async def _stand_in(self, keeper: Keeper, tell: Tell) -> str | None:
-        """The id of a replica that serves in its place meanwhile; None without one, "" if it failed."""
-        status = keeper.board.status
+    def _stand_in(self, status: ReplicaStatus, tell: Tell) -> Place | None:
+        """A place for a replica that serves instead of the only one meanwhile; None where there is no need or
+        no room.
+        """
         if status.state is not ReplicaState.READY or self._has_others(status):
             return None
         if status.gpus or status.pid is None or not self.room_for(status.pid):
             tell(f"{status.id}: is the only one, and there is no room for another; requests wait for it")
             return None
         place = next(place for place in self.supervisor.places() if place.id == status.id)
-        place = replace(place, slot=self.supervisor.free_slot())
-        if await self._add(place, tell, why=f", in place of {status.id}, the only one"):
-            return place.id
-        await self.supervisor.remove(place.id, _GRACE_S)
-        return ""
+        return replace(place, slot=self.supervisor.free_slot())
 
     def _has_others(self, status: ReplicaStatus) -> bool:
         return any(
