@@ -35,6 +35,10 @@ def test_the_ledger_is_counted_by_hand() -> None:
     assert host.needed_bytes == 2 * host.replica_bytes
 
 
+def test_the_cores_that_are_shown_are_those_that_it_was_planned_with() -> None:
+    assert memory(planned(64, cores=6)).cores == 6
+
+
 @pytest.mark.parametrize(
     ("free_gib", "replicas", "slots", "context"),
     [

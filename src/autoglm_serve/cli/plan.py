@@ -95,7 +95,7 @@ def _embedded(args: Namespace, options: Options) -> int:
                 f"{flag} is about GPUs, and llama.cpp (GGUF files) runs on the processor here.",
                 next_step="leave it out, or give the model's safetensors to plan for GPUs",
             )
-    member, cores = deployment.embedded_here(options), len(os.sched_getaffinity(0))
+    member = deployment.embedded_here(options)
     unused = [name for name in FOR_GPUS if getattr(options, name) != getattr(Options(), name)]
     warnings = tuple(
         f"--{name.replace('_', '-')} has no say: llama.cpp runs on the processor" for name in unused
@@ -103,12 +103,12 @@ def _embedded(args: Namespace, options: Options) -> int:
     commands = _commands(member)
     if args.json:
         first = commands[0]
-        found = embedded_document(member, cores, warnings, first.argv, first.env)
+        found = embedded_document(member, warnings, first.argv, first.env)
         print(json.dumps(found, indent=2, ensure_ascii=False))
     elif args.emit:
         print("\n".join(_line(command) for command in commands))
     else:
-        print(explain.embedded(member, cores, everything=args.explain))
+        print(explain.embedded(member, everything=args.explain))
         print("".join(f"note      {warning}\n" for warning in warnings), end="")
     return ExitCode.OK
 

@@ -61,6 +61,8 @@ class Ledger:
 class HostLedger:
     """Main memory of the replicas of an engine that runs on the processor, all of them alike. Estimated."""
 
+    cores: int
+    """That they may use, over all of them."""
     total_bytes: int
     free_bytes: int
     """When this was made."""

@@ -53,7 +53,7 @@ def document(
 
 
 def embedded_document(
-    member: Member, cores: int, warnings: tuple[str, ...], argv: tuple[str, ...], env: Mapping[str, str]
+    member: Member, warnings: tuple[str, ...], argv: tuple[str, ...], env: Mapping[str, str]
 ) -> dict[str, Any]:
     """The plan of an engine that runs on the processor, under the same keys."""
     plan, host = member.plan, member.plan.host
@@ -63,7 +63,7 @@ def embedded_document(
         "model": {"reference": member.files.reference, "bytes": host.weights_bytes, "from_headers": True},
         "hardware": {
             "source": "host",
-            "cores": cores,
+            "cores": host.cores,
             "total_bytes": host.total_bytes,
             "free_bytes": host.free_bytes,
             "gpus": [],

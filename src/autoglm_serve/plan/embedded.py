@@ -101,7 +101,7 @@ def plan_embedded(
         image_max_tokens=image_max_tokens,
         host=ledger,
         engine_args=engine_args,
-        reasons=tuple(_reasons(ledger, size, sizes[0], wishes, threads, host.cores)),
+        reasons=tuple(_reasons(ledger, size, sizes[0], wishes, threads)),
     )
 
 
@@ -134,6 +134,7 @@ def _sizes(wishes: Wishes) -> Iterator[_Size]:
 def _ledger(model: HostModel, host: Host, wishes: Wishes, size: _Size) -> HostLedger:
     tokens = size.slots * size.context
     return HostLedger(
+        cores=host.cores,
         total_bytes=host.total_bytes,
         free_bytes=host.free_bytes,
         replicas=size.replicas,
@@ -144,9 +145,7 @@ def _ledger(model: HostModel, host: Host, wishes: Wishes, size: _Size) -> HostLe
     )
 
 
-def _reasons(
-    ledger: HostLedger, size: _Size, wanted: _Size, wishes: Wishes, threads: int, cores: int
-) -> Iterator[str]:
+def _reasons(ledger: HostLedger, size: _Size, wanted: _Size, wishes: Wishes, threads: int) -> Iterator[str]:
     free = f"the {gib(ledger.free_bytes)} of memory that are free"
     if not wishes.replicas:
         yield (
@@ -157,6 +156,6 @@ def _reasons(
     if (size.slots, size.context) != (wanted.slots, wanted.context):
         yield f"{size.slots} at a time with {size.context:,} tokens each: more does not fit {free}"
     if not wishes.threads:
-        yield f"{threads} thread{'s' * (threads > 1)} each, of {cores} cores"
+        yield f"{threads} thread{'s' * (threads > 1)} each, of {ledger.cores} cores"
     if ledger.needed_bytes > ledger.free_bytes:
         yield f"it needs {gib(ledger.needed_bytes - ledger.free_bytes)} more than is free now"

@@ -50,7 +50,7 @@ def full(decision: Decision) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
-def embedded(member: Member, cores: int, *, everything: bool) -> str:
+def embedded(member: Member, *, everything: bool) -> str:
     """The plan of an engine that runs on the processor."""
     plan, host = member.plan, member.plan.host
     assert host is not None
@@ -62,7 +62,7 @@ def embedded(member: Member, cores: int, *, everything: bool) -> str:
     sections = [
         [
             f"model     {member.files.reference} ({gib(host.weights_bytes)}{sees})",
-            f"hardware  {cores} cores, {memory} (found here)",
+            f"hardware  {host.cores} cores, {memory} (found here)",
             f"plan      {plan.engine}, {copies}; {limits}",
         ]
     ]
