@@ -171,3 +171,73 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=r"model-2\.safetensors is not there"):
         from_folder(folder)
+
+
+# --- configs that mean nothing ---------------------------------------------------------------------------
+
+VISION: dict[str, Any] = {"hidden_size": 768, "num_heads": 12, "depth": 12, "patch_size": 14}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_hidden_layers": 2**63}, "num_hidden_layers"),
+        ({"num_hidden_layers": "28"}, "num_hidden_layers"),
+        ({"num_key_value_heads": [["2"]]}, "num_key_value_heads"),
+        ({"head_dim": {"a": 1}}, "head_dim"),
+        ({"head_dim": -128}, "head_dim"),
+        ({"max_position_embeddings": float("inf")}, "max_position_embeddings"),
+        ({"vocab_size": True}, "vocab_size"),
+        ({"num_experts": "many"}, "num_experts"),
+        ({"rope_scaling": {"partial_rotary_factor": "half"}}, "partial_rotary_factor"),
+        ({"vision_config": VISION | {"patch_size": "big"}}, "patch_size"),
+        ({"vision_config": VISION | {"num_heads": 1.5}}, "num_heads"),
+        ({"vision_config": VISION | {"image_size": float("nan")}}, "image_size"),
+    ],
+)
+def test_a_size_that_means_nothing_is_named(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ModelError, match=named):
+        from_config("m", QWEN3 | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architectures": 5},
+        {"text_config": None},
+        {"text_config": []},
+        {"rope_scaling": 1.5},
+        {"quantization_config": "fp8"},
+        {"head_dim": None},
+        {"hidden_size": 1024.0},
+        {"hidden_size": 8, "head_dim": None},  # fewer than heads
+    ],
+)
+def test_what_is_no_object_counts_as_not_there(change: dict[str, Any]) -> None:
+    assert from_config("m", QWEN3 | change).text.head_dim >= 1
+
+
+def test_the_bounds_of_images_are_areas_or_edges() -> None:
+    """GLM and Qwen write areas under `longest_edge`, others an edge, CLIP a bare number."""
+
+    def most(size: object) -> int:
+        facts = from_config("m", QWEN3 | {"vision_config": VISION}, preprocessor={"size": size})
+        assert facts.vision is not None
+        return facts.vision.geometry.max_pixels
+
+    assert most({"longest_edge": 9_633_792, "shortest_edge": 12_544}) == 9_633_792
+    assert most({"longest_edge": 2048, "shortest_edge": 378}) == 2048**2
+    assert most(336) == most({"height": 384, "width": 384}) == 16_384 * 14**2
+
+
+def test_an_image_has_at_least_one_token() -> None:
+    facts = from_config("m", QWEN3 | {"vision_config": VISION}, preprocessor={"max_pixels": 1})
+    assert facts.vision is not None
+    assert facts.vision.longest_tokens == 1
+
+
+@pytest.mark.parametrize("text", [" " * (17 * 2**20) + "{}", "[" * 100_000], ids=["huge", "nested"])
+def test_a_config_that_is_none_is_not_taken_in(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match="cannot be read"):
+        from_folder(tmp_path)

@@ -23,6 +23,12 @@ from autoglm_serve.probe.checkpoint import Tensor, groups, read_headers
 Config = Mapping[str, Any]
 
 HUB_ANSWERS_S = 5.0
+LARGEST_JSON_BYTES = 16 * 2**20
+"""Real configs have a few KiB; a larger file is something else."""
+LARGEST_NUMBER = 2**31 - 1
+MOST_LAYERS = 10_000
+LONGEST_EDGE_PX = 16_384
+"""A `longest_edge` up to this is one; a larger one is an area, as GLM-4.1V and Qwen write it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +188,10 @@ def _no_model(folder: Path) -> ModelError:
 
 def _json(path: Path) -> Config:
     try:
+        if (size := path.stat().st_size) > LARGEST_JSON_BYTES:
+            raise ValueError(f"it has {size:,} bytes")
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be read.", why=str(error), next_step="download the file again"
         ) from error
@@ -203,14 +211,21 @@ def from_config(
     tensors: Iterable[Tensor] = (),
     recommended_max_model_len: int | None = None,
 ) -> ModelFacts:
-    """Facts from a parsed config. Raises ModelError naming the key that is missing."""
-    architecture = str((config.get("architectures") or ["unknown"])[0])
+    """Facts from a parsed config. Raises ModelError naming the key that is missing or means nothing."""
+    architecture = _architecture(config)
     family = FAMILIES.get(architecture)
     rules = family or Family()
-    text = _text(reference, config, rules)
-    vision = _vision(config, preprocessor or {}, rules)
     listed = tuple(tensors)
-    derived = listed or tuple(_derived(config, text, vision, _dtype(config)))
+    try:
+        text = _text(reference, config, rules)
+        vision = _vision(config, preprocessor or {}, rules)
+        derived = listed or tuple(_derived(config, text, vision, _dtype(config)))
+    except _Meaningless as problem:
+        raise ModelError(
+            f"The config.json of {reference} cannot be planned with: {problem}.",
+            why="the planner takes sizes from there and from preprocessor_config.json",
+            next_step="download the files again, or mend them",
+        ) from problem
     quantization = _quantization(config)
     return ModelFacts(
         reference=reference,
@@ -228,6 +243,36 @@ def from_config(
     )
 
 
+class _Meaningless(ValueError):
+    """A value that cannot be what its key says."""
+
+
+def _architecture(config: Config) -> str:
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else "unknown"
+
+
+def _within(source: Config, *keys: str) -> Config:
+    """The first of these objects that is there; empty where none is."""
+    return next((found for key in keys if isinstance(found := source.get(key), dict) and found), {})
+
+
+def _whole(source: Config, *keys: str, default: int, most: int = LARGEST_NUMBER) -> int:
+    """The first of these numbers that is there and not 0; a list of sides counts as its first."""
+    for key in keys:
+        value = source.get(key)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if not value:
+            continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            raise _Meaningless(f"{key} is {str(value)[:40]!r}")
+        return value
+    return default
+
+
 def _notes(architecture: str, family: Family | None, listed: bool, quantization: str | None) -> Iterator[str]:
     if family is None:
         yield f"{architecture} is not an architecture this planner knows: figures carry a larger margin"
@@ -236,11 +281,11 @@ def _notes(architecture: str, family: Family | None, listed: bool, quantization:
 
 
 def _text(reference: str, config: Config, rules: Family) -> TextFacts:
-    text = next((config[key] for key in ("text_config", "llm_config") if key in config), config)
+    text = _within(config, "text_config", "llm_config") or config
 
-    def need(*keys: str) -> int:
-        value = next((text[key] for key in keys if text.get(key) is not None), None)
-        if not isinstance(value, int) or value <= 0:
+    def need(*keys: str, most: int = LARGEST_NUMBER) -> int:
+        value = _whole(text, *keys, default=0, most=most)
+        if not value:
             raise ModelError(
                 f"The config.json of {reference} lacks {keys[0]}.",
                 why="the planner cannot size the model without it",
@@ -249,27 +294,27 @@ def _text(reference: str, config: Config, rules: Family) -> TextFacts:
         return value
 
     hidden, heads = need("hidden_size", "n_embd"), need("num_attention_heads", "n_head")
-    head_dim = text.get("head_dim") or hidden // heads
-    positions = int(text.get("max_position_embeddings") or 4096)
-    experts = int(
-        text.get("num_experts") or text.get("n_routed_experts") or text.get("num_local_experts") or 0
-    )
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    head_dim = _whole(text, "head_dim", default=max(1, hidden // heads))
+    positions = _whole(text, "max_position_embeddings", default=4096)
+    experts = _whole(text, "num_experts", "n_routed_experts", "num_local_experts", default=0)
+    rope = _within(text, "rope_parameters", "rope_scaling")
     partial = rope.get("partial_rotary_factor") or text.get("partial_rotary_factor") or 1.0
+    if not isinstance(partial, int | float) or not 0 < partial <= 1:
+        raise _Meaningless(f"partial_rotary_factor is {str(partial)[:40]!r}")
     rotary = int(head_dim * partial)
     return TextFacts(
-        layers=need("num_hidden_layers", "n_layer"),
+        layers=need("num_hidden_layers", "n_layer", most=MOST_LAYERS),
         hidden=hidden,
         heads=heads,
-        kv_heads=int(text.get("num_key_value_heads") or heads),
-        head_dim=int(head_dim),
+        kv_heads=_whole(text, "num_key_value_heads", default=heads),
+        head_dim=head_dim,
         intermediate=need("intermediate_size", "n_inner"),
         vocab=need("vocab_size"),
         max_positions=positions,
         tied_embeddings=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
         experts=experts,
-        experts_per_token=int(text.get("num_experts_per_tok") or 0) if experts else 0,
-        expert_intermediate=int(text.get("moe_intermediate_size") or 0) if experts else 0,
+        experts_per_token=_whole(text, "num_experts_per_tok", default=0) if experts else 0,
+        expert_intermediate=_whole(text, "moe_intermediate_size", default=0) if experts else 0,
         rotary_table_bytes=positions * (4 if rules.mrope else 1) * rotary * 2,
     )
 
@@ -278,44 +323,46 @@ def _vision(config: Config, preprocessor: Config, rules: Family) -> VisionFacts 
     vision = config.get("vision_config")
     if not isinstance(vision, dict) or not vision.get("hidden_size"):
         return None
-    hidden = int(vision["hidden_size"])
+    hidden = _whole(vision, "hidden_size", default=0)
     glm = rules.vision == "glm4v"
     geometry = _geometry(vision, preprocessor, rules)
     cell = geometry.patch_px * geometry.merge
-    intermediate = vision.get("out_hidden_size") if glm else vision.get("intermediate_size")
-    depth = int(vision.get("depth") or vision.get("num_hidden_layers") or 24)
+    depth = _whole(vision, "depth", "num_hidden_layers", default=24, most=MOST_LAYERS)
     windowed = vision.get("fullatt_block_indexes")
     tiled = rules.vision == "internvl"
     return VisionFacts(
         depth=depth,
         hidden=hidden,
-        heads=int(vision.get("num_heads") or vision.get("num_attention_heads") or 16),
-        intermediate=int(intermediate or 4 * hidden),
+        heads=_whole(vision, "num_heads", "num_attention_heads", default=16),
+        intermediate=_whole(vision, "out_hidden_size" if glm else "intermediate_size", default=4 * hidden),
         gated=glm or "2_5" in str(config.get("model_type")),
         geometry=geometry,
         full_attention_layers=0 if tiled else len(windowed) if isinstance(windowed, list) else depth,
-        longest_tokens=geometry.max_pixels // cell**2,
+        longest_tokens=max(1, geometry.max_pixels // cell**2),
         max_pixels_flag=rules.vision in ("glm4v", "qwen"),
         encoder_data_parallel=rules.encoder_data_parallel,
     )
 
 
 def _geometry(vision: Config, preprocessor: Config, rules: Family) -> VisionGeometry:
-    patch = vision.get("patch_size") or 14
-    patch_px = int(patch[0] if isinstance(patch, list) else patch)
+    patch_px = _whole(vision, "patch_size", default=14)
     if rules.vision == "internvl":
         # Fixed 448x448 tiles of 256 tokens, up to 12 and a thumbnail.
         return VisionGeometry(patch_px=patch_px, merge=2, min_pixels=448 * 448, max_pixels=13 * 448 * 448)
-    merge = int(vision.get("spatial_merge_size") or preprocessor.get("merge_size") or 1)
-    size = preprocessor.get("size") or {}
+    merge = _whole(vision, "spatial_merge_size", default=0) or _whole(preprocessor, "merge_size", default=1)
+    size = _within(preprocessor, "size")
     cell = patch_px * merge
-    longest = size.get("longest_edge") or preprocessor.get("max_pixels") or 16_384 * cell**2
-    shortest = size.get("shortest_edge") or preprocessor.get("min_pixels") or 4 * cell**2
+    edge = _whole(size, "longest_edge", default=0)
+    power = 2 if edge <= LONGEST_EDGE_PX else 1
+    longest = edge**power or _whole(preprocessor, "max_pixels", default=16_384 * cell**2)
+    shortest = _whole(size, "shortest_edge", default=0) ** power or _whole(
+        preprocessor, "min_pixels", default=4 * cell**2
+    )
     return VisionGeometry(
         patch_px=patch_px,
         merge=merge,
-        min_pixels=int(shortest) // rules.frames,
-        max_pixels=int(longest) // rules.frames,
+        min_pixels=shortest // rules.frames,
+        max_pixels=longest // rules.frames,
     )
 
 
@@ -326,13 +373,14 @@ def _capabilities(vision: VisionFacts | None, rules: Family) -> frozenset[Capabi
 
 
 def _quantization(config: Config) -> str | None:
-    text = config.get("text_config")
-    found = config.get("quantization_config") or (text or {}).get("quantization_config")
-    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else None
+    found = _within(config, "quantization_config") or _within(
+        _within(config, "text_config"), "quantization_config"
+    )
+    return str(found.get("quant_method", "unknown")) if found else None
 
 
 def _dtype(config: Config) -> str:
-    text = config.get("text_config") or {}
+    text = _within(config, "text_config")
     name = str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16")
     return {"float32": "F32", "float16": "F16"}.get(name, "BF16")
 
@@ -342,7 +390,7 @@ def _dtype(config: Config) -> str:
 
 def implied_tensors(config: Config) -> tuple[Tensor, ...]:
     """Every tensor that a config implies, under names of our own where the config does not say."""
-    rules = FAMILIES.get(str((config.get("architectures") or ["unknown"])[0]), Family())
+    rules = FAMILIES.get(_architecture(config), Family())
     text = _text("the model", config, rules)
     return tuple(_derived(config, text, _vision(config, {}, rules), _dtype(config)))
 
@@ -360,7 +408,9 @@ Shape = tuple[int, ...]
 
 
 def _text_shapes(config: Config, text: TextFacts) -> Iterator[tuple[str, Shape]]:
-    inner = config.get("text_config") or config.get("llm_config") or config
+    inner = _within(config, "text_config", "llm_config") or config
+    dense_layers = _whole(inner, "first_k_dense_replace", default=0)
+    shared_experts = _whole(inner, "n_shared_experts", default=0)
     bias = bool(inner.get("attention_bias", str(inner.get("model_type", "")).startswith(("glm4", "qwen2"))))
     query, key = text.heads * text.head_dim, text.kv_heads * text.head_dim
     norms = 4 if str(inner.get("model_type", "")).startswith("glm4") and not text.experts else 2
@@ -376,10 +426,10 @@ def _text_shapes(config: Config, text: TextFacts) -> Iterator[tuple[str, Shape]]
                 yield f"{at}.self_attn.{name}_proj.bias", (rows,)
         yield f"{at}.self_attn.o_proj.weight", (text.hidden, query)
         yield f"{at}.norms.weight", (norms * text.hidden,)
-        if text.experts and layer >= int(inner.get("first_k_dense_replace") or 0):
+        if text.experts and layer >= dense_layers:
             yield f"{at}.mlp.gate.weight", (text.experts, text.hidden)
             width = text.experts * text.expert_intermediate
-            shared = int(inner.get("n_shared_experts") or 0) * text.expert_intermediate
+            shared = shared_experts * text.expert_intermediate
             yield f"{at}.mlp.experts.weight", (3 * (width + shared), text.hidden)
         else:
             yield f"{at}.mlp.gate_up_proj.weight", (2 * text.intermediate, text.hidden)
@@ -388,10 +438,10 @@ def _text_shapes(config: Config, text: TextFacts) -> Iterator[tuple[str, Shape]]
 
 def _tower_shapes(config: Config, vision: VisionFacts, out: int) -> Iterator[tuple[str, Shape]]:
     hidden, at = vision.hidden, "visual"
-    channels = int(config.get("in_channels") or 3)
-    frames = int(config.get("temporal_patch_size") or 1)
+    channels = _whole(config, "in_channels", default=3)
+    frames = _whole(config, "temporal_patch_size", default=1)
     patch = vision.geometry.patch_px
-    positions = (int(_first(config.get("image_size"), 336)) // patch) ** 2
+    positions = (_whole(config, "image_size", default=336) // patch) ** 2
     yield f"{at}.patch_embed.proj.weight", (hidden, channels, frames, patch, patch)
     yield f"{at}.patch_embed.proj.bias", (hidden,)
     yield f"{at}.embeddings.position_embedding.weight", (positions, hidden)
@@ -404,7 +454,7 @@ def _tower_shapes(config: Config, vision: VisionFacts, out: int) -> Iterator[tup
         yield f"{at}.blocks.{block}.norms.weight", (2 * hidden,)
     merge = vision.geometry.merge
     if str(config.get("model_type", "")).startswith("glm"):
-        merger = int(config.get("intermediate_size") or 4 * out)
+        merger = _whole(config, "intermediate_size", default=4 * out)
         yield f"{at}.downsample.weight", (out, hidden, merge, merge)
         yield f"{at}.downsample.bias", (out,)
         yield f"{at}.merger.proj.weight", (out, out)
@@ -418,15 +468,9 @@ def _tower_shapes(config: Config, vision: VisionFacts, out: int) -> Iterator[tup
 
 
 def _audio_shapes(config: Config, out: int) -> Iterator[tuple[str, Shape]]:
-    hidden = int(config.get("hidden_size") or 1280)
-    inner = int(config.get("intermediate_size") or 4 * hidden)
-    for layer in range(int(config.get("num_hidden_layers") or 32)):
+    hidden = _whole(config, "hidden_size", default=1280)
+    inner = _whole(config, "intermediate_size", default=4 * hidden)
+    for layer in range(_whole(config, "num_hidden_layers", default=32, most=MOST_LAYERS)):
         yield f"audio_tower.layers.{layer}.attn.weight", (4 * hidden, hidden)
         yield f"audio_tower.layers.{layer}.mlp.weight", (2 * inner, hidden)
     yield "audio_tower.projector.weight", (2 * out, inner)
-
-
-def _first(value: object, default: int) -> int:
-    if isinstance(value, list) and value:
-        return int(value[0])
-    return value if isinstance(value, int) else default
