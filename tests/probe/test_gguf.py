@@ -1,6 +1,7 @@
 """The GGUF reader: what it finds in a good header, and that no bytes at all can hurt it."""
 
 import io
+import os
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -160,3 +161,35 @@ def test_a_good_file_with_some_bytes_changed_is_read_or_refused(data: st.DataObj
         damaged[position] = data.draw(st.integers(0, 255))
     with suppress(GgufError):
         parsed(bytes(damaged))
+
+
+# --- files that claim more than they are
+
+
+def sparse(path: Path, data: bytes, size: int = 2**40) -> Path:
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(size)
+    return path
+
+
+def test_a_sparse_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """Each of these would take hours, or all memory: the file is as long as its header claims."""
+    counts = struct.pack("<4sIQQ", b"GGUF", 3, 0, 2**36)
+    text = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q1sIQ", 1, b"a", 8, 2**39)
+    words = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"a", 9, 8, 2**36)
+    tensors = struct.pack("<4sIQQ", b"GGUF", 3, 2**35, 0)
+    for number, data in enumerate((counts, text, words, tensors)):
+        with pytest.raises(GgufError, match="claims more"):
+            read_gguf(sparse(tmp_path / f"{number}.gguf", data))
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    with pytest.raises(GgufError, match="no regular file"):
+        read_gguf(tmp_path / "m.gguf")
+
+
+def test_a_negative_size_is_none(tmp_path: Path) -> None:
+    facts = parsed(header({**TEXT_MODEL, "glm4.attention.head_count_kv": [-8, -2]}))
+    assert facts.n_kv_heads == facts.n_heads == 32

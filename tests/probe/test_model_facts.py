@@ -241,3 +241,29 @@ def test_a_config_that_is_none_is_not_taken_in(tmp_path: Path, text: str) -> Non
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match="cannot be read"):
         from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"w": {"dtype": "BF16", "shape": ["big", 2]}},
+        {"w": {"dtype": "BF16", "shape": [-1, 2]}},
+        {"w": {"dtype": "BF16", "shape": 3}},
+        {"w": 5},
+        [],
+    ],
+)
+def test_a_header_that_means_nothing(tmp_path: Path, header: object) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3))
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(ModelError, match="cannot be read as safetensors"):
+        from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["[]", '{"weight_map": [1]}', "[" * 100_000], ids=["list", "map", "nested"])
+def test_an_index_that_is_none(tmp_path: Path, index: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3))
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match="no safetensors index"):
+        from_folder(tmp_path)

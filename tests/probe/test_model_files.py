@@ -1,6 +1,7 @@
 """`--model` as people give it: paths that are right, and every way in which they are wrong."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -177,6 +178,25 @@ def test_a_checkpoint_whose_weights_are_cut_short(tmp_path: Path, data: bytes) -
 
 
 # --- formats
+
+
+def test_a_checkpoint_that_claims_a_header_of_a_terabyte(tmp_path: Path) -> None:
+    put(tmp_path / "config.json", b"{}")
+    path = put(tmp_path / "model.safetensors", struct.pack("<Q", 2**39))
+    os.truncate(path, 2**40)
+    assert "claims" in str(refused(tmp_path))
+
+
+def test_a_checkpoint_with_a_pipe_for_weights(tmp_path: Path) -> None:
+    put(tmp_path / "config.json", b"{}")
+    os.mkfifo(tmp_path / "model.safetensors")
+    assert "no regular file" in str(refused(tmp_path))
+
+
+def test_an_index_that_names_numbers(tmp_path: Path) -> None:
+    put(tmp_path / "config.json", b"{}")
+    put(tmp_path / "model.safetensors.index.json", b'{"weight_map": {"w": 1}}')
+    assert "1 is not there" in str(refused(tmp_path))
 
 
 def test_an_engine_that_wants_the_other_format(tmp_path: Path) -> None:

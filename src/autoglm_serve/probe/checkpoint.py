@@ -6,11 +6,11 @@ they cannot (a profile that ships with this package, a folder without its weight
 
 import json
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from autoglm_serve.core.errors import ModelError
 from autoglm_serve.core.facts import Part, Shard, TensorGroup
@@ -64,7 +64,7 @@ def read_headers(folder: Path) -> tuple[Tensor, ...]:
 def _index_files(index: Path) -> Iterable[str]:
     try:
         return [str(name) for name in json.loads(index.read_text())["weight_map"].values()]
-    except (ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{index} is no safetensors index.",
             why=str(error),
@@ -74,20 +74,38 @@ def _index_files(index: Path) -> Iterable[str]:
 
 def _file_tensors(path: Path) -> Iterator[Tensor]:
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
-                raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
+        _, header = read_header(path)
         for name, entry in header.items():
             if name != "__metadata__":
-                yield Tensor(name=name, shape=tuple(entry["shape"]), dtype=str(entry["dtype"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+                yield Tensor(name=name, shape=_shape(entry["shape"]), dtype=str(entry["dtype"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be read as safetensors.",
             why=str(error),
             next_step="download the file again; a download that broke off leaves such a file",
         ) from error
+
+
+def read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Length and content of a safetensors header. Raises OSError, ValueError or RecursionError."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError("it ends in the middle of its header")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {length} bytes")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    return length, header
+
+
+def _shape(sizes: list[int]) -> tuple[int, ...]:
+    if not all(isinstance(size, int) and 0 <= size < 2**48 for size in sizes):
+        raise ValueError(f"a tensor of shape {str(sizes)[:80]}")
+    return tuple(sizes)
 
 
 # --- what tensor parallelism does with a tensor, by its name ---------------------------------------------

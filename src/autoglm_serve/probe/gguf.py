@@ -20,6 +20,9 @@ SHORT_ARRAY = 4096
 """Arrays of numbers up to this length are kept; longer ones (token scores) are skipped."""
 MAX_KEY_BYTES = 65_535
 MAX_DIMENSIONS = 4
+MAX_HEADER_BYTES = 64 * 2**20
+"""Names, words and merges of the largest vocabularies take a quarter of it. A sparse file is as long as it
+says, and reading it to its end takes hours."""
 
 _SCALARS: dict[int, struct.Struct] = {
     0: struct.Struct("<B"),
@@ -103,6 +106,8 @@ class GgufFacts:
 
 def read_gguf(path: Path) -> GgufFacts:
     """The facts of one file; raises GgufError, or OSError where it cannot be read."""
+    if path.exists() and not path.is_file():
+        raise GgufError("it is no regular file")
     with path.open("rb") as stream:
         return parse_gguf(stream, path.stat().st_size)
 
@@ -138,6 +143,8 @@ class _Cursor:
     def expect(self, count: int, each_bytes: int) -> None:
         if count * each_bytes > self._left:
             raise GgufError(f"it ends after {self.size_bytes} bytes, in the middle of its header")
+        if self.position + count * each_bytes > MAX_HEADER_BYTES:
+            raise GgufError(f"its header claims more than {MAX_HEADER_BYTES} bytes")
 
     def take(self, count: int) -> bytes:
         self.expect(count, 1)
@@ -223,14 +230,16 @@ def _aligned(position: int, pairs: Mapping[str, Value]) -> int:
 
 
 def _whole(pairs: Mapping[str, Value], *keys: str) -> int | None:
-    """The first of these that is there: an int, or the largest of an array (heads by layer)."""
+    """The first of these that is there and not negative; of an array (heads by layer) the largest."""
     for key in keys:
         match pairs.get(key):
             case bool():
                 continue
-            case int() as value:
+            case int() as value if value >= 0:
                 return value
-            case tuple() as values if values and all(isinstance(value, int) for value in values):
+            case tuple() as values if values and all(
+                isinstance(value, int) and value >= 0 for value in values
+            ):
                 return int(max(values))
     return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from autoglm_serve.core.errors import ModelError
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.probe import hub as hubs
+from autoglm_serve.probe.checkpoint import read_header
 from autoglm_serve.probe.gguf import GgufError, GgufFacts, read_gguf
 from autoglm_serve.probe.repository import MMPROJ_PRECISIONS, is_mmproj, split_parts
 
@@ -180,8 +181,8 @@ def _require_weights(folder: Path) -> None:
 
 def _named_in(index: Path) -> list[str]:
     try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        return sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise ModelError(
             f"{index} is not a safetensors index: {problem}.",
             why='Expected JSON with a "weight_map".',
@@ -192,16 +193,12 @@ def _named_in(index: Path) -> list[str]:
 def _require_length(path: Path) -> None:
     size = path.stat().st_size
     try:
-        with path.open("rb") as stream:
-            header_bytes = int.from_bytes(stream.read(8), "little")
-            if header_bytes > size:
-                raise ValueError("it ends in the middle of its header")
-            header = json.loads(stream.read(header_bytes))
+        header_bytes, header = read_header(path)
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         needed = 8 + header_bytes + max(ends, default=0)
         if size < needed:
             raise ValueError(f"it has {size} bytes of {needed}")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, RecursionError) as problem:
         raise ModelError(
             f"{path} is not a whole safetensors file: {problem}.",
             why="Expected every tensor that its header names.",
