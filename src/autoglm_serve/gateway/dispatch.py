@@ -43,19 +43,25 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
             account.outcome = await serve(call, request, client, worker, account)
     except Refusal as refusal:
         account.outcome = Outcome.REFUSED if refusal.status < 500 else Outcome.NO_REPLICA
-        give_up(client, request.path, refusal)
-    except TimeoutError:
-        account.outcome = Outcome.TIMEOUT
+        _give_up(client, request, refusal)
+    except TimeoutError:  # the answer's last byte may have gone out in the same turn of the loop
+        account.outcome = Outcome.TIMEOUT if client.owes(request) else Outcome.OK
         message = "The request took longer than this service allows (--request-timeout-s)."
-        give_up(client, request.path, Refusal(504, "request_timeout", message, type=RefusalType.SERVER))
+        _give_up(client, request, Refusal(504, "request_timeout", message, type=RefusalType.SERVER))
     except asyncio.CancelledError:
         account.outcome = Outcome.CANCELLED
         raise
     except Exception:
         log.exception("a bug in the gateway ended a request to %s", request.path)
-        give_up(client, request.path, internal_error())
+        _give_up(client, request, internal_error())
     finally:
         account.close(worker.loop.time())
+
+
+def _give_up(client: ClientConnection, request: Request, refusal: Refusal) -> None:
+    """The last word, unless all was said: it would pass for the answer to the client's next request."""
+    if client.owes(request):
+        give_up(client, request.path, refusal)
 
 
 async def serve(call: Call, request: Request, client: Caller, worker: Worker, account: Account) -> Outcome:

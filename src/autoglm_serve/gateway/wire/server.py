@@ -436,6 +436,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def owes(self, request: Request) -> bool:
+        """The answer to `request` is not complete."""
+        return self._current is request
+
     @property
     def paused(self) -> bool:
         """It does not read its answer as fast as it comes."""
