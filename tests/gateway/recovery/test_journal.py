@@ -34,6 +34,20 @@ def test_only_a_finish_reason_ends_a_stream(chunks: tuple[bytes, ...], finished:
     assert journal(*chunks).finished is finished
 
 
+def choice(index: int, finish: str = "null") -> bytes:
+    said = b'data: {"choices":[{"index":%d,"delta":{"content":"x"},"finish_reason":%b}]}\n\n'
+    return said % (index, finish.encode())
+
+
+def test_of_several_answers_at_once_each_has_to_end() -> None:
+    first, begun, cut = choice(0, '"stop"'), choice(1), [choice(0), choice(1)]
+    assert not journal(*cut, first).finished
+    assert not journal(*cut, first, begun).finished
+    assert not journal(*cut, first).would_be_finished(begun)
+    assert journal(*cut, first).would_be_finished(choice(1, '"length"'))
+    assert journal(*cut, choice(1, '"length"'), *[choice(0)] * 50, first, DONE).finished
+
+
 def test_usage_is_that_of_the_last_event_that_has_any() -> None:
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":2}}\n\n'
     assert journal(PIECE, usage % 1, FINISH + usage % 7, DONE).usage() == Usage(

@@ -5,17 +5,18 @@ find its token counts; and when a replica dies, by whoever has to go on from her
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, whole_events
+from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, parsed, whole_events
 
 _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"'  # chat and completions
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
+_ANOTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
 _ERROR = re.compile(
     rb'^data:\s*\{\s*(?:"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)")', re.MULTILINE
 )
@@ -47,11 +48,11 @@ class Journal:
     @property
     def finished(self) -> bool:
         """A finish reason was sent. [DONE] proves nothing: a dying vLLM sends one after its error event."""
-        return any(_FINISHED.search(part) for part in self._tail())
+        return _is_finished(self.chunks)
 
     def would_be_finished(self, events: bytes) -> bool:
         """`finished`, were `events` added."""
-        return bool(_FINISHED.search(events)) or self.finished
+        return _is_finished([*self.chunks, events])
 
     def usage(self) -> Usage:
         """The token counts of the last event that has any."""
@@ -65,6 +66,26 @@ class Journal:
 
     def _tail(self) -> Iterator[bytes]:
         return reversed(self.chunks[-_TAIL_CHUNKS:])
+
+
+def _is_finished(chunks: Sequence[bytes]) -> bool:
+    """Each choice that began has its finish reason; only where there are several (n > 1) are all read."""
+    tail = chunks[-_TAIL_CHUNKS:]
+    if not any(_FINISHED.search(part) for part in reversed(tail)):
+        return False
+    return not any(_ANOTHER_CHOICE.search(part) for part in tail) or _all_finished(chunks)
+
+
+def _all_finished(chunks: Sequence[bytes]) -> bool:
+    ended: dict[str, bool] = {}
+    for chunk in chunks:
+        for data in data_of(chunk):
+            choices = (parsed(data) or {}).get("choices")
+            for choice in choices if isinstance(choices, list) else ():
+                if isinstance(choice, dict):
+                    index = str(choice.get("index", 0))
+                    ended[index] = ended.get(index, False) or bool(choice.get("finish_reason"))
+    return all(ended.values())
 
 
 def before_error(events: bytes) -> tuple[bytes, bytes]:
