@@ -7,7 +7,7 @@ import pytest
 from autoglm_serve.core.hardware import GIB, GpuProcess, Link
 from autoglm_serve.plan.request import Goal, Pins
 from autoglm_serve.probe import hardware_table
-from tests.plan.worlds import autoglm, chosen, planned
+from tests.plan.worlds import autoglm, chosen, planned, with_memory
 
 
 @pytest.mark.parametrize(
@@ -243,3 +243,48 @@ def test_one_screenshot_is_never_worth_splitting_the_tower_over_pcie() -> None:
 
 def test_twelve_vision_heads_over_eight_gpus_go_as_whole_images() -> None:
     assert chosen(planned("h200:8", pins=Pins(tensor_parallel=8))).encoder_data_parallel
+
+
+# --- hosts whose GPUs differ, and limits that contradict each other --------------------------------------
+
+
+def test_gpus_of_different_sizes_share_what_each_has_free() -> None:
+    """The engine is told one share: 95 % of a small empty card is more than a half-full large one has."""
+    host = hardware_table.hardware("rtx4090:1,h100:1")
+    small, large = host.gpus
+    host = replace(host, gpus=(small, replace(large, free_bytes=60 * GIB)))
+    for pins in (Pins(gpus=(0, 1), quantization="fp8"), Pins(gpus=(0, 1), tensor_parallel=2)):
+        plan = chosen(planned(host, pins=pins))
+        for index in [index for group in plan.gpu_groups for index in group]:
+            gpu = host.gpu(index)
+            assert (plan.gpu_memory_utilization or 1) * gpu.total_bytes <= gpu.free_bytes
+
+
+def test_the_slower_of_different_gpus_sets_number_format_and_pace() -> None:
+    host = hardware_table.hardware("a100:1,t4:1")
+    host = with_memory(host, 40 * GIB, 40 * GIB)
+    plan = chosen(planned(host, pins=Pins(gpus=(0, 1), replicas=2)))
+    assert plan.dtype == "float16"
+    slow = chosen(planned(with_memory(hardware_table.hardware("t4:2"), 40 * GIB, 40 * GIB)))
+    assert plan.predicted == slow.predicted
+
+
+def test_a_pass_has_room_for_a_token_of_each_sequence() -> None:
+    """vLLM refuses to start otherwise."""
+    few = chosen(planned("h200", pins=Pins(max_num_batched_tokens=100)))
+    assert (few.max_num_seqs or 0) <= 100
+    many = chosen(planned("h200", pins=Pins(max_num_seqs=10_000)))
+    assert (many.max_num_batched_tokens or 0) >= 10_000
+    both = planned("h200", pins=Pins(max_num_seqs=200, max_num_batched_tokens=100))
+    assert both.chosen is None
+    assert "lower --max-num-seqs" in both.problem
+
+
+def test_a_nearly_full_gpu_that_would_slow_all_the_others_is_left_out() -> None:
+    """It holds one sequence, and all replicas run with the same limits."""
+    host = hardware_table.hardware("h100:3")
+    host = replace(host, gpus=(replace(host.gpus[0], free_bytes=int(23.7 * GIB)), *host.gpus[1:]))
+    decision = planned(host, sessions=96, goal=Goal.THROUGHPUT)
+    plan = chosen(decision)
+    assert plan.gpu_groups == ((1,), (2,))
+    assert any("GPU 0 stays unused" in warning for warning in decision.warnings)

@@ -5,7 +5,7 @@ about the outcome in `plan.why`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
@@ -16,7 +16,7 @@ from autoglm_serve.core.plan import Plan
 from autoglm_serve.plan.cost import image_tokens, predict
 from autoglm_serve.plan.memory import QUANTIZED_BYTES, Fit, Limits, fit, gib, longest_image_tokens
 from autoglm_serve.plan.request import Pins, Request
-from autoglm_serve.plan.score import score
+from autoglm_serve.plan.score import CLOSE, score
 from autoglm_serve.plan.shapes import Shape, gpu_groups, legal_tensor_parallel, shapes, why_illegal
 
 SEQUENCES = (256, 128, 64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
@@ -29,6 +29,8 @@ SMALLER_IMAGES = (5_000_000, 4096)
 IMAGES_PER_PROMPT = 10
 """As Open-AutoGLM deploys the model; some agents send a few screenshots at once. It costs no memory."""
 DEFAULT_CONTEXT = 32_768
+MUCH_MORE_ROOM = 1.1
+"""On the fullest GPU, before it is worth a try to do without one that fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Candidate:
 
     plan: Plan
     gpu: Gpu
-    """The one with the least room, which the ledger is of."""
+    """The one with the least room, which the ledger is of (`tightest`)."""
     shape: Shape
     limits: Limits
     fit: Fit
@@ -95,14 +97,21 @@ class Search:
     def _size(self, shape: Shape, quantization: str | None) -> Candidate | Rejected:
         """The best limits for one shape on the GPUs it fits; or how much memory is missing."""
         tried: list[tuple[Limits, Fit]] = []
+        best: Candidate | None = None
         for gpus in self.gpu_sets(shape):
-            tightest = min(gpus, key=lambda gpu: gpu.free_bytes)
+            gpu = tightest(gpus)
+            if best is not None and gpu.free_bytes < MUCH_MORE_ROOM * best.gpu.free_bytes:
+                continue
             replicas = self.replicas(shape, len(gpus))
-            for limits in self.limits(shape, quantization, replicas, tightest):
-                fitted = fit(self.facts, tightest, shape, limits, self.traits, self.constants)
+            for limits in self.limits(shape, quantization, replicas, gpu):
+                fitted = fit(self.facts, gpu, shape, limits, self.traits, self.constants)
                 tried.append((limits, fitted))
                 if fitted.feasible:
-                    return self._candidate(shape, limits, fitted, gpus, replicas)
+                    found = self._candidate(shape, limits, fitted, gpus, replicas)
+                    best = found if best is None or found.score > best.score + CLOSE else best
+                    break
+        if best is not None:
+            return best
         limits, nearest = min(tried, key=lambda item: item[1].shortfall_bytes)
         return Rejected(
             name=plan_name(self.replicas(shape, len(self.gpus)), shape, quantization),
@@ -111,7 +120,7 @@ class Search:
         )
 
     def gpu_sets(self, shape: Shape) -> Iterator[tuple[Gpu, ...]]:
-        """All usable GPUs; then without the fullest, and so on: a card somebody else fills is left out."""
+        """All usable GPUs; then without the fullest, and so on: one that somebody else fills limits all."""
         ranked = sorted(self.gpus, key=lambda gpu: (-gpu.free_bytes, gpu.index))
         least = shape.gpus * (self.request.pins.replicas or 1)
         sizes = [len(ranked)]
@@ -137,7 +146,7 @@ class Search:
                 limits = Limits(
                     max_model_len=context,
                     max_num_seqs=sequences,
-                    max_num_batched_tokens=pins.max_num_batched_tokens or batched,
+                    max_num_batched_tokens=pins.max_num_batched_tokens or max(batched, sequences),
                     quantization=quantization,
                     max_pixels=max_pixels,
                     gpu_memory_utilization=pins.gpu_memory_utilization,
@@ -173,6 +182,7 @@ class Search:
             return
         wanted = max(LEAST_SEQUENCES, ceil(1.25 * self.request.workload.sessions / replicas))
         largest = min((n for n in SEQUENCES if n >= wanted), default=SEQUENCES[0])
+        largest = min(largest, self.request.pins.max_num_batched_tokens or largest)
         yield from (n for n in SEQUENCES if n <= largest)
 
     def max_model_len(self) -> int:
@@ -191,7 +201,7 @@ class Search:
     ) -> Candidate:
         groups = gpu_groups(self.hardware, [gpu.index for gpu in gpus], shape.gpus, replicas)
         link = max((self.hardware.weakest_link(group) for group in groups), key=list(Link).index)
-        spec = gpus[0].spec
+        spec = min((gpu.spec for gpu in gpus), key=lambda spec: spec.flops_16bit)
         predicted = predict(
             self.facts,
             spec,
@@ -213,7 +223,7 @@ class Search:
             content_format=self.facts.content_format,
             max_model_len=limits.max_model_len,
             max_num_seqs=limits.max_num_seqs,
-            dtype=self.request.pins.dtype or ("auto" if spec.bf16 else "float16"),
+            dtype=self.request.pins.dtype or ("auto" if all(gpu.spec.bf16 for gpu in gpus) else "float16"),
             quantization=limits.quantization,
             max_num_batched_tokens=limits.max_num_batched_tokens,
             gpu_memory_utilization=fitted.gpu_memory_utilization,
@@ -229,7 +239,7 @@ class Search:
         )
         return Candidate(
             plan=plan,
-            gpu=min(gpus, key=lambda gpu: gpu.free_bytes),
+            gpu=tightest(gpus),
             shape=shape,
             limits=limits,
             fit=fitted,
@@ -259,6 +269,20 @@ def usable_gpus(hardware: Hardware, pins: Pins) -> tuple[tuple[Gpu, ...], tuple[
     left = [gpu for gpu in hardware.gpus if gpu not in best]
     names = ", ".join(f"{gpu.title} (GPU {gpu.index})" for gpu in left)
     return tuple(best), (f"the GPUs differ: {names} left out; --gpus names the ones to use",)
+
+
+def tightest(gpus: Sequence[Gpu]) -> Gpu:
+    """The GPU that sets the limits of all: what fits it, by bytes and as a share of its memory, fits each.
+
+    Where they differ in size it has the smallest one's memory, of which the largest share in use is in use:
+    the engine is told one share for all of them.
+    """
+    least = min(gpus, key=lambda gpu: gpu.free_bytes)
+    total_bytes = min(gpu.total_bytes for gpu in gpus)
+    if all(gpu.total_bytes == total_bytes for gpu in gpus):
+        return least
+    share = min(gpu.free_bytes / gpu.total_bytes for gpu in gpus)
+    return replace(least, total_bytes=total_bytes, free_bytes=min(least.free_bytes, int(share * total_bytes)))
 
 
 def contradiction(
@@ -292,6 +316,12 @@ def contradiction(
     longest = facts.text.max_positions
     if pins.max_model_len and pins.max_model_len > longest:
         return f"the model's context ends at {longest:,} tokens and {pins.max_model_len:,} were asked for"
+    batched = pins.max_num_batched_tokens
+    if traits.engine == "vllm" and batched and pins.max_num_seqs and batched < pins.max_num_seqs:
+        return (
+            f"a pass of {batched:,} tokens cannot give each of {pins.max_num_seqs:,} sequences one; raise "
+            "--max-num-batched-tokens or lower --max-num-seqs"
+        )
     if pins.dtype == "bfloat16" and not all(gpu.spec.bf16 for gpu in usable):
         return f"{usable[0].title} has no bfloat16; use --dtype float16 or leave it out"
     return ""

@@ -6,7 +6,14 @@ from dataclasses import replace
 from autoglm_serve.core.hardware import Gpu, Hardware
 from autoglm_serve.plan.memory import fit
 from autoglm_serve.plan.request import Pins, Request
-from autoglm_serve.plan.search import Candidate, Search, allowed_quantization, can_quantize, plan_name
+from autoglm_serve.plan.search import (
+    Candidate,
+    Search,
+    allowed_quantization,
+    can_quantize,
+    plan_name,
+    tightest,
+)
 from autoglm_serve.plan.why import Offer
 
 SHORTER_CONTEXTS = (16_384, 12_288, 8_192, 6_144, 4_096)
@@ -18,12 +25,12 @@ Choice = Callable[[Sequence[Candidate], Request], Candidate]
 def nearest_shortfall_bytes(search: Search) -> int:
     """Memory missing on each GPU for the plan that comes nearest to fitting."""
     shortfalls = [
-        fit(search.facts, tightest, shape, limits, search.traits, search.constants).shortfall_bytes
+        fit(search.facts, gpu, shape, limits, search.traits, search.constants).shortfall_bytes
         for method in allowed_quantization(search.facts, search.gpus, search.request.pins)
         for shape in search.shapes()
         for gpus in search.gpu_sets(shape)
-        for tightest in [min(gpus, key=lambda gpu: gpu.free_bytes)]
-        for limits in search.limits(shape, method, search.replicas(shape, len(gpus)), tightest)
+        for gpu in [tightest(gpus)]
+        for limits in search.limits(shape, method, search.replicas(shape, len(gpus)), gpu)
     ]
     return min(shortfalls, default=0)
 
