@@ -187,12 +187,12 @@ def request(options: Options) -> Request:
 
 
 def _gpus(words: tuple[str, ...]) -> tuple[int, ...] | None:
-    wrong = next((word for word in words if not word.isdigit()), None)
+    wrong = next((word for word in words if not (word.isascii() and word.isdigit())), None)
     if wrong is not None:
         raise ConfigError(
             f"--gpus {','.join(words)}: {wrong!r} is no GPU number.", next_step="write it as --gpus 0,1"
         )
-    return tuple(map(int, words)) or None
+    return tuple(dict.fromkeys(map(int, words))) or None
 
 
 def member(decision: Decision, options: Options) -> Member:

@@ -73,6 +73,8 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
             "foo makes the weights is not known",
         ),
         (("--hardware", "h200", "--gpus", "x"), ExitCode.CONFIG, "'x' is no GPU number"),
+        (("--hardware", "h200", "--gpus", "²"), ExitCode.CONFIG, "'²' is no GPU number"),
+        (("--hardware", "h200", "--gpus", "0,00", "--tp", "2"), ExitCode.NO_PLAN, "1 can be used"),
         (("--hardware", "h200", "--model", "./nowhere"), ExitCode.MODEL, "is not there"),
         (("--hardware", "h200", "--model", "."), ExitCode.MODEL, "is no model"),
         (("--hardware", "h200", "--model", "x.gguf"), ExitCode.CONFIG, "GGUF"),

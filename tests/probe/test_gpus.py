@@ -57,6 +57,7 @@ def test_where_the_driver_says_nothing_the_usual_link_holds() -> None:
         ("1,9,2", [1]),  # CUDA stops at the first it does not know
         ("", []),
         ("-1", []),
+        ("²", []),
     ],
 )
 def test_cuda_visible_devices_is_respected(visible: str | None, uuids: list[int]) -> None:

@@ -70,7 +70,7 @@ def application(shown: Callable[[], dict[str, Any]], operator: Operator) -> Star
     async def steps(request: Request) -> Response:
         seen = request.query_params.get("after", "0")
         told = operator.steps
-        lines = await told.after(int(seen) if seen.isdigit() else 0)
+        lines = await told.after(int(seen) if seen.isascii() and seen.isdigit() else 0)
         return _json({"lines": lines, "good": told.good})
 
     return Starlette(

@@ -113,7 +113,7 @@ def _visible(gpus: Sequence[GpuReading], visible: str | None) -> list[int]:
 
 
 def _named(gpus: Sequence[GpuReading], word: str) -> int | None:
-    if word.isdigit():
+    if word.isascii() and word.isdigit():
         return int(word) if int(word) < len(gpus) else None
     matches = [index for index, gpu in enumerate(gpus) if word and gpu.uuid.startswith(word)]
     return matches[0] if len(matches) == 1 else None
