@@ -86,6 +86,34 @@ def test_expect_100_continue_is_answered_before_the_body(gateway: GatewayProcess
         assert client.send(body).answer().status == 200
 
 
+def test_who_asks_first_behind_another_request_is_told_when_its_turn_comes(strict: GatewayProcess) -> None:
+    body = json.dumps(chat()).encode()
+    with wire(strict) as client:
+        head = f"{HOST}Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.send(post(chat(first_delay_s=0.5)), f"POST /v1/chat/completions {head}")
+        assert [client.answer().status for _ in range(2)] == [200, 100]
+        assert client.send(body).answer().status == 200
+
+
+def test_a_body_behind_another_request_has_the_time_of_a_body(engine: EngineProcess, tmp_path: Path) -> None:
+    body = json.dumps(chat()).encode()
+    limits = Limits(header_timeout_s=0.3, body_timeout_s=30)
+    with running_gateway(tmp_path, [engine.url], limits=limits) as gateway, wire(gateway) as client:
+        head = f"POST /v1/chat/completions {HOST}Content-Length: {len(body)}\r\n\r\n"
+        client.send(post(chat(first_delay_s=0.1)) + head.encode())
+        assert client.answer().status == 200
+        assert gateway.chat(first_delay_s=1)[0] == 200  # meanwhile deadlines are looked at
+        assert client.send(body).answer().status == 200
+
+
+def test_http_1_0_knows_no_continue(gateway: GatewayProcess) -> None:
+    body = json.dumps(chat()).encode()
+    with wire(gateway) as client:
+        client.send("POST /v1/chat/completions HTTP/1.0\r\nExpect: 100-continue\r\n")
+        client.send(f"Content-Length: {len(body)}\r\n\r\n", body)
+        assert client.answer().status == 200
+
+
 def test_a_body_that_is_too_large_is_refused_without_a_continue(strict: GatewayProcess) -> None:
     with wire(strict) as client:
         client.send(f"POST /v1/chat/completions {HOST}Expect: 100-continue\r\nContent-Length: 10001\r\n\r\n")
@@ -140,6 +168,30 @@ def test_an_offer_to_upgrade_is_passed_over(gateway: GatewayProcess) -> None:
     with wire(gateway) as client:
         assert client.send(post(chat(), "/v1/chat/completions", *upgrade)).answer().status == 200
         assert client.send(f"GET /health {HOST}\r\n").answer().status == 200
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "code"),
+    [
+        ("Content-Length: 10001\r\n\r\n", 413, "body_too_large"),
+        ("Content-Length: 2\r\n\r\n{}garbage\r\n\r\n", 400, "bad_http"),
+    ],
+)
+def test_what_comes_with_an_offer_to_upgrade_is_refused_as_without(
+    strict: GatewayProcess, rest: str, status: int, code: str
+) -> None:
+    with wire(strict) as client:
+        client.send(f"POST /v1/chat/completions {HOST}Connection: Upgrade\r\nUpgrade: h2c\r\n{rest}")
+        answers = [client.answer() for _ in range(1 + (status == 400))]
+        assert (answers[-1].status, answers[-1].error["code"]) == (status, code)
+        assert client.ended
+
+
+def test_who_offers_to_upgrade_may_ask_to_close(gateway: GatewayProcess) -> None:
+    with wire(gateway) as client:
+        client.send(f"GET /health {HOST}Connection: close, Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert client.answer().headers["connection"] == "close"
+        assert client.ended
 
 
 def test_a_target_in_absolute_form_means_its_path(gateway: GatewayProcess) -> None:

@@ -120,6 +120,8 @@ class ClientConnection(asyncio.Protocol):
         self._progress = 0
         self._body: bytes | bytearray = b""
         self._in_body = False
+        self._asks_first = False
+        """It waits for 100 Continue."""
         self._begun_s = 0.0
 
     # asyncio.Protocol
@@ -161,10 +163,14 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_rest(_head_too_large(self._limits))
 
     def _feed(self, data: bytes) -> None:
+        rest = b""
         try:
             self._parser.feed_data(data)
+            return
         except httptools.HttpParserUpgrade as upgrade:
-            self._parse_again_without_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+        # Not in there: what is raised from here on would be taken for a consequence of the offer.
+        self._parse_again_without_upgrade(rest)
 
     def _parse_again_without_upgrade(self, rest: bytes) -> None:
         """Pass over an offer to upgrade, as RFC 9110 allows: Java's client offers h2c with its first POST.
@@ -172,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
         llhttp takes what follows the head for another protocol, so the head is read again without the offer.
         """
         method, url, version = self._parser.get_method(), self._url, self._parser.get_http_version()
-        headers = [item for item in self._headers.items() if item[0] not in (b"upgrade", b"connection")]
+        headers = [item for item in self._headers.items() if item[0] != b"upgrade"]
         self._reset()
         self._parser = httptools.HttpRequestParser(self)
         lines = [b"%b %b HTTP/%b" % (method, url, version.encode()), *(b"%b: %b" % item for item in headers)]
@@ -226,10 +232,18 @@ class ClientConnection(asyncio.Protocol):
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
         if length not in (None, b"0") or b"transfer-encoding" in self._headers:
-            self._wait_for("body", self._limits.body_timeout_s)
             expects = self._headers.get(b"expect", b"").lower() == b"100-continue"
-            if expects and self._transport is not None and not self.busy:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._asks_first = expects and self._parser.get_http_version() != "1.0"
+            self._await_body()
+
+    def _await_body(self) -> None:
+        """A client that asks first sends its body when it is told to, which is when its turn has come."""
+        if self._asks_first:
+            if self.busy or self._transport is None:
+                return
+            self._asks_first = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._wait_for("body", self._limits.body_timeout_s)
 
     def on_body(self, data: bytes) -> None:
         self._progress += 1
@@ -293,6 +307,8 @@ class ClientConnection(asyncio.Protocol):
             self.close()
         elif self._waiting or self._last_word is not None:
             self._loop.call_soon(self._next)
+        elif self._in_body:
+            self._await_body()
         elif self._begun_s:
             self._wait_for("header", self._limits.header_timeout_s)
         else:
