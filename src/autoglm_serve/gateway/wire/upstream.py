@@ -16,6 +16,7 @@ from autoglm_serve.gateway.wire.http import Headers
 log = logging.getLogger(__name__)
 
 _MAX_HEAD_BYTES = 64 * 1024
+_LAST_STATUS = 599
 _IDLE_LIMIT = 128  # per address
 _IDLE_S = 4.0  # below uvicorn's and cpp-httplib's keep-alive of 5 s, so that we close first
 _CONNECT_TIMEOUT_S = 5.0
@@ -120,7 +121,10 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._lose(f"not HTTP: {error}")
+            self._lose(f"not HTTP: {error.__context__ or error}")
+            return
+        except httptools.HttpParserUpgrade:
+            self._lose("it went over to another protocol, which nobody asked for")
             return
         if not self._in_body:
             self._head_bytes += len(data)
@@ -145,6 +149,10 @@ class Connection(asyncio.Protocol):
 
     # httptools callbacks
 
+    def on_message_begin(self) -> None:
+        if self._complete:  # whose answer was the first, then?
+            raise ValueError("more than one answer to one request")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_body:  # a trailer is no header
             self._headers.append((name.lower(), value))
@@ -152,6 +160,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
+        if status > _LAST_STATUS:
+            raise ValueError(f"there is no status {status}")
         if status >= 200 and self._reply is not None:
             self._in_body = True
             self._reply.on_head(status, tuple(self._headers))
@@ -171,11 +181,16 @@ class Connection(asyncio.Protocol):
         """A reply without a length ends when the connection does."""
         return not any(name in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
 
+    @property
+    def _unsent_bytes(self) -> int:
+        """Of a request that was answered early: who did not want it may never read the rest."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     def _finish(self) -> None:
         reply, self._reply = self._reply, None
         self._parser = None
         self.resume()  # the next client has done nothing to be kept waiting
-        if self._keep_alive and self.open:
+        if self._keep_alive and self.open and not self._unsent_bytes:
             self._on_idle(self)
         else:
             self.close()
