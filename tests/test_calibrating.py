@@ -1,6 +1,8 @@
 """Calibration: a process that speaks and answers like vLLM is started, measured, ended and remembered."""
 
 import asyncio
+import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from autoglm_serve import calibrating, planning
 from autoglm_serve.core.engine_traits import Constants
-from autoglm_serve.core.errors import EngineFailed
+from autoglm_serve.core.errors import ConfigError, EngineFailed
 from autoglm_serve.core.hardware import GIB, GpuSource
 from autoglm_serve.core.ledger import Badge, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.plan import Member
@@ -180,6 +182,12 @@ def test_a_service_keeps_what_it_reads_once(tmp_path: Path) -> None:
     assert not kept.exists()
 
 
+def test_a_folder_that_takes_nothing_is_said_after_a_measurement(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="could not be kept"):
+        planning.remember(decision(), WHOLE, None, {"XDG_DATA_HOME": str(tmp_path / "file")})
+
+
 def test_a_disk_that_takes_nothing_stops_no_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / ".local").write_text("a file where a folder should be")
     member = planning.member(decision(), Options(served_model_name=("phone",)))
@@ -207,14 +215,52 @@ def test_memory_alone_leaves_the_speed_that_was_measured_before(tmp_path: Path) 
 def test_a_broken_file_counts_as_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "b.json").write_text('{"format": 99}')
+    (tmp_path / "c.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "d.json").mkdir()
+    os.mkfifo(tmp_path / "e.json")
     assert measurements.load(tmp_path) == ()
 
 
-def test_measurements_survive_the_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["null", "[]", "7", "{}", "[" * 100_000])
+def test_what_is_no_measurement_counts_as_not_there(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert measurements.load(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("measured", "peak_activation_bytes", "a lot"),
+        ("measured", "non_torch_bytes", -(2**40)),
+        ("measured", "cuda_graphs_bytes", [1]),
+        ("predicted", "peak_activation_bytes", float("nan")),
+        ("predicted_speed", "single_tpot_s", 0),
+        ("measured_speed", "tpot_s", 0.0),
+        ("measured_speed", "ttft_s", float("inf")),
+    ],
+)
+def test_a_figure_that_means_nothing_is_not_planned_with(
+    tmp_path: Path, part: str, name: str, value: object
+) -> None:
+    path = measurements.save(tmp_path, measurement())
+    raw = json.loads(path.read_text())
+    raw[part][name] = value
+    path.write_text(json.dumps(raw))
+    assert measurements.load(tmp_path) == ()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+def test_a_file_cut_short_counts_as_not_there(tmp_path: Path, share: float) -> None:
+    path = measurements.save(tmp_path, measurement())
+    os.truncate(path, int(share * path.stat().st_size))
+    assert measurements.load(tmp_path) == ()
+
+
+def measurement() -> Measurement:
     made = decision()
     plan = chosen(made)
     assert plan.ledger is not None
-    kept = Measurement(
+    return Measurement(
         subject=planning.subject(made.hardware, made.traits, made.facts),
         gpus_per_replica=1,
         predicted=plan.ledger,
@@ -222,6 +268,10 @@ def test_measurements_survive_the_disk(tmp_path: Path) -> None:
         predicted_speed=plan.predicted,
         measured_speed=MeasuredSpeed(ttft_s=1.0, tpot_s=0.1),
     )
+
+
+def test_measurements_survive_the_disk(tmp_path: Path) -> None:
+    kept = measurement()
     measurements.save(tmp_path, kept)
     assert measurements.load(tmp_path) == (kept,)
 

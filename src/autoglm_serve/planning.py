@@ -116,10 +116,23 @@ def subject(hardware: Hardware, traits: EngineTraits, facts: ModelFacts) -> Subj
 def remember(
     decision: Decision, ledger: MeasuredLedger, speed: MeasuredSpeed | None, environ: Mapping[str, str]
 ) -> Path | None:
-    """Keep what a start measured, for the next plan; None where it was not told enough."""
+    """Keep what a start measured, for the next plan; None where it was not told enough.
+
+    Raises ConfigError where it cannot be written.
+    """
     expected = expectation(decision)
     found = held_against(expected, ledger, speed) if expected else None
-    return measurements.save(measurements.folder(environ), found) if found else None
+    if found is None:
+        return None
+    folder = measurements.folder(environ)
+    try:
+        return measurements.save(folder, found)
+    except OSError as error:
+        raise ConfigError(
+            f"What was measured could not be kept in {folder}.",
+            why=error.strerror or str(error),
+            next_step="make room there or set XDG_DATA_HOME to a folder that you may write to; measure again",
+        ) from error
 
 
 def expectation(decision: Decision) -> Expectation | None:

@@ -48,12 +48,19 @@ def save(where: Path, measurement: Measurement) -> Path:
 
 def load(where: Path) -> tuple[Measurement, ...]:
     """Every measurement that can be read, oldest first."""
-    paths = sorted(where.glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    files = (path for path in where.glob("*.json") if path.is_file())
+    paths = sorted(files, key=lambda file: (_written_ns(file), file.name))
     return tuple(found for path in paths if (found := _read(path)) is not None)
 
 
+def _written_ns(path: Path) -> int:
+    with suppress(OSError):  # somebody has deleted it
+        return path.stat().st_mtime_ns
+    return 0
+
+
 def _read(path: Path) -> Measurement | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _parse(json.loads(path.read_text(encoding="utf-8")))
     return None
 
@@ -67,6 +74,10 @@ def _parse(raw: dict[str, Any]) -> Measurement:
     if raw.pop("format") != FORMAT:
         raise ValueError("another format")
     predicted, speed, asked = raw["predicted"], raw["measured_speed"], raw["predicted_speed"]
+    for figures in (predicted, raw["measured"]):
+        _require(figures, least=0)
+    for figures in filter(None, (speed, asked)):
+        _require(figures, least=1e-9)
     return Measurement(
         subject=Subject(**raw["subject"]),
         gpus_per_replica=int(raw["gpus_per_replica"]),
@@ -75,3 +86,11 @@ def _parse(raw: dict[str, Any]) -> Measurement:
         predicted_speed=Predicted(**{**asked, "badge": Badge(asked["badge"])}) if asked else None,
         measured_speed=MeasuredSpeed(**speed) if speed else None,
     )
+
+
+def _require(figures: dict[str, Any], *, least: float) -> None:
+    """Every figure is one that arithmetic can be done with, or was not said."""
+    for name, value in figures.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (name == "badge" or value is None or (is_number and least <= value < 1e18)):
+            raise ValueError(f"{name} is {value!r}")
