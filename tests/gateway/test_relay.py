@@ -25,6 +25,7 @@ TELLING = (
     b'data: {"id":"a","choices":[',
     b"data: [DONE]",
     b": ping",
+    b"data:",
     token("z", '"stop"'),
 )
 DONE = TELLING[4]
@@ -47,7 +48,8 @@ class Client:
         self.got = b""
         self.ended = False
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None: ...
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        self.got += body
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
         self.got += first
@@ -65,7 +67,13 @@ class Clock:
         return 1.0
 
 
-def relayed(pieces: Sequence[bytes]) -> tuple[bytes, bool, str, str, list[bytes]]:
+EVENT_STREAM = ((b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked"))
+JSON = ((b"content-type", b"application/json; charset=utf-8"),)
+
+
+def relayed(
+    pieces: Sequence[bytes], headers: Headers = EVENT_STREAM
+) -> tuple[bytes, bool, str, str, list[bytes]]:
     """What the client got, whether it was all, how the attempt ended and why, and the journal."""
     loop = asyncio.new_event_loop()
     try:
@@ -73,7 +81,7 @@ def relayed(pieces: Sequence[bytes]) -> tuple[bytes, bool, str, str, list[bytes]
         client = Client()
         delivery = Delivery(client, Clock())
         relay = Relay(delivery, Clock(), ending=ending)
-        relay.on_head(200, ((b"content-type", b"text/event-stream"),))
+        relay.on_head(200, headers)
         for piece in pieces:
             if not ending.done():
                 relay.on_body(piece)
@@ -111,3 +119,26 @@ def test_what_is_usual_is_one_event_with_one_object_and_no_error() -> None:
     for telling in (*TELLING[:2], *TELLING[3:6], token("x") + b"\n\n" + token("y")):
         assert usual_beginning(telling + b"\n\n") == b"", telling
     assert not b"data: {".startswith(UNUSUAL)
+
+
+def test_an_event_without_data_says_nothing() -> None:
+    stop = token("z", '"stop"') + b"\n\n"
+    for empty in (b"data:\n\n", b"data: \n\n", b"event: ping\ndata:\n\n"):
+        got, ended, how, *_ = relayed([token("x") + b"\n\n", empty, stop + DONE + b"\n\n"])
+        assert (ended, how) == (True, "done")
+        assert got.endswith(empty + stop + DONE + b"\n\n")
+
+
+def test_a_media_type_is_the_same_in_capitals() -> None:
+    events = token("x") + b"\n\n" + token("z", '"stop"') + b"\n\n"
+    got, ended, how, *_ = relayed([events], ((b"content-type", b"Text/Event-Stream"),))
+    assert (got, ended, how) == (events + DONE + b"\n\n", True, "done")
+
+
+def test_an_answer_whose_end_is_that_of_the_connection_has_to_be_whole() -> None:
+    assert relayed([b'{"choices":[]}'], JSON)[0] == b'{"choices":[]}'
+    got, _, how, reason, _ = relayed([b'{"choices":['], JSON)
+    assert (got, how) == (b"", "lost")
+    assert "middle" in reason
+    framed = (*JSON, (b"content-length", b"12"))
+    assert relayed([b'{"choices":['], framed)[0] == b'{"choices":['  # it says that this is all

@@ -21,6 +21,7 @@ from autoglm_serve.gateway.recovery.journal import (
     before_error,
     before_garbage,
     is_believable,
+    is_json,
     usage_of,
 )
 from autoglm_serve.gateway.recovery.recover import Diverged, Seam
@@ -104,6 +105,8 @@ class Relay:
         self._status = 0
         self._headers: Headers = ()
         self._streaming = False
+        self._may_be_cut = False
+        """It ends with the connection, which a death ends too."""
         self._held = b""
         self._collected: list[bytes] = []
         self._collected_bytes = 0
@@ -130,8 +133,13 @@ class Relay:
     def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
         self._headers = tuple(header for header in headers if header[0] in _PASSED_ON) + self._extra
-        content_type = next((value for name, value in headers if name == b"content-type"), b"")
+        content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
         self._streaming = status == 200 and content_type.startswith(b"text/event-stream")
+        self._may_be_cut = (
+            status == 200
+            and content_type.startswith(JSON_TYPE)
+            and not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+        )
         self._delivery.head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
@@ -325,6 +333,9 @@ class Relay:
 
     def _end_whole(self, body: bytes) -> None:
         headers = self._headers
+        if self._may_be_cut and not is_json(body):
+            self._settle(Result.LOST, "connection closed in the middle of its answer")
+            return
         if self._status >= 400:
             body, headers = in_our_dialect(self._status, body), _with_type(headers, JSON_TYPE)
         if self._status in _TRY_ELSEWHERE or self._delivery.begun:

@@ -61,6 +61,13 @@ def test_what_has_no_usage_has_none(body: bytes) -> None:
     assert usage_of(body) is None
 
 
+@pytest.mark.parametrize("count", [b"18446744073709551615", b"-5", b"true", b"1.5", b'"3"', b"null"])
+def test_what_is_no_count_of_tokens_counts_nothing(count: bytes) -> None:
+    assert usage_of(b'{"usage":{"prompt_tokens":%b,"completion_tokens":2}}' % count) == Usage(
+        completion_tokens=2
+    )
+
+
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
 def test_an_error_event_is_cut_off_whole(line_end: bytes) -> None:
     def written(events: bytes) -> bytes:

@@ -21,6 +21,7 @@ _ERROR = re.compile(
     rb'^data:\s*\{\s*(?:"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)")', re.MULTILINE
 )
 _DONE = re.compile(rb"^data:\s?\[DONE\]", re.MULTILINE)
+_MOST_TOKENS = 1 << 32  # of one request; more is no count, and would not fit into a counter for long
 _TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
 
 
@@ -112,7 +113,7 @@ def before_garbage(events: bytes) -> tuple[bytes, bool]:
         return events, False  # all end as JSON and [DONE] do; parsing each would cost more than all else
     start = 0
     for end in event_ends(events):
-        if not all(data == DONE or _is_json(data) for data in data_of(events[start:end])):
+        if not all(data == DONE or is_json(data) for data in data_of(events[start:end])):
             return events[:start], True
         start = end
     return events, False
@@ -121,10 +122,10 @@ def before_garbage(events: bytes) -> tuple[bytes, bool]:
 def is_believable(event: bytes) -> bool:
     """It has data, all of it: half an event's is no JSON."""
     found = list(data_of(event))
-    return bool(found) and all(data == DONE or _is_json(data) for data in found)
+    return bool(found) and all(data == DONE or is_json(data) for data in found)
 
 
-def _is_json(data: bytes) -> bool:
+def is_json(data: bytes) -> bool:
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -150,4 +151,4 @@ def usage_of(body: bytes) -> Usage | None:
 
 def _count(usage: dict[str, object], *names: str) -> int:
     values = (usage.get(name) for name in names)
-    return next((value for value in values if isinstance(value, int)), 0)
+    return next((value for value in values if type(value) is int and 0 <= value <= _MOST_TOKENS), 0)

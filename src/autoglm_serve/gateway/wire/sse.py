@@ -36,10 +36,10 @@ def usual_beginning(events: bytes) -> bytes:
 
 
 def data_of(events: bytes) -> Iterator[bytes]:
-    """The data field of each event in `events` (whole events only); comments are passed over."""
+    """The data field of each event in `events` (whole events only); what has none is passed over."""
     for event in events.replace(b"\r\n", b"\n").split(b"\n\n"):
         lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
-        if lines:
+        if any(lines):
             yield b"\n".join(lines)
 
 
