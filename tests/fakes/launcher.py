@@ -78,11 +78,15 @@ class FakeLauncher:
         """Whether processes end when they are asked to."""
         self.broken: OSError | None = None
         """Raised by the next starts."""
+        self.no_port: OSError | None = None
+        """Raised by the next leases."""
         self._folder = folder
         self._clock = clock
         self._pids = count(101)
 
     def lease_port(self) -> FakeLease:
+        if self.no_port is not None:
+            raise self.no_port
         self.leases.append(FakeLease(20_000 + len(self.leases)))
         return self.leases[-1]
 

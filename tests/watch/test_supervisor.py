@@ -1,6 +1,7 @@
 """What the supervisor does, told as stories on a clock that stands still."""
 
 import asyncio
+import errno
 import signal
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -228,6 +229,28 @@ def test_an_engine_that_is_not_installed_fails_once_and_says_so(tmp_path: Path) 
             assert w.status.last_exit is not None
             assert w.status.last_exit.cause is ExitCause.ENGINE_MISSING
             assert "vllm is not installed" in w.status.last_exit.summary
+
+    run(story)
+
+
+@pytest.mark.parametrize("where", ["start", "lease_port"])
+def test_a_machine_without_room_for_a_process_is_waited_for(tmp_path: Path, where: str) -> None:
+    """A full disk, no descriptors, no processes left: other than a program that is missing, it passes."""
+
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            problem = OSError(errno.ENOSPC, "No space left on device")
+            broken = {"start": "broken", "lease_port": "no_port"}[where]
+            setattr(w.launcher, broken, problem)
+            w.process.leave(code=1)
+            await w.clock.advance(600)
+            assert w.status.retry_in_s
+            assert w.status.last_exit is not None
+            assert "No space left" in w.status.last_exit.summary
+            setattr(w.launcher, broken, None)
+            await w.clock.advance(100)
+            assert w.status.state is S.READY
 
     run(story)
 

@@ -156,15 +156,21 @@ class LocalLauncher:
         inherited = {} if listener is None else {listener: LISTENER}
         with _pipe() as (gate, key):
             pid = self._spawn(command, log_path, inherited | {gate: GATE})
-            identity = ProcessIdentity.of(pid)
-            assert identity is not None, "a child that was not waited for has an entry in /proc"
-            record = ReplicaRecord(
-                id=replica_id, identity=identity, argv=command.argv, port=port, log_path=log_path
-            )
-            self._records.write(record)  # if this fails the gate is shut, and the child leaves
+            try:
+                identity = ProcessIdentity.of(pid)
+                assert identity is not None, "a child that was not waited for has an entry in /proc"
+                record = ReplicaRecord(
+                    id=replica_id, identity=identity, argv=command.argv, port=port, log_path=log_path
+                )
+                self._records.write(record)
+                process = LocalProcess(record, os.pidfd_open(pid), self._records)
+            except BaseException:  # a full disk, no descriptors left: it must not run, nor stay as a zombie
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
             with suppress(BrokenPipeError):  # it was killed already: `exited` tells
                 os.write(key, b"\n")
-            return LocalProcess(record, os.pidfd_open(pid), self._records)
+            return process
 
     def _spawn(self, command: Command, log_path: Path, inherited: Mapping[int, int]) -> int:
         """`inherited` maps our descriptors to the child's."""

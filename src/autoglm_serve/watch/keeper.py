@@ -170,7 +170,12 @@ class Keeper:
             self.board.move(Event.STOP, retry_in_s=None)
 
     async def _live(self) -> None:
-        with self._around.launcher.lease_port() as lease:
+        try:
+            leased = self._around.launcher.lease_port()
+        except OSError as problem:
+            self._cannot_start(problem)
+            return
+        with leased as lease:
             command = self._engine.command(self._member, self._index, lease.port)
             try:
                 process = self._around.launcher.start(self.board.status.id, command, lease.port)
@@ -206,10 +211,11 @@ class Keeper:
 
     def _cannot_start(self, problem: OSError) -> None:
         self.board.move(Event.START)
+        missing = isinstance(problem, FileNotFoundError | PermissionError)
         diagnosis = Diagnosis(
-            cause=ExitCause.ENGINE_MISSING,
+            cause=ExitCause.ENGINE_MISSING if missing else ExitCause.UNKNOWN,
             summary=f"Its process cannot be started: {problem}",
-            retryable=False,
+            retryable=not missing,  # a disk that is full or a machine out of processes has better days
         )
         self._crashed(diagnosis, ready_for_s=0.0)
 

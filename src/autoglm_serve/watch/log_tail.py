@@ -33,7 +33,7 @@ class LogTail:
         try:
             with self._path.open("rb") as file:
                 data = self._new_bytes(file.fileno())
-        except FileNotFoundError:
+        except OSError:  # not there yet; or no descriptor to open it with, and it is read at the next look
             return ()
         *complete, self._partial = (self._partial + data).split(b"\n")
         self._partial = self._partial[-LONGEST_LINE_BYTES:]

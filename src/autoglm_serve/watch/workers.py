@@ -128,7 +128,11 @@ class GatewayWorkers:
         old = self._at.get(place)
         if self._stopping or seat is None or old is None:
             return not self._stopping  # one that has crashed is on its way back, as new as can be
-        new = self._spawn(place, seat)
+        try:
+            new = self._spawn(place, seat)
+        except OSError as problem:
+            told(f"gateway worker {place}: its successor cannot be started ({problem}); the old one stays")
+            return False
         if not await self._comes_up(new):
             told(f"gateway worker {place}: its successor did not come up; the old one stays")
             new.kill()
@@ -158,6 +162,15 @@ class GatewayWorkers:
         seat = self._free_seat()
         assert seat is not None, "there are twice as many seats as listeners"
         self._at[place] = self._spawn(place, seat)
+
+    def _starts(self, place: int) -> bool:
+        """Starts one again; false where that fails for now, which must not end the others."""
+        try:
+            self._start(place)
+        except OSError as problem:
+            log.error("gateway worker %d cannot be started: %s; it is tried again", place, problem)
+            return False
+        return True
 
     def _spawn(self, place: int, seat: int) -> LocalProcess:
         listener = self._listeners[place]
@@ -196,8 +209,9 @@ class GatewayWorkers:
         self._crashes[place] = _BACK_OFF.crashes_after(self._crashes[place], lived_s)
         log.warning("gateway worker %d ended (%s); starting it again", place, _said(how))
         await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
-        if not self._stopping:
-            self._start(place)
+        while not (self._stopping or self._starts(place)):
+            self._crashes[place] += 1
+            await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
 
     def _announce(self) -> None:
         self._news.set()

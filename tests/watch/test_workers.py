@@ -1,0 +1,64 @@
+"""Gateway workers with real processes: one that ends comes back, whatever the machine lacks meanwhile."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve.engines.base import Command
+from autoglm_serve.launch.local import LocalLauncher, LocalProcess
+from autoglm_serve.watch.clock import RealClock
+from autoglm_serve.watch.workers import GatewayWorkers
+from tests.watch.worlds import run
+
+pytestmark = pytest.mark.process
+
+
+class FullDisk(LocalLauncher):
+    """Cannot start anything `failures` times."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self.failures = 0
+        self.started: asyncio.Queue[LocalProcess] = asyncio.Queue()
+
+    def start(
+        self, replica_id: str, command: Command, port: int, *, listener: int | None = None
+    ) -> LocalProcess:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        process = super().start(replica_id, command, port, listener=listener)
+        self.started.put_nowait(process)
+        return process
+
+
+def test_a_full_disk_does_not_end_the_service_with_a_worker(tmp_path: Path) -> None:
+    async def story() -> None:
+        launcher = FullDisk(tmp_path)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            workers = GatewayWorkers(
+                [listener],
+                lambda seat, descriptor: Command(argv=("/bin/sleep", "60")),
+                launcher=launcher,
+                clock=RealClock(),
+            )
+            task = asyncio.create_task(workers.run())
+            first = await launcher.started.get()
+            launcher.failures = 2
+            os.kill(first.pid, signal.SIGKILL)
+            second = await launcher.started.get()
+            assert second.pid != first.pid
+            assert launcher.failures == 0
+            launcher.failures = 1
+            told: list[str] = []
+            assert not await workers.renew(told.append)
+            assert "the old one stays" in told[-1]
+            await workers.drain(0.0)
+            await task
+
+    run(story)
