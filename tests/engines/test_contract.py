@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from autoglm_serve.core.plan import Member
-from autoglm_serve.engines.base import Engine
+from autoglm_serve.engines.base import Engine, MeasuringEngine
+from autoglm_serve.engines.catalog import MEASURING
 from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.process import kill_session
@@ -154,3 +155,39 @@ def test_a_client_that_leaves_does_not_stop_the_next(engine: Served) -> None:
     with engine.ask("POST", "/v1/chat/completions", body) as response:
         response.read(10)
     assert engine.chat()
+
+
+# --- what a log may hold
+
+
+@pytest.mark.parametrize("engine", MEASURING.values(), ids=MEASURING.keys())
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Model loading took . GiB",
+        "Graph capturing finished in 6 secs, took .. GiB",
+        f"Available KV cache memory: {'9' * 400} GiB",
+        "GPU KV cache size: ,,, tokens",
+        f"GPU KV cache size: {'1' * 5000} tokens",
+        f"Loading safetensors checkpoint shards: {'9' * 5000}%",
+        "Load weight end. mem usage=1.2.3 GB",
+        f"max_total_num_tokens={'1' * 5000}",
+    ],
+)
+def test_a_line_that_looks_like_a_report_and_is_none(engine: MeasuringEngine, line: str) -> None:
+    """A log may repeat what a client wrote; an error here would end the service."""
+    engine.progress(line)
+    engine.measured(line)
+    engine.warning(line)
+
+
+@pytest.mark.parametrize("engine", MEASURING.values(), ids=MEASURING.keys())
+@pytest.mark.parametrize("line", ["a" * 16_384, "Load weight end " * 1_024], ids=["word", "repeated"])
+def test_a_long_line_is_searched_at_once(engine: MeasuringEngine, line: str) -> None:
+    """A request that an engine logs with its picture in it is one word of thousands of letters."""
+    begun_s = time.process_time()
+    for _ in range(20):
+        engine.progress(line)
+        engine.measured(line)
+        engine.warning(line)
+    assert time.process_time() - begun_s < 1.0

@@ -110,8 +110,9 @@ _STAGES = (
     ("The server is fired up and ready to roll", Progress(stage="ready", fraction=1.0)),
 )
 
-_WEIGHTS = re.compile(r"Load weight end.*?mem usage=([\d.]+) GB")
-_TOKENS = re.compile(r"max_total_num_tokens=(\d+)")
+# A log may hold what clients wrote: whatever matches has to be a number, and no line may take long to search.
+_WEIGHTS = re.compile(r"Load weight end.{0,300}?mem usage=(\d{1,6}(?:\.\d{1,6})?) GB")
+_TOKENS = re.compile(r"max_total_num_tokens=(\d{1,15})")
 
 _CLUES: tuple[Clue, ...] = (
     clue(

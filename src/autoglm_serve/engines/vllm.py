@@ -125,7 +125,7 @@ def _compact(value: object) -> str:
 
 # --- log to progress and ledger --------------------------------------------------------------------------
 
-_SHARDS = re.compile(r"Loading safetensors checkpoint shards:\s+(\d+)%")
+_SHARDS = re.compile(r"Loading safetensors checkpoint shards:\s{1,9}(\d{1,3})%")
 
 _STAGES = (
     ("Initializing a V1 LLM engine", Progress(stage="starting the engine", fraction=0.05)),
@@ -139,10 +139,11 @@ _STAGES = (
     ("Application startup complete", Progress(stage="ready", fraction=1.0)),
 )
 
-_NUMBER = r"([\d.]+)"
+# A log may hold what clients wrote: whatever matches has to be a number, and no line may take long to search.
+_NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
 _WEIGHTS = re.compile(rf"Model loading took {_NUMBER} GiB")
 _KV_BYTES = re.compile(rf"Available KV cache memory: {_NUMBER} GiB")
-_KV_TOKENS = re.compile(r"\w+ KV cache size: ([\d,]+) tokens")  # CPU, in a build for it
+_KV_TOKENS = re.compile(r" KV cache size: (\d[\d,]{0,15}) tokens")  # GPU; CPU, in a build for it
 _GRAPHS = re.compile(rf"Graph capturing finished in [\d.]+ secs, took {_NUMBER} GiB")
 _SUMMARY_OLD = re.compile(
     rf"Actual usage is {_NUMBER} GiB for weight, {_NUMBER} GiB for peak activation, "
