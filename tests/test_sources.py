@@ -123,11 +123,29 @@ def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None:
     message = refusal(tmp_path, file="host = 'a'\nport = = 3\n")
     assert "autoglm.toml is not valid TOML" in message
     assert "line 2" in message
+    assert "Next: " in message
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "autoglm.toml").write_bytes(b'host = "\xff"')
-    assert "autoglm.toml cannot be read" in refusal(tmp_path)
+    message = refusal(tmp_path)
+    assert "autoglm.toml cannot be read" in message
+    assert "Next: " in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "env"),
+    [
+        ({"config": "x" * 300}, {}),
+        ({}, {"AUTOGLM_CONFIG": "x" * 300}),
+        ({}, {"XDG_CONFIG_HOME": "/" + "x" * 300}),
+    ],
+)
+def test_a_file_that_the_system_refuses_to_look_at_is_named(
+    tmp_path: Path, flags: dict[str, object], env: dict[str, str]
+) -> None:
+    message = refusal(tmp_path, flags=flags, env=env)
+    assert "cannot be read.\nWhy: File name too long\nNext: " in message
 
 
 # --- what is wrong is named -----------------------------------------------------------------------------

@@ -101,13 +101,30 @@ def find_config_file(named: object, environ: Mapping[str, str], cwd: Path) -> Pa
     for name, source in ((named, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
         if name:
             path = cwd / Path(str(name)).expanduser()
-            if not path.is_file():
+            if not _is_file(path):
                 raise ConfigError(f"{source}: there is no file {path}.", next_step="Correct the path.")
             return path
     home = Path(environ.get("HOME") or Path.home())
     folder = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     candidates = (cwd / CONFIG_FILE, folder / "autoglm" / CONFIG_FILE)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Where looking is refused (a home that is another's), that is said: what it holds may be meant."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be read.",
+        why=error.strerror or str(error),
+        next_step=f"Check its permissions and those of its folders, or name another file with --config or "
+        f"{CONFIG_VARIABLE}.",
+    )
 
 
 def _from_file(path: Path, cwd: Path, problems: list[str]) -> Found:
@@ -115,10 +132,18 @@ def _from_file(path: Path, cwd: Path, problems: list[str]) -> Found:
     try:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{shown} cannot be read.", why=str(error)) from error
+    except OSError as error:
+        raise _unreadable(shown, error) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{shown} cannot be read.", why=str(error), next_step="Save it as text in UTF-8."
+        ) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{shown} is not valid TOML.", why=str(error)) from error
+        raise ConfigError(
+            f"{shown} is not valid TOML.",
+            why=str(error),
+            next_step='Write one `key = value` a line, and text in quotes: model = "phone.gguf"',
+        ) from error
     names = {option.name for option in declared()}
     found: Found = {}
     for key, value in table.items():
