@@ -6,7 +6,8 @@ The one place that chooses an engine. `planning` decides about GPUs, `plan.embed
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,18 +44,54 @@ OnDownload = Callable[[Download], None]
 
 async def decide(options: Options, on_download: OnDownload) -> Deployment:
     """What to run. Raises ServeError where that cannot be. Blocks nothing, though models are downloaded."""
-    match choose_engine(options):
-        case "external":
-            member = await external.attach(options.upstream, options.served_model_name)
-        case "llama.cpp":
-            member = await asyncio.to_thread(_embedded, options, on_download)
-        case _:
-            member = await asyncio.to_thread(_on_gpus, options, on_download)
+    with readable():
+        match choose_engine(options):
+            case "external":
+                member = await external.attach(options.upstream, options.served_model_name)
+            case "llama.cpp":
+                for line in without_effect(options):
+                    log.warning(line)
+                member = await asyncio.to_thread(_embedded, options, on_download)
+            case _:
+                member = await asyncio.to_thread(_on_gpus, options, on_download)
     return Deployment(members=(member, *_speech(options, member)))
 
 
+@contextmanager
+def readable() -> Iterator[None]:
+    """What the system refuses while a model is looked for is the person's to mend, wherever it was met."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ModelError(
+            f"{error.filename} cannot be used.",
+            why=error.strerror or str(error),
+            next_step="Check its name, its permissions and those of its folders.",
+        ) from error
+
+
+def without_effect(options: Options) -> list[str]:
+    """What was asked for and is for GPUs only, where llama.cpp runs on the processor."""
+    asked = (option for option in declared() if option.name in _FOR_GPUS)
+    return [
+        f"{option.flag} has no say: llama.cpp runs on the processor"
+        for option in asked
+        if getattr(options, option.name) != option.default
+    ]
+
+
+_FOR_GPUS = frozenset(
+    """
+    goal target_ttft target_tpot tp pp gpus dtype quantization max_num_batched_tokens gpu_memory_utilization
+    max_pixels
+    """.split()  # noqa: SIM905
+)
+
+
 def remember(path: Path, options: Options, deployment: Deployment) -> None:
-    """Write down what was decided, for the control plane that comes after this one."""
+    """Write down what was decided, for the control plane that comes after this one. Raises OSError."""
     draft = path.with_suffix(".tmp")
     draft.write_bytes(TypeAdapter(_Decided).dump_json(_Decided(asked=_asked(options), deployment=deployment)))
     draft.replace(path)

@@ -146,8 +146,11 @@ class Operator:
         if problem:
             log.error("the settings were not taken; those before are in force. %s", problem)
         else:
-            remember(self._decided, self.options, after)
             log.info("the settings are in force")
+            try:
+                remember(self._decided, self.options, after)
+            except OSError as error:
+                log.warning("a control plane that comes after this one will decide anew: %s", error)
 
     def _vanish(self) -> None:
         """As a kill would, so that there is one way to follow this process and not two."""

@@ -2,11 +2,11 @@
 
 import os
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from autoglm_serve.core.errors import ExitCode, StateDirBusy
+from autoglm_serve.core.errors import ConfigError, ExitCode, StateDirBusy
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.deployment import decide, recall, remember
 from autoglm_serve.engines.catalog import ENGINES
@@ -46,7 +46,9 @@ async def serve(
             found=found,
             taken_over=takeover,
         )
-        return await Service(options, deployment, footing, narrator, read_options).run()
+        with _usable(state_dir):
+            service = Service(options, deployment, footing, narrator, read_options)
+        return await service.run()
 
 
 def _claimed(path: Path, *, takeover: bool) -> StateDir:
@@ -85,8 +87,22 @@ async def _deployment(
     except BaseException:
         await launcher.end(worker.process.record for worker in estate.workers)
         raise
-    remember(decided, options, deployment)
+    with _usable(state_dir):
+        remember(decided, options, deployment)
     return deployment
+
+
+@contextmanager
+def _usable(state_dir: Path) -> Iterator[None]:
+    """What cannot be written there is the person's to mend: a full disk, a folder that is another's."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"The state directory {state_dir} cannot be used.",
+            why=error.strerror or str(error),
+            next_step="Make room there, or choose another folder that you may write to with --state-dir.",
+        ) from error
 
 
 def _any_port(options: Options, held: ExitStack) -> tuple[socket.socket, ...]:

@@ -81,6 +81,8 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--model", "x.gguf", "--calibrate"), ExitCode.CONFIG, "--calibrate is about GPUs"),
         (("--model", "x.gguf"), ExitCode.MODEL, "There is no file or folder x.gguf"),
         (("--engine", "vllm", "--hardware", "h200", "--model", "x.gguf"), ExitCode.MODEL, "GGUF"),
+        (("--model", "x" * 300 + ".gguf"), ExitCode.MODEL, "File name too long"),
+        (("--hardware", "h200", "--model", "x" * 300), ExitCode.MODEL, "File name too long"),
         (("--engine", "llama_cpp", "--model", "a/b-GGUF:Q4_K_M"), ExitCode.MODEL, "before it is here"),
         (("--engine", "llama_cpp", "--replicas", "9000"), ExitCode.NO_PLAN, "too little"),
         (

@@ -23,10 +23,6 @@ OPTIONS = (
     "goal", "sessions", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",
     "max_num_batched_tokens", "gpu_memory_utilization", "max_pixels",
 )  # fmt: skip
-FOR_GPUS = (
-    "goal", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",
-    "max_num_batched_tokens", "gpu_memory_utilization", "max_pixels",
-)  # fmt: skip
 FIRST_PORT = 8001
 
 
@@ -61,9 +57,10 @@ def run(args: Namespace, options: Options) -> int:
     from autoglm_serve.plan import explain
     from autoglm_serve.plan.document import document
 
-    if deployment.is_embedded(options):
-        return _embedded(args, options)
-    decision = planning.plan(options, os.environ, hardware=args.hardware)
+    with deployment.readable():
+        if deployment.is_embedded(options):
+            return _embedded(args, options)
+        decision = planning.plan(options, os.environ, hardware=args.hardware)
     if args.calibrate:
         decision = _calibrated(args, options, decision)
     commands = [] if decision.chosen is None else _commands(planning.member(decision, options))
@@ -96,10 +93,7 @@ def _embedded(args: Namespace, options: Options) -> int:
                 next_step="leave it out, or give the model's safetensors to plan for GPUs",
             )
     member = deployment.embedded_here(options)
-    unused = [name for name in FOR_GPUS if getattr(options, name) != getattr(Options(), name)]
-    warnings = tuple(
-        f"--{name.replace('_', '-')} has no say: llama.cpp runs on the processor" for name in unused
-    )
+    warnings = tuple(deployment.without_effect(options))
     commands = _commands(member)
     if args.json:
         first = commands[0]
