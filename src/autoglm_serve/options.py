@@ -107,6 +107,13 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 Text = Annotated[str, MinLen(1)]
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 AutoWhole = Annotated[int | None, Ge(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
+AutoThreads = Annotated[
+    int | None, Ge(1), Le(512), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
+]
+AutoWorkers = Annotated[
+    int | None, Ge(1), Le(64), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
+]
+"""As many as have a seat in the gateway's table, and one for a successor."""
 AutoShare = Annotated[
     float | None, Ge(0.05), Le(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
 ]
@@ -203,7 +210,7 @@ class Options:
         ),
     ] = None
     threads: Annotated[
-        AutoWhole,
+        AutoThreads,
         Doc(
             Section.ENGINE,
             "CPU threads of each replica of the embedded engine.",
@@ -327,7 +334,7 @@ class Options:
     ] = False
 
     gateway_workers: Annotated[
-        AutoWhole,
+        AutoWorkers,
         Doc(
             Section.GATEWAY,
             "Gateway processes that share the port.",
