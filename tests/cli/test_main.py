@@ -60,6 +60,19 @@ def test_an_unknown_flag_is_a_usage_error_with_the_nearest_one(capsys: pytest.Ca
     assert "there is no flag --prot. Did you mean --port?" in capsys.readouterr().err
 
 
+def test_a_flag_far_from_any_is_not_guessed_at(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--api-key", "sk"])
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_a_switch_takes_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["config", "--speech=false"])
+    assert leaving.value.code == ExitCode.USAGE
+    assert "--speech takes no value; --speech or --no-speech says it all" in capsys.readouterr().err
+
+
 def test_flags_are_never_abbreviated() -> None:
     """A script that leans on --por breaks on the day --portal is added."""
     with pytest.raises(SystemExit):

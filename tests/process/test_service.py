@@ -169,10 +169,22 @@ def test_a_model_that_is_none_leaves_nothing_running(tmp_path: Path) -> None:
     assert not list((tmp_path / "state" / "replicas").glob("*.json"))
 
 
+@pytest.mark.parametrize("in_the_way", ["deployment.tmp", "load"])
+def test_a_state_directory_that_cannot_be_written_is_named(tmp_path: Path, in_the_way: str) -> None:
+    (tmp_path / in_the_way).mkdir()
+    done = serve("--port", "0", "--state-dir", str(tmp_path))
+    assert done.returncode == ExitCode.CONFIG
+    assert f"The state directory {tmp_path} cannot be used.\nWhy: Is a directory\nNext: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_status_tells_a_person_and_a_script(tmp_path: Path) -> None:
     with running_service("--replicas", "1") as service:
         asked = autoglm("status", "--port", str(service.port), "--json")
         told = autoglm("status", "--port", str(service.port))
+        refused = autoglm("restart", "--port", str(service.port), "--replica", "9")
+    assert "There is no replica r9. There are r0" in refused.stderr
+    assert "Next: `autoglm status` shows what there is" in refused.stderr
     status = json.loads(asked.stdout)
     assert set(status) >= {"url", "version", "models", "replicas"}
     assert set(status["replicas"][0]) >= {

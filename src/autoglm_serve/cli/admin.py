@@ -3,6 +3,7 @@
 import http.client
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, cast
 
 from autoglm_serve.core.errors import Unreachable
@@ -10,6 +11,8 @@ from autoglm_serve.launch.listeners import dialled
 
 _TIMEOUT_S = 600.0
 """A step of a restart may take as long as an engine needs to start."""
+_REFUSED = "`autoglm status` shows what there is and what it does."
+_ELSEWHERE = "Ask from the machine that it runs on; look at its log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,6 @@ class Admin:
             raise Unreachable(
                 f"The service at http://{host}:{self.port} does not do that.",
                 why=said or f"it answered {reply.status}",
-                next_step="Ask from the machine that it runs on; look at its log.",
+                next_step=_REFUSED if reply.status == HTTPStatus.CONFLICT else _ELSEWHERE,
             )
         return cast("dict[str, Any]", answer)

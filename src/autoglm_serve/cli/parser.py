@@ -23,9 +23,11 @@ class Parser(ArgumentParser):
         """Parse all of `argv`; what is unknown is named, with the nearest flag there is."""
         known = self._option_string_actions
         for word in argv:
-            flag = word.partition("=")[0]
+            flag, equals, _ = word.partition("=")
             if flag.startswith("--") and flag not in known:
                 self.error(f"there is no flag {flag}.{did_you_mean(flag, known)}")
+            if equals and flag in known and known[flag].nargs == 0:
+                self.error(f"{flag} takes no value; {' or '.join(known[flag].option_strings)} says it all")
         return self.parse_args(argv)
 
     def error(self, message: str) -> Never:
