@@ -47,6 +47,14 @@ stamp() {
     printf '%s [%s] ' "$1" "$2" && cat "$1/pyproject.toml" "$1/constraints.txt" | cksum
 }
 
+# may_write ROOT FOLDER: the virtual environment can be made in FOLDER, of which nothing usable is there.
+may_write() {
+    [ -w "$1" ] && { [ ! -e "$2" ] || [ -w "$2" ]; } && return
+    die "No virtual environment can be made in $2." \
+        "Why: $(id -un 2>/dev/null || id -u) may not write there, and cannot use what is there." \
+        "Next: run this as the user who owns $1, or from a copy of it in a folder of your own."
+}
+
 # ensure_venv ROOT FOLDER EXTRAS [CONSTRAINTS]: FOLDER has the project at ROOT installed with EXTRAS, editable.
 ensure_venv() {
     root=$1 folder=$2 extras=$3 constraints=${4:-}
@@ -55,11 +63,13 @@ ensure_venv() {
         [ "$have" = "$(stamp "$root" "$enough")" ] && "$folder/bin/python" -c '' 2>/dev/null && return
     done
     if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+        may_write "$root" "$folder"
         python=$(find_python) || exit 1
         ensure_ensurepip "$python"
         say "Making a virtual environment in $folder with $("$python" --version)"
         rm -rf "$folder"
-        "$python" -m venv "$folder" || die "The virtual environment could not be made."
+        "$python" -m venv "$folder" || die "The virtual environment could not be made; Python's own words are above." \
+            "Next: check that there is room on the disk, then run this again."
     fi
     say "Installing autoglm-serve${extras:+ with $extras}; this is done once"
     rm -f "$folder/.installed"

@@ -162,6 +162,17 @@ def test_without_a_python_it_says_what_to_install(checkout: Checkout) -> None:
     assert done.stderr.splitlines()[-1].startswith("Next: apt-get install python3")
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_where_it_may_not_write_it_says_so_and_touches_nothing(checkout: Checkout) -> None:
+    checkout.top.chmod(0o555)
+    done = checkout.serve()
+    checkout.top.chmod(0o755)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    assert said[0] == f"No virtual environment can be made in {checkout.top}/.venv."
+    assert said[-1].startswith("Next: run this as the user who owns")
+
+
 def test_without_ensurepip_it_names_debians_package(checkout: Checkout) -> None:
     done = checkout.serve(ENSUREPIP_STATUS="1")
     assert done.returncode == 1
