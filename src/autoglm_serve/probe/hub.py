@@ -8,6 +8,7 @@ and checksum that the hub gives. Called by `model_files`.
 import hashlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -355,7 +356,7 @@ class ModelScope:
             raise ModelError(
                 "Downloading from ModelScope needs its library, which is not installed.",
                 why=str(problem),
-                next_step="pip install modelscope, or leave --hub at huggingface.",
+                next_step=f"{sys.executable} -m pip install modelscope, or leave --hub at huggingface.",
             ) from problem
 
     @contextmanager
