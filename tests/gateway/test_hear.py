@@ -161,3 +161,14 @@ def test_more_audio_than_is_taken_is_refused_before_any_is_heard(tmp_path: Path)
         status, _, body = gateway.chat([spoken()] * 9)
         assert (status, error_of(body)["code"]) == (400, "too_much_audio")
         assert ears.seen() == []
+
+
+def test_a_chat_that_cannot_be_written_again_with_the_text_is_refused(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    with chat_and_ears(tmp_path) as (gateway, _, _):
+        status, _, body = gateway.chat(
+            [{**spoken(), "extra": deep}, {"type": "text", "text": "?", "extra": deep}]
+        )
+        assert (status, error_of(body)["param"]) == (400, "messages")

@@ -21,11 +21,10 @@ from autoglm_serve.gateway.account import Account
 from autoglm_serve.gateway.admission.admit import Call, admit
 from autoglm_serve.gateway.admission.cost import text_cost
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
-from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse
+from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse, rewritten
 from autoglm_serve.gateway.delivery import Caller
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Headers, Request
-from autoglm_serve.gateway.wire.splice import with_field
 
 PATH = "/v1/audio/transcriptions"
 MOST_PARTS = 8
@@ -55,7 +54,7 @@ async def hear(call: Call, worker: Worker, serve: Serve) -> Call:
         part.update(type="text", text=text)
         cost_tokens += text_cost(len(text.encode()))
     return replace(
-        call, body=with_field(call.body, "messages", body["messages"]), cost_tokens=cost_tokens, audio=0
+        call, body=rewritten(call.body, "messages", body["messages"]), cost_tokens=cost_tokens, audio=0
     )
 
 

@@ -159,11 +159,27 @@ def test_parts_nested_beyond_reason_are_refused_or_taken_without_harm() -> None:
             assert (depth, refused.code) == (600, "invalid_json")  # noqa: PT017
 
 
+@pytest.mark.parametrize(("depth", "taken"), [(200, True), (300, False), (1000, False)])
+def test_what_is_read_and_cannot_be_written_again_is_refused(depth: int, taken: bool) -> None:
+    inner = b"[" * depth + b"]" * depth
+    body = b'{"chat_template_kwargs":{"x":%b},%b"messages":[{"role":"user","content":"x"}]}'
+    assert call(body % (inner, b"")).body == body % (inner, b"")
+    if taken:
+        assert inner in call(body % (inner, b'"enable_thinking":true,')).body
+    else:
+        refused = refusal(body % (inner, b'"enable_thinking":true,'))
+        assert (refused.code, refused.param) == ("invalid_json", "chat_template_kwargs")
+
+
 def test_an_unknown_model_is_told_the_names_that_are_served() -> None:
     refused = refusal(chat(model="gpt-4o"))
     assert (refused.status, refused.code, refused.param) == (404, "model_not_found", "model")
     assert "'gpt-4o'" in refused.message
     assert "demo, alias, text, ears" in refused.message
+
+
+def test_the_name_of_an_unknown_model_is_not_told_at_any_length() -> None:
+    assert len(refusal(chat(model="x" * 100_000)).message) < 1000
 
 
 def test_a_model_is_asked_only_what_it_can_do() -> None:

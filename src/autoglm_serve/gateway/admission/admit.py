@@ -19,9 +19,9 @@ from autoglm_serve.gateway.admission.validate import (
     parse_object,
     read_media,
     refuse,
+    rewritten,
 )
 from autoglm_serve.gateway.wire.http import Request
-from autoglm_serve.gateway.wire.splice import with_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,8 @@ def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelV
             raise Refusal(
                 404,
                 "model_not_found",
-                f"The model '{name}' is not served here. Served: {', '.join(fleet.served_names) or 'none'}.",
+                f"The model '{name[:200]}' is not served here. "
+                f"Served: {', '.join(fleet.served_names) or 'none'}.",
                 type=RefusalType.NOT_FOUND,
                 param="model",
             )
@@ -112,7 +113,7 @@ def _for_engine(raw: bytes, body: Json) -> bytes:
     if thinking is None:
         return raw
     arguments = {"enable_thinking": thinking} | (body.get("chat_template_kwargs") or {})
-    return with_field(raw, "chat_template_kwargs", arguments)
+    return rewritten(raw, "chat_template_kwargs", arguments)
 
 
 def _admit_multipart(request: Request, endpoint: Endpoint, fleet: FleetView) -> Call:

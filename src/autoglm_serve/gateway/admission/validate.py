@@ -13,6 +13,7 @@ import orjson
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.admission.endpoints import Endpoint
 from autoglm_serve.gateway.admission.media import NotAPicture, size_of_data_url
+from autoglm_serve.gateway.wire.splice import with_field
 
 Json = dict[str, Any]
 _Check = Callable[[object], bool]
@@ -91,6 +92,14 @@ def read_media(body: Json, policy: MediaPolicy) -> Media:
 
 def refuse(code: str, message: str, param: str | None = None) -> NoReturn:
     raise Refusal(400, code, message, param=param)
+
+
+def rewritten(body: bytes, name: str, value: object) -> bytes:
+    """`body` with another value of a field; refused where it nests too deep: less is written than is read."""
+    try:
+        return with_field(body, name, value)
+    except TypeError:
+        refuse("invalid_json", f"'{name}' nests objects and arrays too deep to be passed on.", name)
 
 
 def _check_messages(messages: object) -> None:
