@@ -35,3 +35,12 @@ def test_importing_the_declaration_stays_cheap() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "rich", "starlette", "huggingface_hub", "pydantic_settings"}
     assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "a\x1b[31m", "a\udcffb", "a b"], ids=["nul", "escape", "bytes", "blank"]
+)
+def test_a_name_can_be_printed(name: str) -> None:
+    """It goes to clients as JSON, to /metrics as a label, and to the counters' files between NULs."""
+    with pytest.raises(ValueError, match="is not a name"):
+        Options(served_model_name=(name,))

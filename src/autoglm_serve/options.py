@@ -80,8 +80,8 @@ def _lower(value: object) -> object:
 
 
 def _name(name: str) -> str:
-    if not name or any(character.isspace() for character in name):
-        raise ValueError(f"{name!r} is not a name: no blanks")
+    if not name or not name.isprintable() or any(character.isspace() for character in name):
+        raise ValueError(f"{name!r} is not a name: no blanks, nothing that cannot be printed")
     return name
 
 
