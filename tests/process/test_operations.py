@@ -24,6 +24,9 @@ def test_the_control_plane_may_be_killed_and_comes_back_to_what_runs(tmp_path: P
         first.process.kill()
         first.process.wait()
         clients.wait_for(20)  # nobody is in control, and nobody notices
+        assert (
+            "Next: Start it with the flags of before" in autoglm("status", "--port", str(first.port)).stderr
+        )
         with running_service(
             "--replicas", "2", "--gateway-workers", "2", "--port", str(first.port), state_dir=tmp_path
         ) as second:

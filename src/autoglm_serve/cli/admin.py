@@ -11,7 +11,10 @@ from autoglm_serve.launch.listeners import dialled
 
 _TIMEOUT_S = 600.0
 """A step of a restart may take as long as an engine needs to start."""
-_REFUSED = "`autoglm status` shows what there is and what it does."
+_NEXT: dict[int, str] = {
+    HTTPStatus.CONFLICT: "`autoglm status` shows what there is and what it does.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Start it with the flags of before; it goes on with what runs.",
+}
 _ELSEWHERE = "Ask from the machine that it runs on; look at its log."
 
 
@@ -46,6 +49,6 @@ class Admin:
             raise Unreachable(
                 f"The service at http://{host}:{self.port} does not do that.",
                 why=said or f"it answered {reply.status}",
-                next_step=_REFUSED if reply.status == HTTPStatus.CONFLICT else _ELSEWHERE,
+                next_step=_NEXT.get(reply.status, _ELSEWHERE),
             )
         return cast("dict[str, Any]", answer)
