@@ -1,7 +1,9 @@
 """Counters count exactly, and outlive whoever counted."""
 
+import struct
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -58,3 +60,20 @@ def test_a_full_board_drops_new_keys_and_counts_old_ones_on(tmp_path: Path) -> N
 
 def test_a_board_that_is_not_there_counts_nothing(tmp_path: Path) -> None:
     assert board.read([tmp_path / "none"]) == {}
+
+
+@pytest.mark.parametrize("length", [-16, 2**40, 2**20 - 24])
+def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path: Path, length: int) -> None:
+    """A power cut may keep one page of a file and lose another."""
+    path = tmp_path / "board"
+    counters = Board(path)
+    counters.add(("requests", "m", "/", "ok"), 3)
+    good = board.read([path])
+    counters.close()
+    data = bytearray(path.read_bytes())
+    (used,) = struct.unpack_from("=q", data, 0)
+    struct.pack_into("=q", data, 0, 2**40)
+    struct.pack_into("=q", data, used, length)
+    path.write_bytes(data)
+    assert board.read([path]).items() >= good.items()
+    Board(path).close()

@@ -76,10 +76,12 @@ def _records(data: "bytes | mmap.mmap") -> Iterator[tuple[Key, int, int]]:
         return
     (used,) = struct.unpack_from("=q", data, 0)
     at = _WORD
-    while at < used:
+    while at < min(used, _SIZE_BYTES - 2 * _WORD):
         (length,) = struct.unpack_from("=q", data, at)
         padded = -(-length // _WORD) * _WORD
-        text = bytes(data[at + _WORD : at + _WORD + length]).decode()
+        if not 0 <= padded <= _SIZE_BYTES - 2 * _WORD - at:
+            return  # a power cut has left half of the file
+        text = bytes(data[at + _WORD : at + _WORD + length]).decode("utf-8", "replace")
         (value,) = struct.unpack_from("=q", data, at + _WORD + padded)
         yield tuple(text.split("\0")), (at + _WORD + padded) // _WORD, value
         at += 2 * _WORD + padded
