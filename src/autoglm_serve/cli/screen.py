@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -88,7 +88,9 @@ class TerminalNarrator:
         self.close()
         took_s = self._now_s() - self._began_s
         self._console.print(f"[green]Serving[/] at [bold]{url}/v1[/] after {took_s:.1f} s. Ctrl-C stops.\n")
-        self._console.print(Group(*_examples(url, deployment.members[0])), highlight=False)
+        for example in _examples(url, deployment.members[0]):
+            # To be copied: the terminal may wrap it, a line break of ours inside the quotes would break it.
+            self._console.print(example, highlight=False, soft_wrap=True)
 
     def stopping(self, in_flight: int) -> None:
         self.close()
