@@ -83,11 +83,11 @@ def without_effect(options: Options) -> list[str]:
 
 
 _FOR_GPUS = frozenset(
-    """
-    goal target_ttft target_tpot tp pp gpus dtype quantization max_num_batched_tokens gpu_memory_utilization
-    max_pixels
-    """.split()  # noqa: SIM905
-)
+    (
+        "goal", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",
+        "max_num_batched_tokens", "gpu_memory_utilization", "max_pixels",
+    )
+)  # fmt: skip
 
 
 def remember(path: Path, options: Options, deployment: Deployment) -> None:
