@@ -66,7 +66,8 @@ def probed(environ: Mapping[str, str]) -> Hardware:
             raise NoPlan(
                 "There is no NVIDIA GPU here.",
                 why="no NVIDIA driver is installed",
-                next_step="name the hardware to plan for: autoglm plan --hardware rtx4090:2",
+                next_step="to plan for other hardware, name it: autoglm plan --hardware rtx4090:2; "
+                "to serve without a GPU, use the embedded engine: --engine llama_cpp with a GGUF model",
             )
         case gpus.Driver.BROKEN:
             raise NoPlan(
