@@ -74,7 +74,8 @@ def readable() -> Iterator[None]:
 
 def without_effect(options: Options) -> list[str]:
     """What was asked for and is for GPUs only, where llama.cpp runs on the processor."""
-    asked = (option for option in declared() if option.name in _FOR_GPUS)
+    section = (option for option in declared() if option.doc.section is Section.PLAN)
+    asked = (option for option in section if option.name not in _WITHOUT_GPUS_TOO)
     return [
         f"{option.flag} has no say: llama.cpp runs on the processor"
         for option in asked
@@ -82,12 +83,8 @@ def without_effect(options: Options) -> list[str]:
     ]
 
 
-_FOR_GPUS = frozenset(
-    (
-        "goal", "target_ttft", "target_tpot", "tp", "pp", "gpus", "dtype", "quantization",
-        "max_num_batched_tokens", "gpu_memory_utilization", "max_pixels",
-    )
-)  # fmt: skip
+_WITHOUT_GPUS_TOO = frozenset({"sessions", "degrade"})
+"""Of the section for GPUs; not worth a warning elsewhere."""
 
 
 def remember(path: Path, options: Options, deployment: Deployment) -> None:

@@ -26,7 +26,7 @@ from autoglm_serve.gateway.recovery.journal import (
 )
 from autoglm_serve.gateway.recovery.recover import Diverged, Seam
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect
-from autoglm_serve.gateway.wire.http import Headers
+from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
 from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
 from autoglm_serve.gateway.wire.upstream import Connection
 
@@ -136,9 +136,7 @@ class Relay:
         content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
         self._streaming = status == 200 and content_type.startswith(b"text/event-stream")
         self._may_be_cut = (
-            status == 200
-            and content_type.startswith(JSON_TYPE)
-            and not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+            status == 200 and content_type.startswith(JSON_TYPE) and ends_with_connection(headers)
         )
         self._delivery.head(status, self._headers)
 

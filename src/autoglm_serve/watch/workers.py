@@ -208,10 +208,11 @@ class GatewayWorkers:
         lived_s = self._clock.now_s() - started_s
         self._crashes[place] = _BACK_OFF.crashes_after(self._crashes[place], lived_s)
         log.warning("gateway worker %d ended (%s); starting it again", place, _said(how))
-        await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
-        while not (self._stopping or self._starts(place)):
-            self._crashes[place] += 1
+        while True:
             await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
+            if self._stopping or self._starts(place):
+                return
+            self._crashes[place] += 1
 
     def _announce(self) -> None:
         self._news.set()

@@ -40,16 +40,22 @@ async def go(turn: Awaitable[Callable[[], None] | None]) -> None:
     leave()
 
 
+async def two_suspects(court: Court) -> tuple[Callable[[], None], asyncio.Task[Callable[[], None] | None]]:
+    """The first has its turn on a replica, and how it leaves; the second asks for it."""
+    for body in (POISON, OTHER):
+        court.quarantine.blame(body, A, 0.0)
+    leave = await court.trial.turn(POISON, B)
+    assert leave is not None
+    waiting = asyncio.create_task(court.trial.turn(OTHER, B))
+    await settled()
+    return leave, waiting
+
+
 def test_of_two_suspects_the_second_waits_until_the_first_has_a_token() -> None:
     async def scene(court: Court) -> None:
-        for body in (POISON, OTHER):
-            court.quarantine.blame(body, A, 0.0)
-        leave = await court.trial.turn(POISON, B)
-        waiting = asyncio.create_task(court.trial.turn(OTHER, B))
-        await settled()
+        leave, waiting = await two_suspects(court)
         assert not waiting.done()
         await go(court.trial.turn(OTHER, C))  # on another replica there is room
-        assert leave is not None
         leave()
         await go(waiting)
 
@@ -67,12 +73,7 @@ def test_who_is_not_suspected_does_not_wait() -> None:
 
 def test_a_replica_that_died_under_the_one_before_is_not_asked_as_it_dies() -> None:
     async def scene(court: Court) -> None:
-        for body in (POISON, OTHER):
-            court.quarantine.blame(body, A, 0.0)
-        leave = await court.trial.turn(POISON, B)
-        waiting = asyncio.create_task(court.trial.turn(OTHER, B))
-        await settled()
-        assert leave is not None
+        leave, waiting = await two_suspects(court)
         leave()
         court.quarantine.blame(POISON, B, 0.0)
         assert await court.trial.condemns(POISON, REPLICA)
@@ -84,11 +85,7 @@ def test_a_replica_that_died_under_the_one_before_is_not_asked_as_it_dies() -> N
 
 def test_the_news_that_somebody_killed_the_replica_ends_the_waiting() -> None:
     async def scene(court: Court) -> None:
-        for body in (POISON, OTHER):
-            court.quarantine.blame(body, A, 0.0)
-        await court.trial.turn(POISON, B)
-        waiting = asyncio.create_task(court.trial.turn(OTHER, B))
-        await settled()
+        _, waiting = await two_suspects(court)
         court.fleet.replace(ended_by_others("a"))
         await waiting
 

@@ -1,5 +1,6 @@
 """HTTP/1.1 messages as this gateway holds them, and the bytes of the heads that it writes."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -8,6 +9,11 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _STATUS_LINES = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, _REASONS.get(status, b"Unknown")) for status in range(100, 600)
 }
+
+
+def ends_with_connection(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """A reply without a length ends when the connection does."""
+    return not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
 
 
 class Request:

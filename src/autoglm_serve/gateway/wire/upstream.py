@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from autoglm_serve.gateway.wire.http import Headers
+from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._reply is None:
             return
-        if exc is None and self._in_body and self._until_close():
+        if exc is None and self._in_body and ends_with_connection(self._headers):
             self._finish()
         else:
             self._lose(f"connection lost: {exc}" if exc else "connection closed before the end of the reply")
@@ -176,10 +176,6 @@ class Connection(asyncio.Protocol):
         else:
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()  # it knows only now
-
-    def _until_close(self) -> bool:
-        """A reply without a length ends when the connection does."""
-        return not any(name in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
 
     @property
     def _unsent_bytes(self) -> int:
