@@ -57,21 +57,24 @@ def optimiser(modules: list[nn.Module], *, rate: float, cuda: bool) -> torch.opt
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
     """The processes that train together, one a GPU, as torchrun starts them; one alone without it. They must
-    agree on every step's gradient and on when to stop: each has its own clock.
+    agree on every step's gradient and on when to stop: each has its own clock. Without a GPU they share the
+    processor, through gloo.
     """
 
     rank: int
-    local: int
     count: int
+    device: torch.device
 
     @classmethod
     def join(cls) -> Ranks:
         count = int(os.environ.get("WORLD_SIZE", "1"))
-        local = int(os.environ.get("LOCAL_RANK", "0"))
+        cuda = torch.cuda.is_available()
+        device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu")
         if count > 1:
-            torch.cuda.set_device(local)
-            torch.distributed.init_process_group("nccl")
-        return cls(rank=int(os.environ.get("RANK", "0")), local=local, count=count)
+            if cuda:
+                torch.cuda.set_device(device)
+            torch.distributed.init_process_group("nccl" if cuda else "gloo")
+        return cls(rank=int(os.environ.get("RANK", "0")), count=count, device=device)
 
     def average(self, parameters: list[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the ranks."""
@@ -88,7 +91,7 @@ class Ranks:
         """The first rank's value. Nobody goes on before everybody is here."""
         if self.count == 1:
             return value
-        word = torch.tensor([value], device=f"cuda:{self.local}", dtype=torch.float64)
+        word = torch.tensor([value], device=self.device, dtype=torch.float64)
         torch.distributed.broadcast(word, 0)
         return float(word.item())
 

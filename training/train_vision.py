@@ -133,7 +133,7 @@ def whole_replies(right: Tensor, batch: dict[str, Tensor]) -> dict[str, tuple[fl
 
 def train(options: argparse.Namespace) -> None:
     ranks = loop.Ranks.join()
-    device = torch.device(f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu")
+    device = ranks.device
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
     if ranks.rank == 0:

@@ -1,0 +1,47 @@
+"""What the trainers share: several ranks learn as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch")
+
+ROOT = Path(__file__).parents[2]
+ONE_RANK = """
+import json, pathlib, sys, torch
+from training.loop import Ranks
+ranks = Ranks.join()
+both, mine = (torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(2))
+both.grad = torch.full((2, 3), float(ranks.rank + 1))
+if ranks.rank == 1:
+    mine.grad = torch.ones(2, 3)
+ranks.average([both, mine])
+found = {"both": both.grad.flatten().tolist(), "mine": mine.grad.flatten().tolist()}
+found["agreed"] = ranks.agree(0.25 + ranks.rank)
+pathlib.Path(sys.argv[1], f"{ranks.rank}.json").write_text(json.dumps(found))
+ranks.leave()
+"""
+
+
+def test_two_ranks_share_their_gradients_and_the_first_ones_word(tmp_path: Path) -> None:
+    script = tmp_path / "one_rank.py"
+    script.write_text(ONE_RANK)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ran = subprocess.run(
+        [*torchrun, script, tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    # The second has a gradient where the first has none: only some batches hold a picture.
+    wanted = {"both": [1.5] * 6, "mine": [0.5] * 6, "agreed": 0.25}
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [wanted] * 2
