@@ -7,6 +7,7 @@ never sees a batch again.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -147,10 +148,8 @@ def load(folder: Path, name: str, modules: dict[str, nn.Module]) -> int:
     shards = sorted(folder.glob(f"{name}.pt.*"))
     if not shards:
         return 0
-    whole = folder / f"{name}.joined"
-    whole.write_bytes(b"".join(shard.read_bytes() for shard in shards))
+    whole = io.BytesIO(b"".join(shard.read_bytes() for shard in shards))
     state = torch.load(whole, map_location="cpu", weights_only=True)
-    whole.unlink()
     for key, module in modules.items():
         if key in state:
             module.load_state_dict(state[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch")
+torch = pytest.importorskip("torch", reason="training needs torch")
+loop = importlib.import_module("training.loop")
 
 ROOT = Path(__file__).parents[2]
 ONE_RANK = """
 import json, pathlib, sys, torch
-from training.loop import Ranks
-ranks = Ranks.join()
+from training import loop
+ranks = loop.Ranks.join()
+folder = pathlib.Path(sys.argv[1])
+layer = torch.nn.Linear(3, 2)
+begin = loop.load(folder, "model", {"layer": layer})
 both, mine = (torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(2))
 both.grad = torch.full((2, 3), float(ranks.rank + 1))
 if ranks.rank == 1:
@@ -24,12 +29,15 @@ if ranks.rank == 1:
 ranks.average([both, mine])
 found = {"both": both.grad.flatten().tolist(), "mine": mine.grad.flatten().tolist()}
 found["agreed"] = ranks.agree(0.25 + ranks.rank)
-pathlib.Path(sys.argv[1], f"{ranks.rank}.json").write_text(json.dumps(found))
+found |= {"begin": begin, "layer": layer.weight.flatten().tolist()}
+(folder / f"{ranks.rank}.json").write_text(json.dumps(found))
 ranks.leave()
 """
 
 
-def test_two_ranks_share_their_gradients_and_the_first_ones_word(tmp_path: Path) -> None:
+def test_two_ranks_go_on_together_and_share_gradients_and_the_first_ones_word(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(3, 2)
+    loop.save(tmp_path, "model", 700, {"layer": layer})
     script = tmp_path / "one_rank.py"
     script.write_text(ONE_RANK)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -44,4 +52,5 @@ def test_two_ranks_share_their_gradients_and_the_first_ones_word(tmp_path: Path)
     assert ran.returncode == 0, ran.stderr
     # The second has a gradient where the first has none: only some batches hold a picture.
     wanted = {"both": [1.5] * 6, "mine": [0.5] * 6, "agreed": 0.25}
+    wanted |= {"begin": 700, "layer": layer.weight.flatten().tolist()}
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [wanted] * 2
