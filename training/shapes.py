@@ -53,6 +53,8 @@ def vision_model(tokenizer: Tokenizer) -> Glm4vForConditionalGeneration:
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
+            # transformers always gives queries, keys and values a bias; vLLM drops it where this is not said.
+            "attention_bias": True,
             "max_position_embeddings": VISION_CONTEXT_TOKENS,
             "rms_norm_eps": 1e-5,
             "pad_token_id": number("<|endoftext|>"),

@@ -47,6 +47,16 @@ def test_heads_divide_for_tensor_parallelism(model: demo.DemoModel) -> None:
     assert text["num_key_value_heads"] % 2 == 0
 
 
+def test_the_folder_says_that_attention_has_a_bias() -> None:
+    """vLLM takes the config's word, and drops the bias without a word where it is not given."""
+    folder = demo.demo_model().hf_dir
+    with (folder / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert any(name.endswith("self_attn.q_proj.bias") for name in header)
+    text = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text_config"]
+    assert text["attention_bias"] is True
+
+
 def test_the_image_limit_is_the_processors() -> None:
     model = demo.demo_model()
     size = json.loads((model.hf_dir / "preprocessor_config.json").read_text(encoding="utf-8"))["size"]

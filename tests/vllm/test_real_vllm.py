@@ -24,7 +24,7 @@ from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import ExitCause, ExitFacts
 from autoglm_serve.demo import demo_model
-from autoglm_serve.demo.evaluate import held_out_cases, png, screen_content
+from autoglm_serve.demo.evaluate import held_out_cases, held_out_talk, png, screen_content
 from autoglm_serve.demo.judge import is_right
 from autoglm_serve.demo.screens import Screen
 from autoglm_serve.demo.tasks import Case
@@ -37,6 +37,8 @@ SITE = os.environ.get("AUTOGLM_TEST_VLLM_SITE", "")
 START_S = 300
 SMALL_CACHE = ("--kv-cache-memory-bytes", str(64 * 2**20))
 TAPS, SEED = 6, 31
+TALK = dict(held_out_talk(SEED, 60))
+"""What is asked without a picture, and the exact reply."""
 
 pytestmark = [
     pytest.mark.vllm,
@@ -83,7 +85,7 @@ class Server:
 
 def questions() -> list[Any]:
     taps = [screen_content(png(screen), case.instruction) for screen, case in cases()]
-    return ["你是谁？", *taps]
+    return [*TALK, *taps]
 
 
 def cases() -> list[tuple[Screen, Case]]:
@@ -159,8 +161,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         stages = [step.stage for line in server.log if (step := Vllm().progress(line))]
     assert stages[-1] == "ready"
     assert server.measured.kv_cache_tokens
-    right = sum(is_right(case, answer) for (_, case), answer in zip(cases(), answers[1:], strict=True))
+    right = sum(
+        is_right(case, answer) for (_, case), answer in zip(cases(), answers[len(TALK) :], strict=True)
+    )
     assert right >= TAPS - 1, answers
+    assert answers[: len(TALK)] == list(TALK.values())
     return answers
 
 
