@@ -84,6 +84,17 @@ def test_the_stream_goes_on_elsewhere(tmp_path: Path, fault: str, at: int) -> No
         check_books(gateway, "ok", 2)
 
 
+@pytest.mark.parametrize("at", [0, 3])
+def test_what_no_engine_should_say_is_no_obstacle(tmp_path: Path, at: int) -> None:
+    with pair(tmp_path) as (gateway, first, _):
+        first.control(fault=f"odd:{at}", times=1)
+        bodies = [gateway.chat(stream=True)[2] for _ in range(2)]
+        assert sum(b"null" in body and b'"tool_calls":5' in body for body in bodies) == 1
+        for body in bodies:
+            check_one_stream(body.replace(b'data: {"choices":[null,{"delta":{"tool_calls":5}}]}\n\n', b""))
+        check_books(gateway, "ok", 2)
+
+
 @pytest.mark.parametrize("how", ["reset", "fin"])
 def test_it_goes_on_wherever_in_the_bytes_it_was_cut(tmp_path: Path, how: str) -> None:
     """Every third byte of the reply, from its first to its last but the end of its framing."""
