@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from autoglm_serve.gateway.wire.server import Limits
-from tests.fakes.engine_process import EngineProcess
+from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
 from tests.gateway.raw_http import chat, post, wire
 
@@ -336,6 +336,17 @@ def test_more_connections_than_allowed_are_told_so(strict: GatewayProcess) -> No
             each.close()
     while strict.metric("autoglm_requests_total", outcome="refused") < 1:
         pass
+
+
+@pytest.mark.parametrize("next_one", [post(chat()), b"no HTTP\r\n\r\n"], ids=["request", "garbage"])
+def test_who_leaves_while_more_of_it_waits_is_noticed(tmp_path: Path, next_one: bytes) -> None:
+    with running_engine() as engine, running_gateway(tmp_path, [engine.url]) as gateway:
+        with wire(gateway) as client:
+            client.send(post(chat(first_delay_s=60)) + next_one)
+            engine.seen(begun=1)
+        assert [seen["outcome"] for seen in engine.seen(ended=1)] == ["client_gone"]
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="cancelled")
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
 
 
 def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
