@@ -1,5 +1,6 @@
 """HTTP as clients speak it, and as attackers do."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -362,6 +363,20 @@ def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
         grown = psutil.Process(gateway.process.pid).memory_info().rss - before
         assert grown < 24 * 2**20, grown
         assert gateway.ask("GET", "/health")[0] == 200
+
+
+def test_streams_that_nobody_reads_cost_little_memory_and_give_it_back(tmp_path: Path) -> None:
+    limits, count = Limits(send_timeout_s=0.5), 4
+    with running_engine() as engine, running_gateway(tmp_path, [engine.url], limits=limits) as gateway:
+        assert gateway.chat(stream=True)[0] == 200
+        before = psutil.Process(gateway.process.pid).memory_info().rss
+        with contextlib.ExitStack() as clients:
+            for _ in range(count):  # 6 MB each
+                clients.enter_context(wire(gateway)).send(post(chat(stream=True, chunks=30_000)))
+            seen = engine.seen(ended=1 + count, timeout_s=60)
+        assert [each["outcome"] for each in seen[1:]] == ["client_gone"] * count
+        grown = psutil.Process(gateway.process.pid).memory_info().rss - before
+        assert grown < count * 2**21, grown
 
 
 @pytest.mark.parametrize("piece", [b"2\r\nab\r\n" * 5000])

@@ -145,6 +145,9 @@ class ClientConnection(asyncio.Protocol):
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+        # Whom they hold holds us: the whole answer would stay in memory until the collector comes by.
+        self._task = self.on_pause = self.on_resume = None
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         if self._last_word is not None:
