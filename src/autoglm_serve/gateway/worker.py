@@ -176,6 +176,7 @@ class Requests:
 async def _sweep(connections: Connections, worker: Worker) -> None:
     """Deadlines, idle connections, silent streams and the queue, looked at now and then."""
     while True:
+        worker.load.beat()
         due_s = worker.loop.time() + _SWEEP_S
         await asyncio.sleep(_SWEEP_S)
         now_s = worker.loop.time()
