@@ -13,7 +13,7 @@ import orjson
 from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, mappings, parsed, whole_events
 
 _FINISHED = re.compile(
-    rb'"finish_reason"\s*:\s*"'  # chat and completions
+    rb'"finish_reason"\s*:\s*"[^"]'  # chat and completions; some engines write "" until there is one
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
 _ANOTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
