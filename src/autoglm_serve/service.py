@@ -135,6 +135,7 @@ class Service:
             clock=RealClock(),
             adopted=footing.workers,
             left=self._load.clear,
+            beats=self._load.beats,
         )
         self._line = FleetLine(self._state_dir / "control.sock", self._supervisor.wake, self._workers.serves)
         rolling = Rolling(

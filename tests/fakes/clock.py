@@ -23,12 +23,17 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._now_s + delay_s, next(self._order), woken))
         await woken
 
+    def jump(self, by_s: float) -> None:
+        """Turns it and wakes nobody: who sleeps finds that it is late."""
+        self._now_s += by_s
+
     async def advance(self, by_s: float) -> None:
         """Turns it, wakes whoever sleeps until then, and lets the loop come to rest."""
         await settled()
         until_s = self._now_s + by_s
         while self._sleepers and self._sleepers[0][0] <= until_s:
-            self._now_s, _, woken = heapq.heappop(self._sleepers)
+            due_s, _, woken = heapq.heappop(self._sleepers)
+            self._now_s = max(self._now_s, due_s)
             if not woken.done():
                 woken.set_result(None)
                 await settled()

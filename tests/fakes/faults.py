@@ -116,6 +116,11 @@ async def garbage(line: Line, reply: Reply, fault: Fault) -> None:
     await line.write(reply.framed(b'data: {"choices": [}\xff\xfe\x00 not json\n\n'))
 
 
+async def odd(line: Line, reply: Reply, fault: Fault) -> None:
+    await line.write(reply.framed(event({"choices": [None, {"delta": {"tool_calls": 5}}]})))
+    await kill(line, reply, fault)
+
+
 async def huge_event(line: Line, reply: Reply, fault: Fault) -> None:
     size = int(fault.args[0])
     content = {"choices": [{"index": 0, "delta": {"content": "x" * size}, "finish_reason": None}]}
@@ -134,9 +139,10 @@ STRIKES: dict[str, Strike] = {
     "end": end,
     "done": done,
     "garbage": garbage,
+    "odd": odd,
     "huge_event": huge_event,
 }
-NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "huge_event"})
+NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "odd", "huge_event"})
 FAULTS = frozenset(STRIKES) | {
     *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close", "cut"),
 }

@@ -27,6 +27,7 @@ Faults: without an argument they strike before the first byte of the reply; with
     error[:N]   vLLM's engine-death event + [DONE]   end[:N]     well-formed end, no finish_reason, no [DONE]
     done[:N]    [DONE] without a finish_reason       half[:N]    half an event, then FIN
     garbage[:N] an event that is no JSON, then on    huge_event:N  one event of N bytes, then on
+    odd[:N]     JSON of a wrong shape, then SIGKILL
   and, for the whole reply
     status:CODE[:RETRY_AFTER_S]   429, 500, 503 … with an OpenAI error envelope
     huge_header:BYTES  bad_head   a head that no parser should take

@@ -12,7 +12,9 @@ import pytest
 
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
+from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.gateway.hear import Ear
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import MODEL, GatewayProcess, running_gateway
 
@@ -172,3 +174,13 @@ def test_a_chat_that_cannot_be_written_again_with_the_text_is_refused(tmp_path: 
             [{**spoken(), "extra": deep}, {"type": "text", "text": "?", "extra": deep}]
         )
         assert (status, error_of(body)["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b"{}", b"no JSON"])
+@pytest.mark.parametrize("status", [200, 500])
+def test_what_is_no_transcription_is_an_error_of_the_engine(status: int, body: bytes) -> None:
+    ear = Ear()
+    ear.respond(status, (), body)
+    with pytest.raises(Refusal, match="is no transcription") as caught:
+        ear.text("messages[0]")
+    assert (caught.value.status, caught.value.code) == (500, "not_heard")

@@ -78,5 +78,5 @@ def test_a_stream_is_split_event_by_event_for_each_choice() -> None:
 
 
 def test_events_that_are_no_chunks_pass() -> None:
-    for data in (b"not json", b"[]", b'{"choices":null}', b'{"choices":[{"delta":null}]}'):
+    for data in (b"not json", b"[]", b'{"choices":null}', b'{"choices":[{"index":[],"delta":null}]}'):
         assert list(data_of(StreamSplitter().feed(event(data)))) == [data]

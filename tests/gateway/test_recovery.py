@@ -1,5 +1,6 @@
 """A replica dies in the middle of a stream and the client never knows: real processes, real faults."""
 
+import http.client
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,17 @@ def test_the_stream_goes_on_elsewhere(tmp_path: Path, fault: str, at: int) -> No
         first.control(fault=f"{fault}:{at}", times=1)
         for _ in range(2):  # one of the two meets the fault
             check_one_stream(gateway.chat(stream=True)[2])
+        check_books(gateway, "ok", 2)
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_what_no_engine_should_say_is_no_obstacle(tmp_path: Path, at: int) -> None:
+    with pair(tmp_path) as (gateway, first, _):
+        first.control(fault=f"odd:{at}", times=1)
+        bodies = [gateway.chat(stream=True)[2] for _ in range(2)]
+        assert sum(b"null" in body and b'"tool_calls":5' in body for body in bodies) == 1
+        for body in bodies:
+            check_one_stream(body.replace(b'data: {"choices":[null,{"delta":{"tool_calls":5}}]}\n\n', b""))
         check_books(gateway, "ok", 2)
 
 
@@ -282,6 +294,15 @@ def test_replicas_that_died_before_it_came_are_not_held_against_a_request(tmp_pa
             gateway.process.send_signal(signal.SIGCONT)  # it hears of all three at once
             answer = client.answer()
             assert (answer.status, answer.error["code"]) == (503, "replica_lost")
+
+
+def test_an_answer_in_one_piece_of_which_a_part_went_out_is_not_asked_for_again(tmp_path: Path) -> None:
+    with pair(tmp_path) as (gateway, *engines):
+        strike_whichever_is_asked("reset:1", *engines)
+        with pytest.raises(http.client.IncompleteRead):
+            gateway.chat(answer="x" * (3 << 20))
+        assert sum(len(engine.seen()) for engine in engines) == 1
+        check_books(gateway, "broken", 1)
 
 
 def test_a_stream_that_finds_no_room_waits_for_it(tmp_path: Path) -> None:

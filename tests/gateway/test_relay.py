@@ -1,13 +1,17 @@
 """A relay passes what looks usual without looking closer: it must not matter how the bytes were cut."""
 
 import asyncio
+import gzip
+import os
 from collections.abc import Sequence
+from contextlib import closing
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.relay import Ending, Relay
+from autoglm_serve.gateway.relay import Ending, Relay, Result
 from autoglm_serve.gateway.wire.http import Headers
 from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
 
@@ -45,17 +49,20 @@ class Client:
     """Keeps what it was sent."""
 
     def __init__(self) -> None:
+        self.head: tuple[int, Headers] = (0, ())
         self.got = b""
         self.ended = False
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        self.head = status, headers
         self.got += body
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
+        self.head = status, headers
         self.got += first
 
     def write(self, data: bytes) -> None:
-        assert whole_events(data) == len(data)
+        assert ENCODED in self.head[1] or whole_events(data) == len(data)
         self.got += data
 
     def finish(self) -> None:
@@ -142,3 +149,27 @@ def test_an_answer_whose_end_is_that_of_the_connection_has_to_be_whole() -> None
     assert "middle" in reason
     framed = (*JSON, (b"content-length", b"12"))
     assert relayed([b'{"choices":['], framed)[0] == b'{"choices":['  # it says that this is all
+
+
+ENCODED = (b"content-encoding", b"gzip")
+SIZES = (10, 3 << 20)  # collected, and passed on as it comes
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("headers", [EVENT_STREAM, JSON], ids=["stream", "whole"])
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes(
+    status: int, headers: Headers, size: int
+) -> None:
+    body, client = gzip.compress(os.urandom(size)), Client()
+    with closing(asyncio.new_event_loop()) as loop:
+        ending: asyncio.Future[Ending] = loop.create_future()
+        relay = Relay(Delivery(client, Clock(), split_reasoning=size < 100), Clock(), ending=ending)
+        relay.on_head(status, (*headers, ENCODED))
+        for start in range(0, len(body), 1 << 18):
+            relay.on_body(body[start : start + (1 << 18)])
+        relay.on_end()
+        how = ending.result()
+    told = (how.status, how.headers, how.body) if how.result is Result.REFUSED else (*client.head, client.got)
+    assert (told[0], told[2]) == (status, body)
+    assert {ENCODED, headers[0]} <= set(told[1])

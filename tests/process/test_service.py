@@ -1,6 +1,7 @@
 """The whole service, started as a person starts it, and what happens when parts of it are killed."""
 
 import base64
+import http.client
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from autoglm_serve.core.errors import ExitCode
+from tests.fakes.engine_process import running_engine
 from tests.process.service_process import ServiceProcess, running_service
 
 pytestmark = pytest.mark.process
@@ -74,6 +76,41 @@ def test_a_killed_gateway_worker_comes_back_on_the_same_port() -> None:
         record = json.loads((service.state_dir / "replicas" / "gateway-0.json").read_text())
         os.kill(record["identity"]["pid"], signal.SIGKILL)
         assert service.chat()[0] == 200  # the connection waits in the socket's queue for the successor
+
+
+def test_a_gateway_worker_that_hangs_is_replaced_and_what_the_other_carries_goes_on() -> None:
+    flags = ("--engine", "external", "--gateway-workers", "2")
+    with (
+        running_engine() as engine,
+        running_service(*flags, "--upstream", engine.url) as service,
+        ExitStack() as clients,
+    ):
+        service.wait_for_workers()
+        carried: dict[int, http.client.HTTPResponse] = {}
+        while len(carried) < 2:
+            client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+            clients.callback(client.close)
+            body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, "chunks": 5000}
+            client.request("POST", "/v1/chat/completions", json.dumps({**body, "delay_s": 0.05}))
+            own_port = client.sock.getsockname()[1]
+            carried[worker_of(service, own_port)] = client.getresponse()
+        hung, other = carried
+        os.kill(hung, signal.SIGSTOP)
+        while hung in service.pids():
+            assert carried[other].readline()
+        service.wait_for_workers()
+        assert service.status()["gateway"]["restarts"] == 1
+        assert carried[other].readline()
+
+
+def worker_of(service: ServiceProcess, client_port: int) -> int:
+    """The pid of the gateway worker that has taken this connection."""
+    workers = [pid for name, pid in service.records().items() if name.startswith("gateway-")]
+    while True:
+        for pid in workers:
+            peers = {each.raddr.port for each in psutil.Process(pid).net_connections() if each.raddr}
+            if client_port in peers:
+                return pid
 
 
 def test_after_kill_9_of_everything_what_does_not_fit_the_next_start_is_ended(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.local import LocalLauncher, LocalProcess
 from autoglm_serve.watch.clock import RealClock
 from autoglm_serve.watch.workers import GatewayWorkers
+from tests.fakes.clock import FakeClock
 from tests.watch.worlds import run
 
 pytestmark = pytest.mark.process
@@ -58,6 +59,42 @@ def test_a_full_disk_does_not_end_the_service_with_a_worker(tmp_path: Path) -> N
             told: list[str] = []
             assert not await workers.renew(told.append)
             assert "the old one stays" in told[-1]
+            await workers.drain(0.0)
+            await task
+
+    run(story)
+
+
+def test_a_worker_that_has_stopped_getting_on_is_replaced(tmp_path: Path) -> None:
+    async def story() -> None:
+        launcher, clock, beats = FullDisk(tmp_path), FakeClock(), iter(range(10**6))
+        alive, gone = True, asyncio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            workers = GatewayWorkers(
+                [listener],
+                lambda seat, descriptor: Command(argv=("/bin/sleep", "60")),
+                launcher=launcher,
+                clock=clock,
+                left=lambda seat: gone.set(),
+                beats=lambda seat: next(beats) if alive else -1,
+            )
+            task = asyncio.create_task(workers.run())
+            first = await launcher.started.get()
+            await clock.advance(60)
+            alive = False
+            await clock.advance(9)
+            alive = True
+            await clock.advance(2)
+            alive = False
+            clock.jump(3600)  # everything was stopped
+            await clock.advance(9)
+            assert first.record.identity.alive
+            await clock.advance(3)
+            await gone.wait()
+            await clock.advance(5)
+            second = await launcher.started.get()
+            await clock.advance(600)  # it has never got on: it may not know how to tell
+            assert second.record.identity.alive
             await workers.drain(0.0)
             await task
 

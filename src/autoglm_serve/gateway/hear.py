@@ -24,6 +24,7 @@ from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse, rewritten
 from autoglm_serve.gateway.delivery import Caller
 from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire import sse
 from autoglm_serve.gateway.wire.http import Headers, Request
 
 PATH = "/v1/audio/transcriptions"
@@ -132,14 +133,17 @@ class Ear:
         """What was said. Raises Refusal where there is no answer."""
         if self._refusal is not None:
             raise self._refusal
-        if self._status == 200:
-            return str(orjson.loads(self._body)["text"])
-        said = orjson.loads(self._body)["error"]
+        answer = sse.parsed(self._body) or {}
+        if self._status == 200 and "text" in answer:
+            return str(answer["text"])
+        error = sse.mapping(answer.get("error"))
+        said = error.get("message") or "what was answered is no transcription"
+        status = self._status if self._status >= 400 else 500
         raise Refusal(
-            self._status,
-            said.get("code") or "not_heard",
-            f"'{where}' cannot be transcribed: {said['message']}",
-            type=RefusalType.INVALID_REQUEST if self._status < 500 else RefusalType.SERVER,
+            status,
+            error.get("code") or "not_heard",
+            f"'{where}' cannot be transcribed: {said}",
+            type=RefusalType.INVALID_REQUEST if status < 500 else RefusalType.SERVER,
             param=where,
         )
 

@@ -21,7 +21,9 @@ def next_step(
     may_replay = last.result is not Result.DIVERGED
     step: Resumption | Finish | Hopeless
     chunks, continuation = delivery.journal.chunks, replica.continuation
-    if call.endpoint.ends_with_done:
+    if not chunks:
+        step, pieces = Hopeless(reason="an answer in one piece cannot be gone on with"), 0
+    elif call.endpoint.ends_with_done:
         sent = recover.read_sent(chunks)
         step, pieces = recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.pieces
     elif call.endpoint.typed_events:

@@ -84,7 +84,7 @@ def split_reply(body: bytes) -> bytes:
         reply = orjson.loads(body)
     except orjson.JSONDecodeError:
         return body
-    for choice in _choices(reply):
+    for choice in sse.mappings(sse.mapping(reply).get("choices")):
         message = choice.get("message")
         if isinstance(message, dict) and isinstance(message.get("content"), str):
             splitter = ThinkSplitter()
@@ -95,29 +95,23 @@ def split_reply(body: bytes) -> bytes:
     return orjson.dumps(reply)
 
 
-def _choices(reply: object) -> list[dict[str, Any]]:
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-
-
 class StreamSplitter:
     """The same for a stream: whole events in, whole events out."""
 
     def __init__(self) -> None:
-        self._splitters: dict[int, ThinkSplitter] = {}
+        self._splitters: dict[str, ThinkSplitter] = {}
 
     def feed(self, events: bytes) -> bytes:
         return sse.rewrite(events, self._event)
 
     def _event(self, event: dict[str, Any]) -> bool:
-        for choice in _choices(event):
+        for choice in sse.mappings(event.get("choices")):
             self._choice(choice)
         return True
 
     def _choice(self, choice: dict[str, Any]) -> None:
-        splitter = self._splitters.setdefault(choice.get("index") or 0, ThinkSplitter())
-        delta = choice.get("delta")
-        delta = delta if isinstance(delta, dict) else {}
+        splitter = self._splitters.setdefault(str(choice.get("index") or 0), ThinkSplitter())
+        delta = sse.mapping(choice.get("delta"))
         said = delta.get("content")
         reasoning, content = splitter.feed(said if isinstance(said, str) else "")
         if choice.get("finish_reason"):

@@ -34,7 +34,9 @@ _COLLECT_BYTES = 1 << 20
 _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
 _EVENTS_THAT_TELL = 8
 _NEWLINE, _BRACE = b"\n}"
-_PASSED_ON = frozenset({b"content-type", b"cache-control", b"retry-after", b"content-disposition"})
+_PASSED_ON = frozenset(
+    {b"content-type", b"content-encoding", b"cache-control", b"retry-after", b"content-disposition"}
+)
 TURNED_AWAY = 429
 _TRY_ELSEWHERE = frozenset({TURNED_AWAY, 500, 502, 503, 504})
 
@@ -104,6 +106,8 @@ class Relay:
         """Set where this attempt goes on with a stream that another began."""
         self._status = 0
         self._headers: Headers = ()
+        self._encoded = False
+        """In a way that nobody asked for (gzip): it is not looked into, and its header goes with it."""
         self._streaming = False
         self._may_be_cut = False
         """It ends with the connection, which a death ends too."""
@@ -133,11 +137,12 @@ class Relay:
     def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
         self._headers = tuple(header for header in headers if header[0] in _PASSED_ON) + self._extra
-        content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
-        self._streaming = status == 200 and content_type.startswith(b"text/event-stream")
-        self._may_be_cut = (
-            status == 200 and content_type.startswith(JSON_TYPE) and ends_with_connection(headers)
-        )
+        said = dict(headers)
+        content_type = said.get(b"content-type", b"").lower()
+        self._encoded = said.get(b"content-encoding", b"identity").lower() != b"identity"
+        readable = status == 200 and not self._encoded
+        self._streaming = readable and content_type.startswith(b"text/event-stream")
+        self._may_be_cut = readable and content_type.startswith(JSON_TYPE) and ends_with_connection(headers)
         self._delivery.head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
@@ -334,7 +339,7 @@ class Relay:
         if self._may_be_cut and not is_json(body):
             self._settle(Result.LOST, "connection closed in the middle of its answer")
             return
-        if self._status >= 400:
+        if self._status >= 400 and not self._encoded:
             body, headers = in_our_dialect(self._status, body), _with_type(headers, JSON_TYPE)
         if self._status in _TRY_ELSEWHERE or self._delivery.begun:
             why = f"the engine answered {self._status}"

@@ -42,6 +42,8 @@ from autoglm_serve.observe.board import Board
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
+_UNSENT_BYTES = 128 * 1024
+"""Of an answer, handed to the kernel and not yet on its way: it would take 4 MB, and so would the journal."""
 _SWEEP_S = 0.1
 _ASLEEP_S = 1.0
 """A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
@@ -87,6 +89,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
         await fleet.first_view()  # until then connections wait in the socket's queue
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
         server = await loop.create_server(
             lambda: ClientConnection(requests, settings.limits, loop, connections),
             sock=listener,
@@ -173,6 +176,7 @@ class Requests:
 async def _sweep(connections: Connections, worker: Worker) -> None:
     """Deadlines, idle connections, silent streams and the queue, looked at now and then."""
     while True:
+        worker.load.beat()
         due_s = worker.loop.time() + _SWEEP_S
         await asyncio.sleep(_SWEEP_S)
         now_s = worker.loop.time()

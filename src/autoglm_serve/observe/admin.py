@@ -12,10 +12,12 @@ from typing import Any, Protocol
 import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from autoglm_serve.core.refusal import RefusalType
 from autoglm_serve.launch import takeover, unix_socket
 
 
@@ -58,10 +60,11 @@ def application(shown: Callable[[], dict[str, Any]], operator: Operator) -> Star
                 case {"replicas": None, "workers": bool(workers)}:
                     problem = operator.restart(None, workers=workers)
                 case _:
-                    problem = 'The body has to be {"replicas": [id, …] or null, "workers": true or false}.'
-        except orjson.JSONDecodeError:
-            problem = "The body is no JSON."
-        return _json({"error": {"message": problem}}, 409) if problem else _json({"begun": True}, 202)
+                    shape = '{"replicas": [id, …] or null, "workers": true or false}'
+                    return _refused(400, "wrong_type", f"The body has to be {shape}.")
+        except orjson.JSONDecodeError as error:
+            return _refused(400, "invalid_json", f"The body is not valid JSON: {error}.")
+        return _refused(409, "conflict", problem) if problem else _json({"begun": True}, 202)
 
     async def leave(request: Request) -> Response:
         problem = operator.leave()
@@ -79,8 +82,29 @@ def application(shown: Callable[[], dict[str, Any]], operator: Operator) -> Star
             Route("/admin/restart", restart, methods=["POST"]),
             Route("/admin/steps", steps),
             Route(takeover.PATH, leave, methods=["POST"]),
-        ]
+        ],
+        exception_handlers={404: _no_page, 405: _no_page, 500: _bug},
     )
+
+
+async def _no_page(request: Request, error: Exception) -> Response:
+    path = request.url.path[:200]
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        right = "POST" if "POST" in (error.headers or {}).get("Allow", "") else "GET"
+        return _refused(405, "wrong_method", f"{path} takes {right}, not {request.method}.")
+    return _refused(404, "unknown_path", f"There is no {path} here.", type=RefusalType.NOT_FOUND)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    message = "The control plane failed at this; the service's log has it."
+    return _refused(500, "internal_error", message, type=RefusalType.SERVER)
+
+
+def _refused(
+    status: int, code: str, message: str, *, type: RefusalType = RefusalType.INVALID_REQUEST
+) -> Response:
+    """An error in the form of the gateway's own."""
+    return _json({"error": {"message": message, "type": type, "param": None, "code": code}}, status)
 
 
 def _json(value: object, status: int = 200) -> Response:

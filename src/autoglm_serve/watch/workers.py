@@ -21,6 +21,7 @@ from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
 from autoglm_serve.watch.backoff import BackOff
 from autoglm_serve.watch.clock import Clock
+from autoglm_serve.watch.tasks import running
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ _BACK_OFF = BackOff(first_s=0.05, most_s=5.0, stable_s=10.0)
 _RETIRE = signal.SIGQUIT
 _START_S = 30.0
 """How long a successor may take until it serves."""
+_LOOK_S = 1.0
+_MOST_STILL = 10
+"""Looks in a row at which a worker has not got on: it was stopped, or hangs, and its clients with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +56,17 @@ class GatewayWorkers:
         clock: Clock,
         adopted: Iterable[Adopted] = (),
         left: Callable[[int], None] = lambda seat: None,
+        beats: Callable[[int], int] = lambda seat: 0,
     ) -> None:
         """`command(seat, descriptor)` is the worker on that seat, which inherits its socket as `descriptor`;
-        `left` is told of each seat that nobody has any more."""
+        `left` is told of each seat that nobody has any more; `beats` is a number that grows while the worker
+        on a seat gets on."""
         self._listeners = listeners
         self._command = command
         self._launcher = launcher
         self._clock = clock
         self._left = left
+        self._beats = beats
         self._adopted = tuple(adopted)
         self._seats: dict[int, LocalProcess] = {each.seat: each.process for each in self._adopted}
         self._at: dict[int, LocalProcess] = {}
@@ -193,7 +200,8 @@ class GatewayWorkers:
         """One process to its end, and what follows from it."""
         started_s = self._clock.now_s()
         try:
-            how = await process.exited()
+            async with running(self._end_when_still(process, seat)):
+                how = await process.exited()
         finally:
             del self._seats[seat]
             await process.close()
@@ -213,6 +221,23 @@ class GatewayWorkers:
             if self._stopping or self._starts(place):
                 return
             self._crashes[place] += 1
+
+    async def _end_when_still(self, process: LocalProcess, seat: int) -> None:
+        """Kill a worker that got on and does no more. A look that comes late counts nothing: we were stopped
+        too, with the whole machine perhaps."""
+        still, got_on, before = 0, False, self._beats(seat)
+        while still < _MOST_STILL:
+            due_s = self._clock.now_s() + _LOOK_S
+            await self._clock.sleep(_LOOK_S)
+            now = self._beats(seat)
+            if now != before:
+                still, got_on, before = 0, True, now
+            elif got_on and self._clock.now_s() - due_s < _LOOK_S:
+                still += 1
+        log.error(
+            "pid %d, a gateway worker, has not moved for %g s; killing it", process.pid, still * _LOOK_S
+        )
+        process.kill()
 
     def _announce(self) -> None:
         self._news.set()

@@ -24,6 +24,7 @@ def journal(*chunks: bytes) -> Journal:
         ((PIECE + FINISH + DONE,), True),
         ((PIECE, DONE), False),
         ((PIECE,), False),
+        ((PIECE.replace(b"null", b'""'), DONE), False),
         ((), False),
         ((b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"stop\\""}}]}\n\n',), False),
         ((b'event: message_stop\ndata: {"type":"message_stop"}\n\n',), True),

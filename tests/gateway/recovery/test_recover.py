@@ -1,5 +1,6 @@
 """How a broken stream goes on: which way, with what request, and what the client sees of it. Pure."""
 
+import contextlib
 from typing import Any
 
 import orjson
@@ -212,3 +213,50 @@ def test_a_replay_that_says_something_else_is_noticed() -> None:
         Splicer(sent("one ", "two "), replay=True).feed(stream("one ", "too"))
     with pytest.raises(Diverged):
         Splicer(sent("one ", "two "), replay=True).feed(stream("one "))
+
+
+# --- valid JSON of another shape than the API's
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "x", "stop", "a.b"])
+NAMES = st.sampled_from(
+    "choices delta content text index finish_reason usage completion_tokens role tool_calls function name "  # noqa: SIM905
+    "arguments id reasoning_content logprobs other".split()
+)
+ODD = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner))
+
+
+@st.composite
+def oddly_shaped(draw: st.DrawFn) -> Any:
+    """An event of a chat with anything at one of its places."""
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+    event: Any = {
+        "id": "first",
+        "choices": [{"index": 0, "delta": {"content": "x", "tool_calls": [call]}}],
+        "usage": {"completion_tokens": 1},
+    }
+    place = event
+    while isinstance(place, dict | list) and place:
+        at = draw(st.sampled_from(range(len(place)) if isinstance(place, list) else sorted(place)))
+        if draw(st.booleans()) or not isinstance(place[at], dict | list):
+            place[at] = draw(ODD)
+            break
+        place = place[at]
+    return event
+
+
+@given(st.lists(oddly_shaped(), max_size=3), st.lists(oddly_shaped(), max_size=3), st.data())
+def test_what_has_another_shape_does_no_harm(
+    first: list[Any], second: list[Any], data: st.DataObject
+) -> None:
+    asked: dict[str, Any] = data.draw(
+        st.sampled_from([{}, {"temperature": 0}, {"tool_choice": "required", "seed": 1}])
+    )
+    told = read_sent([chunk({"role": "assistant"}), *(sse.event(orjson.dumps(each)) for each in first)])
+    if isinstance(way := step(told=told, **asked), Resumption):
+        with contextlib.suppress(Diverged):
+            way.splicer.feed(b"".join(sse.event(orjson.dumps(each)) for each in second) + stream("one"))
+
+
+def test_events_of_another_path_cannot_be_handed_over() -> None:
+    asked = {"model": "demo", "prompt": "hi", "stream": True}
+    assert isinstance(resume(orjson.dumps(asked), sent("one"), Continuation.PREFILL), Hopeless)

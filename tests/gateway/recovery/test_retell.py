@@ -1,5 +1,6 @@
 """Streams of typed events go on, or end at once in an error of their own kind."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,6 +150,34 @@ def test_before_its_first_text_it_is_simply_asked_again(path: str) -> None:
     assert step.way is Way.AGAIN
     found = values(b"".join(first[:2]) + b"".join(step.splicer.feed(event) for event in events_of(path, 2)))
     assert bare(found) == bare(values(b"".join(first)))
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "x", "text"])
+NAMES = st.sampled_from(["type", "delta", "text", "index", "id", "item_id", "usage", "sequence_number"])
+ODD = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner))
+
+
+@given(st.sampled_from(list(PATHS)), st.data())
+def test_what_has_another_shape_does_no_harm(path: str, data: st.DataObject) -> None:
+    """Valid JSON with anything at one of its places, from either replica."""
+
+    def odd(events: list[bytes]) -> list[bytes]:
+        found = values(b"".join(events))
+        event = data.draw(st.sampled_from(found))
+        event[data.draw(st.sampled_from([*event, "delta", "usage"]))] = data.draw(ODD)
+        return [sse.event(orjson.dumps(each)) for each in found]
+
+    first, engine = odd(events_of(path, 1)), data.draw(st.sampled_from(list(Continuation)))
+    step = resumption(path, first[: data.draw(st.integers(0, len(first)))], engine=engine)
+    if isinstance(step, Resumption):
+        with contextlib.suppress(Diverged):
+            step.splicer.feed(b"".join(odd(events_of(path, 2))))
+
+
+def test_a_tool_choice_in_the_words_of_another_path_is_read_too() -> None:
+    sent = events_of("/v1/messages", 1)[:4]
+    step = resumption("/v1/messages", sent, {**GREEDY, "tool_choice": "auto"}, engine=Continuation.PREFILL)
+    assert isinstance(step, Resumption)
 
 
 # --- real processes

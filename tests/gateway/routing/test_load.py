@@ -50,6 +50,14 @@ def test_a_burden_is_put_down_once(tmp_path: Path) -> None:
     assert table.requests(1) == table.cost_tokens(1) == 0
 
 
+def test_a_workers_beats_are_its_own(tmp_path: Path) -> None:
+    workers, reader = [LoadTable(tmp_path / "load", row) for row in range(2)], LoadTable(tmp_path / "load")
+    for _ in range(3):
+        workers[1].beat()
+    assert [reader.beats(row) for row in range(2)] == [0, 3]
+    assert reader.requests(0) == reader.requests(255) == 0
+
+
 def test_the_successor_of_a_dead_worker_clears_its_row_and_no_other(tmp_path: Path) -> None:
     dead, other = LoadTable(tmp_path / "load", 0), LoadTable(tmp_path / "load", 1)
     dead.take(2, 100)

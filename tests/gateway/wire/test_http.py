@@ -1,5 +1,6 @@
 """HTTP as clients speak it, and as attackers do."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import psutil
 import pytest
 
 from autoglm_serve.gateway.wire.server import Limits
-from tests.fakes.engine_process import EngineProcess
+from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
 from tests.gateway.raw_http import chat, post, wire
 
@@ -338,6 +339,17 @@ def test_more_connections_than_allowed_are_told_so(strict: GatewayProcess) -> No
         pass
 
 
+@pytest.mark.parametrize("next_one", [post(chat()), b"no HTTP\r\n\r\n"], ids=["request", "garbage"])
+def test_who_leaves_while_more_of_it_waits_is_noticed(tmp_path: Path, next_one: bytes) -> None:
+    with running_engine() as engine, running_gateway(tmp_path, [engine.url]) as gateway:
+        with wire(gateway) as client:
+            client.send(post(chat(first_delay_s=60)) + next_one)
+            engine.seen(begun=1)
+        assert [seen["outcome"] for seen in engine.seen(ended=1)] == ["client_gone"]
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="cancelled")
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+
+
 def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
     engine: EngineProcess, tmp_path: Path
 ) -> None:
@@ -351,6 +363,20 @@ def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
         grown = psutil.Process(gateway.process.pid).memory_info().rss - before
         assert grown < 24 * 2**20, grown
         assert gateway.ask("GET", "/health")[0] == 200
+
+
+def test_streams_that_nobody_reads_cost_little_memory_and_give_it_back(tmp_path: Path) -> None:
+    limits, count = Limits(send_timeout_s=0.5), 4
+    with running_engine() as engine, running_gateway(tmp_path, [engine.url], limits=limits) as gateway:
+        assert gateway.chat(stream=True)[0] == 200
+        before = psutil.Process(gateway.process.pid).memory_info().rss
+        with contextlib.ExitStack() as clients:
+            for _ in range(count):  # 6 MB each
+                clients.enter_context(wire(gateway)).send(post(chat(stream=True, chunks=30_000)))
+            seen = engine.seen(ended=1 + count, timeout_s=60)
+        assert [each["outcome"] for each in seen[1:]] == ["client_gone"] * count
+        grown = psutil.Process(gateway.process.pid).memory_info().rss - before
+        assert grown < count * 2**21, grown
 
 
 @pytest.mark.parametrize("piece", [b"2\r\nab\r\n" * 5000])

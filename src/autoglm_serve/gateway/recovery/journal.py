@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, parsed, whole_events
+from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, mappings, parsed, whole_events
 
 _FINISHED = re.compile(
-    rb'"finish_reason"\s*:\s*"'  # chat and completions
+    rb'"finish_reason"\s*:\s*"[^"]'  # chat and completions; some engines write "" until there is one
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
 _ANOTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
@@ -81,11 +81,9 @@ def _all_finished(chunks: Sequence[bytes]) -> bool:
     ended: dict[str, bool] = {}
     for chunk in chunks:
         for data in data_of(chunk):
-            choices = (parsed(data) or {}).get("choices")
-            for choice in choices if isinstance(choices, list) else ():
-                if isinstance(choice, dict):
-                    index = str(choice.get("index", 0))
-                    ended[index] = ended.get(index, False) or bool(choice.get("finish_reason"))
+            for choice in mappings((parsed(data) or {}).get("choices")):
+                index = str(choice.get("index", 0))
+                ended[index] = ended.get(index, False) or bool(choice.get("finish_reason"))
     return all(ended.values())
 
 

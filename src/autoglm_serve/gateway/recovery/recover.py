@@ -95,13 +95,13 @@ def read_sent(chunks: Iterable[bytes]) -> Sent:
         for data in sse.data_of(chunk):
             event = sse.parsed(data) or {}
             identity = identity or {name: event[name] for name in ("id", "created", "model") if name in event}
-            for choice in event.get("choices") or ():
-                grown = list(_growth(choice))
-                role = role or "role" in (choice.get("delta") or {})
+            for choice in sse.mappings(event.get("choices")):
+                grown = _growth(choice)
+                role = role or "role" in sse.mapping(choice.get("delta"))
                 logprobs = logprobs or bool(choice.get("logprobs"))
                 pieces += bool(grown)
-                for name, text in grown:
-                    fields[name] = fields.get(name, "") + text
+                for name, place, key in grown:
+                    fields[name] = fields.get(name, "") + place[key]
     return Sent(identity=identity, role=role, fields=fields, pieces=pieces, logprobs=logprobs)
 
 
@@ -136,6 +136,8 @@ def _obstacle(asked: Json, sent: Sent, engine: Continuation) -> str | None:
         return "a tool call was asked for"
     if "text" in sent.fields and not isinstance(asked.get("prompt"), str):
         return "the prompt is not one text"
+    if "text" not in sent.fields and "messages" not in asked:
+        return "the engine answered as it answers a chat, which this is not"
     return None
 
 
@@ -202,8 +204,8 @@ class Splicer:
         return sse.rewrite(events, self._event)
 
     def _event(self, event: Json) -> bool:
-        choices = event.get("choices") or []
-        told = [self._choice(choice) for choice in choices]
+        choices = event.get("choices")
+        told = [self._choice(choice) for choice in sse.mappings(choices)]
         usage = event.get("usage")
         if choices and not any(told) and not usage:
             return False
@@ -214,22 +216,22 @@ class Splicer:
 
     def _choice(self, choice: Json) -> bool:
         """Take out what the client has; false if nothing is left to tell."""
-        delta = choice.get("delta")
-        if self._sent.role and isinstance(delta, dict):
+        delta = sse.mapping(choice.get("delta"))
+        if self._sent.role:
             delta.pop("role", None)
-        for name, text in list(_growth(choice)):
-            _put(choice, name, self._surplus(name, text))
-        self._forget_known_calls(choice)
+        for name, place, key in _growth(choice):
+            place[key] = self._surplus(name, place[key])
+        self._forget_known_calls(delta)
         if choice.get("finish_reason"):
             if any(self._owed.values()):
                 raise Diverged("the answer ended before what was sent")
             return True
-        return any(text for _, text in _growth(choice)) or (not self._sent.role and bool(delta))
+        return bool(_growth(choice)) or (not self._sent.role and bool(delta))
 
-    def _forget_known_calls(self, choice: Json) -> None:
+    def _forget_known_calls(self, delta: Json) -> None:
         """A tool call keeps the id under which the client saw it begin."""
-        for call in (choice.get("delta") or {}).get("tool_calls") or ():
-            if any(name.startswith(f"tool_calls.{call.get('index', 0)}.") for name in self._sent.fields):
+        for call in sse.mappings(delta.get("tool_calls")):
+            if any(name.startswith(_call_name(call)) for name in self._sent.fields):
                 call.pop("id", None)
                 call.pop("type", None)
 
@@ -252,31 +254,20 @@ def held_against(owed: str, text: str, name: str) -> tuple[str, str]:
     return owed[common:], text[common:]
 
 
-def _growth(choice: Json) -> Iterable[tuple[str, str]]:
-    """The (field, text) that one choice of an event adds; of tool calls, by their index."""
-    if isinstance(choice.get("text"), str) and choice["text"]:
-        yield "text", choice["text"]
-    delta = choice.get("delta") or {}
-    for name in ("content", "reasoning_content", "reasoning"):
-        if isinstance(delta.get(name), str) and delta[name]:
-            yield name, delta[name]
-    for call in delta.get("tool_calls") or ():
-        for part, text in (call.get("function") or {}).items():
-            if isinstance(text, str) and text:
-                yield f"tool_calls.{call.get('index', 0)}.{part}", text
+def _growth(choice: Json) -> list[tuple[str, Json, str]]:
+    """What one choice of an event adds: the name of each field, and where its text stands, object and key."""
+    delta = sse.mapping(choice.get("delta"))
+    places = [("text", choice, "text")]
+    places += [(name, delta, name) for name in ("content", "reasoning_content", "reasoning")]
+    for call in sse.mappings(delta.get("tool_calls")):
+        function = sse.mapping(call.get("function"))
+        places += [(_call_name(call) + part, function, part) for part in function]
+    return [(name, at, key) for name, at, key in places if isinstance(at.get(key), str) and at[key]]
 
 
-def _put(choice: Json, name: str, text: str) -> None:
-    """Set a field that `_growth` named."""
-    if name == "text":
-        choice["text"] = text
-    elif name.startswith("tool_calls."):
-        _, index, part = name.split(".")
-        for call in choice["delta"]["tool_calls"]:
-            if call.get("index", 0) == int(index):
-                call["function"][part] = text
-    else:
-        choice["delta"][name] = text
+def _call_name(call: Json) -> str:
+    """How the fields of a tool call begin."""
+    return f"tool_calls.{call.get('index', 0)}."
 
 
 def _shift(usage: Json, pieces: int) -> None:

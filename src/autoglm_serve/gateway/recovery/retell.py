@@ -61,7 +61,8 @@ def read_told(chunks: Iterable[bytes]) -> Told:
     for chunk in chunks:
         for data in sse.data_of(chunk):
             event = sse.parsed(data) or {}
-            last = event.get("sequence_number", last)
+            number = event.get("sequence_number")
+            last = number if isinstance(number, int) else last
             grown = _growth(event)
             if grown is not None:
                 key, text = grown
@@ -91,11 +92,12 @@ def resume(
 def _only_text(asked: Json, told: Told) -> bool:
     """All that was sent is one text that has not ended."""
     kinds = [mark["type"] for mark in told.marks]
+    tools = asked.get("tool_choice")
     return (
         kinds == ["message_start", "content_block_start"]
         and [key[-1] for key in told.texts] == ["text"]
         and isinstance(asked.get("max_tokens"), int)
-        and (asked.get("tool_choice") or {}).get("type") in (None, "auto", "none")
+        and (tools if isinstance(tools, str) else sse.mapping(tools).get("type")) in (None, "auto", "none")
     )
 
 
@@ -195,8 +197,8 @@ def _is_mark(event: Json) -> bool:
 def _growth(event: Json) -> tuple[Key, str] | None:
     """(Key, text) of a delta; None for any other event."""
     kind, delta = event.get("type"), event.get("delta")
-    place = tuple(event.get(name) for name in _PLACE)
-    if isinstance(delta, str):
+    place = tuple(str(event.get(name)) for name in _PLACE)
+    if isinstance(kind, str) and isinstance(delta, str):
         return (kind, *place, "delta"), delta
     if kind == "content_block_delta" and isinstance(delta, dict):
         for name in _BLOCK_TEXTS:

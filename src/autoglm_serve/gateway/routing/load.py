@@ -1,7 +1,8 @@
 """Work in flight, requests and cost in tokens per replica: one mapped file that all gateway workers share.
 
 Each worker writes its own row and reads every row, so there are no locks and no messages, and the numbers
-outlive any process. A row of a worker that died is cleared by whoever starts its successor.
+outlive any process. A row of a worker that died is cleared by whoever starts its successor. Behind the rows
+each worker has a number that grows while it gets on, for who keeps the workers.
 """
 
 from pathlib import Path
@@ -11,7 +12,8 @@ from autoglm_serve.observe.mapped import open_mapped
 MAX_WORKERS = 128
 MAX_SLOTS = 256
 _ROW = 3 * MAX_SLOTS  # requests, then cost, then requests so far
-_SIZE_BYTES = MAX_WORKERS * _ROW * 8
+_BEATS = MAX_WORKERS * _ROW  # behind all rows: a number of each worker that grows while it gets on
+_SIZE_BYTES = (_BEATS + MAX_WORKERS) * 8
 _EMPTY_ROW = memoryview(bytes(_ROW * 8)).cast("q")
 
 
@@ -21,13 +23,21 @@ class LoadTable:
     def __init__(self, path: Path, row: int | None = None) -> None:
         self._map = open_mapped(path, _SIZE_BYTES)
         self._cells = memoryview(self._map).cast("q")
-        self._start = (row or 0) * _ROW
+        self._row = row or 0
+        self._start = self._row * _ROW
         if row is not None:
             self.clear(row)
 
     def clear(self, row: int) -> None:
         """Forget what worker `row` carried."""
         self._cells[row * _ROW : (row + 1) * _ROW] = _EMPTY_ROW
+
+    def beat(self) -> None:
+        """This worker lives, and its loop turns."""
+        self._cells[_BEATS + self._row] += 1
+
+    def beats(self, row: int) -> int:
+        return self._cells[_BEATS + row]
 
     def take(self, slot: int, cost: int) -> "Burden":
         """Count one request of `cost` tokens against replica `slot` until the burden is put down."""

@@ -6,6 +6,7 @@ every answer. What a request means is decided elsewhere (`local`, `dispatch`).
 
 import asyncio
 import logging
+import select
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,6 +145,9 @@ class ClientConnection(asyncio.Protocol):
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+        # Whom they hold holds us: the whole answer would stay in memory until the collector comes by.
+        self._task = self.on_pause = self.on_resume = None
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         if self._last_word is not None:
@@ -398,6 +402,9 @@ class ClientConnection(asyncio.Protocol):
         if self._send_deadline_s is not None and now_s >= self._send_deadline_s:
             self.abort()  # it takes nothing: it would not take an error either
             return
+        if self.busy and self._left_unread():
+            self.close()
+            return
         if self._deadline_s is None or now_s < self._deadline_s:
             return
         self._deadline_s = None
@@ -407,6 +414,14 @@ class ClientConnection(asyncio.Protocol):
         part = "body" if self._in_body else "head"
         message = f"The {part} of the request did not arrive in time. Send it without long pauses."
         self._refuse_rest(Refusal(408, "request_timeout", message))
+
+    def _left_unread(self) -> bool:
+        """The client has closed its end while nothing is read from it, so that the loop does not notice."""
+        if self._transport is None or self._transport.is_reading():
+            return False
+        news = select.poll()
+        news.register(self._transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(news.poll(0))
 
     def _refuse_rest(self, refusal: Refusal) -> None:
         """Refuse what is still arriving, after the answers to what came before it."""

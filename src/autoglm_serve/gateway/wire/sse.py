@@ -73,6 +73,16 @@ def parsed(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def mapping(value: object) -> dict[str, Any]:
+    """What should be an object. What an engine says in another shape says nothing."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[dict[str, Any]]:
+    """The objects in what should be a list of them."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def event_ends(events: bytes) -> Iterator[int]:
     """Where each of the whole events in `events` ends."""
     return (match.end() for match in _END.finditer(events))

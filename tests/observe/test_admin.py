@@ -1,0 +1,67 @@
+"""The admin API by itself: what it says to who asks for something that it has not."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from autoglm_serve.observe import admin
+from autoglm_serve.watch.steps import Steps
+
+
+class Busy:
+    """An operator that does nothing now."""
+
+    steps = Steps()
+
+    def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
+        return "Another restart is under way."
+
+    def leave(self) -> str:
+        return "It is stopping."
+
+
+def _shown() -> dict[str, Any]:
+    raise RuntimeError("a bug")
+
+
+async def _ask(method: str, path: str, body: str) -> tuple[int, Any]:
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": []}
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body.encode(), "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with contextlib.suppress(RuntimeError):  # a bug is answered first, and raised then
+        await admin.application(_shown, Busy())(scope, receive, send)
+    head, answer = sent
+    return head["status"], json.loads(answer["body"])
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status", "code"),
+    [
+        ("POST", "/admin/status", "", 405, "wrong_method"),
+        ("GET", "/admin/restart", "", 405, "wrong_method"),
+        ("GET", "/admin/nothing", "", 404, "unknown_path"),
+        ("GET", "/admin/", "", 404, "unknown_path"),
+        ("POST", "/admin/restart", "{", 400, "invalid_json"),
+        ("POST", "/admin/restart", "[]", 400, "wrong_type"),
+        ("POST", "/admin/restart", '{"replicas": null, "workers": false}', 409, "conflict"),
+        ("GET", "/admin/status", "", 500, "internal_error"),
+    ],
+)
+def test_a_refusal_is_an_envelope_with_a_code_of_its_own(
+    method: str, target: str, body: str, status: int, code: str
+) -> None:
+    found, answer = asyncio.run(_ask(method, target, body))
+    assert (found, answer["error"]["code"]) == (status, code)
+    assert answer["error"]["type"]
+    if status == 405:
+        assert f"not {method}" in answer["error"]["message"]
