@@ -1,5 +1,6 @@
 """The command: verbs, help, and what a person sees when something is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,15 @@ def test_a_persons_mistake_is_plain_lines_and_an_exit_code_of_its_own() -> None:
         "autoglm: --port: 'many' is not a whole number from 0 to 65535.",
         "Next: `autoglm config reference` explains every option.",
     ]
+
+
+def test_who_asked_for_json_reads_a_mistake_as_json_too() -> None:
+    done = command("config", "--json", "--port", "many")
+    assert done.returncode == ExitCode.CONFIG
+    told = json.loads(done.stdout)
+    assert told["problem"] == "--port: 'many' is not a whole number from 0 to 65535."
+    assert told["next_step"].startswith("`autoglm config reference`")
+    assert done.stderr.startswith("autoglm: --port: 'many'")
 
 
 def test_what_follows_two_dashes_is_the_engines(capsys: pytest.CaptureFixture[str]) -> None:

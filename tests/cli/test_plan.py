@@ -41,6 +41,17 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["chosen"]["env"]["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+def test_json_without_a_gpu_is_a_document_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # where the machine has one, it is hidden
+    assert plan("--json") == ExitCode.NO_PLAN
+    told = json.loads(capsys.readouterr().out)
+    assert "GPU" in told["problem"]
+    assert told["why"]
+    assert told["next_step"]
+
+
 def test_the_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("--hardware", "h200:2", "--emit", "command") == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
