@@ -93,7 +93,7 @@ def _embedded(args: Namespace, options: Options) -> int:
                 next_step="leave it out, or give the model's safetensors to plan for GPUs",
             )
     member = deployment.embedded_here(options)
-    warnings = tuple(deployment.without_effect(options))
+    warnings = deployment.warnings(options, member)
     commands = _commands(member)
     if args.json:
         first = commands[0]

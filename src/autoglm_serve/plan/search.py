@@ -193,8 +193,7 @@ class Search:
 
     def live_tokens(self, max_pixels: int | None) -> int:
         workload = self.request.workload
-        tokens = image_tokens(self.facts, workload, max_pixels)
-        return workload.prompt_tokens(tokens) + workload.output_tokens
+        return workload.step_tokens(image_tokens(self.facts, workload, max_pixels))
 
     def _candidate(
         self, shape: Shape, limits: Limits, fitted: Fit, gpus: tuple[Gpu, ...], replicas: int
