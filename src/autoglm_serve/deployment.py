@@ -24,6 +24,7 @@ from autoglm_serve.engines import external, llama_cpp
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from autoglm_serve.options import Options, Section, declared
 from autoglm_serve.plan.embedded import WAYS_OUT, Host, HostModel, Wishes, plan_embedded, why_too_large
+from autoglm_serve.plan.search import beyond_context
 from autoglm_serve.plan.why import short_context
 from autoglm_serve.probe import engines, gpus
 from autoglm_serve.probe.gguf import read_gguf
@@ -236,10 +237,13 @@ def embedded_here(options: Options) -> Member:
 
 
 def _embedded(options: Options, on_download: OnDownload) -> Member:
-    """A member for llama.cpp: the demo, or the GGUF that was asked for. Raises NoPlan where it cannot fit."""
+    """A member for llama.cpp: the demo, or the GGUF that was asked for. Raises NoPlan where it cannot run."""
     files, name = _files(options, on_download)
     assert files.path is not None
     facts = read_gguf(files.path)
+    beyond = beyond_context(options.max_model_len, facts.context_length)
+    if beyond:
+        raise NoPlan(f"{beyond}.", next_step="lower --max-model-len, or leave it out")
     vision = read_gguf(files.mmproj).vision if files.mmproj else None
     image_max_tokens = demo_model().image_max_tokens if options.model is None else None
     memory = psutil.virtual_memory()

@@ -96,6 +96,7 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--hardware", "h200", "--model", "x" * 300), ExitCode.MODEL, "File name too long"),
         (("--engine", "llama_cpp", "--model", "a/b-GGUF:Q4_K_M"), ExitCode.MODEL, "before it is here"),
         (("--engine", "llama_cpp", "--replicas", "9000"), ExitCode.NO_PLAN, "too little"),
+        (("--engine", "llama_cpp", "--max-model-len", "9999"), ExitCode.NO_PLAN, "context ends at 4,096"),
         (
             ("--hardware", "h200", "--model", "a/b", "--hub", "modelscope"),
             ExitCode.MODEL,

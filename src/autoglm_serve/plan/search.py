@@ -312,9 +312,9 @@ def contradiction(
     wanted = ways * stages * (pins.replicas or 1)
     if wanted > len(usable):
         return f"{wanted} GPUs were asked for (TP x PP x replicas) and {len(usable)} can be used"
-    longest = facts.text.max_positions
-    if pins.max_model_len and pins.max_model_len > longest:
-        return f"the model's context ends at {longest:,} tokens and {pins.max_model_len:,} were asked for"
+    beyond = beyond_context(pins.max_model_len, facts.text.max_positions)
+    if beyond:
+        return beyond
     batched = pins.max_num_batched_tokens
     if traits.engine == "vllm" and batched and pins.max_num_seqs and batched < pins.max_num_seqs:
         return (
@@ -323,6 +323,13 @@ def contradiction(
         )
     if pins.dtype == "bfloat16" and not all(gpu.spec.bf16 for gpu in usable):
         return f"{usable[0].title} has no bfloat16; use --dtype float16 or leave it out"
+    return ""
+
+
+def beyond_context(asked: int | None, own: int | None) -> str:
+    """A context longer than the model was made for; empty where it is not, or where that is not known."""
+    if asked and own and asked > own:
+        return f"the model's context ends at {own:,} tokens and {asked:,} were asked for"
     return ""
 
 
