@@ -54,6 +54,15 @@ def test_every_verb_explains_itself(verb: Verb, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith(f"usage: autoglm {verb.name}")
 
 
+@pytest.mark.parametrize("verb", ["status", "restart"])
+def test_who_connects_is_not_told_to_listen(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    shown = capsys.readouterr().out
+    assert "The TCP port that the service listens on. [8000]" in shown
+    assert "to listen on. " not in shown
+
+
 def test_an_unknown_flag_is_a_usage_error_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main(["config", "--prot", "3"])
