@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import autoglm_serve.__main__
 from autoglm_serve import __version__
 from autoglm_serve.cli import config
 from autoglm_serve.cli.main import VERBS, Verb, main
@@ -121,6 +123,25 @@ def test_an_interrupt_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(config, "run", interrupted)
     assert main(["config"]) == ExitCode.STOPPED_AT_ONCE
+
+
+def test_an_interrupt_while_python_imports_is_as_quiet(tmp_path: Path) -> None:
+    """A module that the command imports is, here, one that is interrupted."""
+    (tmp_path / "argparse.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "autoglm_serve", "version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.STOPPED_AT_ONCE, "", "")
+
+
+def test_the_installed_command_begins_there_too() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"autoglm": f"{autoglm_serve.__main__.__name__}:main"}
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

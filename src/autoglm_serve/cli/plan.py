@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -119,6 +120,7 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
     if args.hardware:
         raise ConfigError("--calibrate measures the GPUs that are here.", next_step="leave --hardware out")
     member = planning.member(decision, options)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is a replica to take down
     with tempfile.TemporaryDirectory(prefix="autoglm-calibrate-") as folder:
         ledger, speed = asyncio.run(
             calibrating.measure(
