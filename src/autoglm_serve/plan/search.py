@@ -24,6 +24,8 @@ SEQUENCES = (256, 128, 64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
 LEAST_SEQUENCES = 128
 BATCHED_TOKENS = 8192
 """Room for the longest image of the known families, and past it prefill gains nothing."""
+LEAST_BATCHED_TOKENS = 64
+"""Nobody serves with fewer, and each pass is simulated: at one token a pass a plan took ten seconds."""
 SMALLER_IMAGES = (5_000_000, 4096)
 """max_pixels as Open-AutoGLM deploys the model, and the max_num_batched_tokens that then suffices."""
 IMAGES_PER_PROMPT = 10
@@ -316,6 +318,11 @@ def contradiction(
     if beyond:
         return beyond
     batched = pins.max_num_batched_tokens
+    if batched and batched < LEAST_BATCHED_TOKENS:
+        return (
+            f"{batched} token{'s' * (batched > 1)} a pass {'are' if batched > 1 else 'is'} too few to read "
+            f"prompts of thousands; raise --max-num-batched-tokens to {LEAST_BATCHED_TOKENS} at least"
+        )
     if traits.engine == "vllm" and batched and pins.max_num_seqs and batched < pins.max_num_seqs:
         return (
             f"a pass of {batched:,} tokens cannot give each of {pins.max_num_seqs:,} sequences one; raise "
