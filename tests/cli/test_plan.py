@@ -83,7 +83,11 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
             ExitCode.NO_PLAN,
             "foo makes the weights is not known",
         ),
-        (("--hardware", "h200:8", "--max-num-batched-tokens", "1"), ExitCode.NO_PLAN, "1 token a pass is too few"),
+        (
+            ("--hardware", "h200:8", "--max-num-batched-tokens", "1"),
+            ExitCode.NO_PLAN,
+            "1 token a pass is too few",
+        ),
         (("--hardware", "h200", "--gpus", "x"), ExitCode.CONFIG, "'x' is no GPU number"),
         (("--hardware", "h200", "--gpus", "²"), ExitCode.CONFIG, "'²' is no GPU number"),
         (("--hardware", "h200", "--gpus", "0,00", "--tp", "2"), ExitCode.NO_PLAN, "1 can be used"),
