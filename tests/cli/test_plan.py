@@ -155,6 +155,14 @@ def test_a_gguf_s_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) 
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+def test_the_help_names_the_model_that_is_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        plan("--help")
+    shown = "".join(capsys.readouterr().out.split())  # lines are broken anywhere
+    assert "[zai-org/AutoGLM-Phone-9B;thebundleddemomodelwith--enginellama_cpp]" in shown
+    assert "[thebundleddemomodel]" not in shown
+
+
 def test_every_name_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("--hardware", "list") == ExitCode.OK
     said = capsys.readouterr().out

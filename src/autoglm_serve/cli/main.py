@@ -43,7 +43,7 @@ VERBS = (
     Verb(name="serve", summary="start the service", with_options=True, engine_args=True),
     Verb(
         name="plan",
-        summary="say how a model would run on GPUs, and why",
+        summary="say how a model would run, and why",
         with_options=True,
         engine_args=True,
     ),

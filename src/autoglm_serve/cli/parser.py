@@ -50,8 +50,8 @@ def add_flags(
 ) -> None:
     """A flag for every declared option (or for `only` these), and --config; values are checked by `load`.
 
-    `words` explain options that mean something else to this verb than to `serve`. A flag that is not given
-    leaves no trace in the namespace, so that weaker sources can speak.
+    `words` explain options that mean something else to this verb than to `serve`; they may end in a [default]
+    of their own. A flag that is not given leaves no trace in the namespace, so that weaker sources can speak.
     """
     from autoglm_serve.options import Section, declared
     from autoglm_serve.sources import CONFIG_FILE
@@ -65,7 +65,9 @@ def add_flags(
 
 
 def _add_flag(group: Any, option: "Option", words: str) -> None:
-    text = words.replace("%", "%%") + f" [{default_text(option)}]"
+    text = words.replace("%", "%%")
+    if not text.endswith("]"):
+        text += f" [{default_text(option)}]"
     common: dict[str, Any] = {"dest": option.name, "default": SUPPRESS, "help": text}
     if option.switch:
         group.add_argument(option.flag, action=BooleanOptionalAction, **common)

@@ -46,7 +46,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Start one replica of the plan, measure its memory and speed, keep that for later plans, and "
         "plan again.",
     )
-    add_flags(parser, only=OPTIONS)
+    model = (
+        "What to plan for: a GGUF file, a folder, or a repository on the hub. [zai-org/AutoGLM-Phone-9B; the "
+        "bundled demo model with --engine llama_cpp]"
+    )
+    add_flags(parser, only=OPTIONS, words={"model": model})
 
 
 def run(args: Namespace, options: Options) -> int:
