@@ -18,11 +18,14 @@ from autoglm_serve import planning
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Plan
+from autoglm_serve.core.workload import Workload
 from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.engines import external, llama_cpp
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from autoglm_serve.options import Options, Section, declared
 from autoglm_serve.plan.embedded import WAYS_OUT, Host, HostModel, Wishes, plan_embedded, why_too_large
+from autoglm_serve.plan.search import beyond_context
+from autoglm_serve.plan.why import short_context
 from autoglm_serve.probe import engines, gpus
 from autoglm_serve.probe.gguf import read_gguf
 from autoglm_serve.probe.hub import Download
@@ -49,9 +52,9 @@ async def decide(options: Options, on_download: OnDownload) -> Deployment:
             case "external":
                 member = await external.attach(options.upstream, options.served_model_name)
             case "llama.cpp":
-                for line in without_effect(options):
-                    log.warning(line)
                 member = await asyncio.to_thread(_embedded, options, on_download)
+                for line in warnings(options, member):
+                    log.warning(line)
             case _:
                 member = await asyncio.to_thread(_on_gpus, options, on_download)
     return Deployment(members=(member, *_speech(options, member)))
@@ -70,6 +73,16 @@ def readable() -> Iterator[None]:
             why=error.strerror or str(error),
             next_step="Check its name, its permissions and those of its folders.",
         ) from error
+
+
+def warnings(options: Options, member: Member) -> tuple[str, ...]:
+    """What to know of llama.cpp's plan before it is started."""
+    workload = Workload()
+    image_tokens = (
+        member.vision.tokens(workload.image_width_px, workload.image_height_px) if member.vision else 0
+    )
+    short = short_context(member.plan.max_model_len, workload.step_tokens(image_tokens))
+    return (*without_effect(options), *short)
 
 
 def without_effect(options: Options) -> list[str]:
@@ -191,7 +204,10 @@ def choose_engine(options: Options) -> str:
 
 def _on_gpus(options: Options, on_download: OnDownload) -> Member:
     """A member for vLLM or SGLang: planned first, so that what cannot run is not downloaded."""
-    member = planning.member(planning.plan(options, os.environ), options)
+    decision = planning.plan(options, os.environ)
+    member = planning.member(decision, options)
+    for line in decision.warnings:
+        log.warning(line)
     files = find_model(
         member.files.reference, hub=options.hub, wanted=ModelFormat.HUGGING_FACE, on_progress=on_download
     )
@@ -221,10 +237,13 @@ def embedded_here(options: Options) -> Member:
 
 
 def _embedded(options: Options, on_download: OnDownload) -> Member:
-    """A member for llama.cpp: the demo, or the GGUF that was asked for. Raises NoPlan where it cannot fit."""
+    """A member for llama.cpp: the demo, or the GGUF that was asked for. Raises NoPlan where it cannot run."""
     files, name = _files(options, on_download)
     assert files.path is not None
     facts = read_gguf(files.path)
+    beyond = beyond_context(options.max_model_len, facts.context_length)
+    if beyond:
+        raise NoPlan(f"{beyond}.", next_step="lower --max-model-len, or leave it out")
     vision = read_gguf(files.mmproj).vision if files.mmproj else None
     image_max_tokens = demo_model().image_max_tokens if options.model is None else None
     memory = psutil.virtual_memory()

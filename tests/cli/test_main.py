@@ -1,12 +1,15 @@
 """The command: verbs, help, and what a person sees when something is wrong."""
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import autoglm_serve.__main__
 from autoglm_serve import __version__
 from autoglm_serve.cli import config
 from autoglm_serve.cli.main import VERBS, Verb, main
@@ -53,6 +56,15 @@ def test_every_verb_explains_itself(verb: Verb, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith(f"usage: autoglm {verb.name}")
 
 
+@pytest.mark.parametrize("verb", ["status", "restart"])
+def test_who_connects_is_not_told_to_listen(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    shown = capsys.readouterr().out
+    assert "The TCP port that the service listens on. [8000]" in shown
+    assert "to listen on. " not in shown
+
+
 def test_an_unknown_flag_is_a_usage_error_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main(["config", "--prot", "3"])
@@ -89,6 +101,15 @@ def test_a_persons_mistake_is_plain_lines_and_an_exit_code_of_its_own() -> None:
     ]
 
 
+def test_who_asked_for_json_reads_a_mistake_as_json_too() -> None:
+    done = command("config", "--json", "--port", "many")
+    assert done.returncode == ExitCode.CONFIG
+    told = json.loads(done.stdout)
+    assert told["problem"] == "--port: 'many' is not a whole number from 0 to 65535."
+    assert told["next_step"].startswith("`autoglm config reference`")
+    assert done.stderr.startswith("autoglm: --port: 'many'")
+
+
 def test_what_follows_two_dashes_is_the_engines(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "show", "--port", "1", "--", "--port", "2"]) == ExitCode.OK
     shown = capsys.readouterr().out.splitlines()
@@ -102,6 +123,25 @@ def test_an_interrupt_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(config, "run", interrupted)
     assert main(["config"]) == ExitCode.STOPPED_AT_ONCE
+
+
+def test_an_interrupt_while_python_imports_is_as_quiet(tmp_path: Path) -> None:
+    """A module that the command imports is, here, one that is interrupted."""
+    (tmp_path / "argparse.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "autoglm_serve", "version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.STOPPED_AT_ONCE, "", "")
+
+
+def test_the_installed_command_begins_there_too() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"autoglm": f"{autoglm_serve.__main__.__name__}:main"}
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

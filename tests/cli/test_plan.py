@@ -41,6 +41,17 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["chosen"]["env"]["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+def test_json_without_a_gpu_is_a_document_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # where the machine has one, it is hidden
+    assert plan("--json") == ExitCode.NO_PLAN
+    told = json.loads(capsys.readouterr().out)
+    assert "GPU" in told["problem"]
+    assert told["why"]
+    assert told["next_step"]
+
+
 def test_the_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("--hardware", "h200:2", "--emit", "command") == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
@@ -72,6 +83,11 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
             ExitCode.NO_PLAN,
             "foo makes the weights is not known",
         ),
+        (
+            ("--hardware", "h200:8", "--max-num-batched-tokens", "1"),
+            ExitCode.NO_PLAN,
+            "1 token a pass is too few",
+        ),
         (("--hardware", "h200", "--gpus", "x"), ExitCode.CONFIG, "'x' is no GPU number"),
         (("--hardware", "h200", "--gpus", "²"), ExitCode.CONFIG, "'²' is no GPU number"),
         (("--hardware", "h200", "--gpus", "0,00", "--tp", "2"), ExitCode.NO_PLAN, "1 can be used"),
@@ -85,6 +101,7 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--hardware", "h200", "--model", "x" * 300), ExitCode.MODEL, "File name too long"),
         (("--engine", "llama_cpp", "--model", "a/b-GGUF:Q4_K_M"), ExitCode.MODEL, "before it is here"),
         (("--engine", "llama_cpp", "--replicas", "9000"), ExitCode.NO_PLAN, "too little"),
+        (("--engine", "llama_cpp", "--max-model-len", "9999"), ExitCode.NO_PLAN, "context ends at 4,096"),
         (
             ("--hardware", "h200", "--model", "a/b", "--hub", "modelscope"),
             ExitCode.MODEL,
@@ -136,6 +153,14 @@ def test_a_gguf_s_plan_has_the_same_keys(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_gguf_s_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("--engine", "llama_cpp", "--replicas", "2", "--emit", "command") == ExitCode.OK
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_help_names_the_model_that_is_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        plan("--help")
+    shown = "".join(capsys.readouterr().out.split())  # lines are broken anywhere
+    assert "[zai-org/AutoGLM-Phone-9B;thebundleddemomodelwith--enginellama_cpp]" in shown
+    assert "[thebundleddemomodel]" not in shown
 
 
 def test_every_name_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -211,7 +211,7 @@ def test_asking_is_enough_for_a_process_that_obeys(tmp_path: Path, flags: tuple[
         await said(process)
         await process.end(10)
         assert await process.exited() == Exit(signal=signal.SIGTERM)
-        assert process.record.identity.session_members() == ()
+        assert process.record.identity.family() == ()
         await process.close()
 
     run(story)
@@ -225,7 +225,7 @@ def test_one_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> N
         await process.end(0.3)
         assert 0.3 <= time.monotonic() - began < 5
         assert await process.exited() == Exit(signal=signal.SIGKILL)
-        assert process.record.identity.session_members() == ()
+        assert process.record.identity.family() == ()
         await process.close()
 
     run(story)
@@ -235,9 +235,68 @@ def test_what_a_leader_leaves_behind_is_ended_with_its_close(tmp_path: Path) -> 
     async def story() -> None:
         process = LocalLauncher(tmp_path).start("r0", family("--child", "--leader-leaves"), 1)
         assert await process.exited() == Exit(code=3)
-        assert len(process.record.identity.session_members()) == 1
+        assert len(process.record.identity.family()) == 1
         await process.close()
-        assert process.record.identity.session_members() == ()
+        assert process.record.identity.family() == ()
+
+    run(story)
+
+
+def daemons(process: LocalProcess) -> list[ProcessIdentity]:
+    """Those that a process has said to have started in sessions of their own, with their children."""
+    lines = [line.split() for line in process.log_path.read_text().splitlines()]
+    pids = [int(word) for line in lines if line[0] == "daemon" for word in line[1:]]
+    found = [identity for pid in pids if (identity := ProcessIdentity.of(pid)) is not None]
+    assert len(found) == len(pids) > 0
+    return found
+
+
+@pytest.mark.parametrize("flags", [("--daemon",), ("--bare-daemon",), ("--daemon", "--ignore-term")])
+def test_who_left_the_session_is_ended_with_it(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """A worker that survives its engine would hold the GPU's memory."""
+
+    async def story() -> None:
+        process = LocalLauncher(tmp_path).start("r0", family(*flags), 1)
+        await said(process)
+        left = daemons(process)
+        await process.end(0.5)
+        assert not any(daemon.alive for daemon in left)
+        await process.exited()
+        await process.close()
+
+    run(story)
+
+
+def test_who_left_the_session_is_ended_when_its_engine_was_killed(tmp_path: Path) -> None:
+    """By then nobody's parent tells."""
+
+    async def story() -> None:
+        process = LocalLauncher(tmp_path).start("r0", family("--daemon"), 1)
+        await said(process)
+        left = daemons(process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert await process.exited() == Exit(signal=signal.SIGKILL)
+        assert all(daemon.alive for daemon in left)
+        await process.close()
+        assert not any(daemon.alive for daemon in left)
+
+    run(story)
+
+
+def test_each_start_has_a_family_of_its_own(tmp_path: Path) -> None:
+    async def story() -> None:
+        launcher = LocalLauncher(tmp_path)
+        first, second = (launcher.start(name, family("--daemon"), 1) for name in ("r0", "r1"))
+        await asyncio.gather(said(first), said(second))
+        others = daemons(second)
+        first.kill()
+        await first.exited()
+        await first.close()
+        assert all(daemon.alive for daemon in others)
+        second.kill()
+        await second.exited()
+        await second.close()
+        assert not any(daemon.alive for daemon in others)
 
     run(story)
 
@@ -264,7 +323,7 @@ def test_another_process_with_the_same_pid_is_not_ours() -> None:
     other_boot = ProcessIdentity(pid=ours.pid, start_ticks=ours.start_ticks, boot_id="another")
     for stranger in (earlier, other_boot):
         assert not stranger.alive
-        assert stranger.session_members() == ()
+        assert stranger.family() == ()
 
 
 def test_a_pid_of_nobody_has_no_identity() -> None:
@@ -291,6 +350,18 @@ def test_an_exit_is_noticed_of_a_process_that_is_not_our_child(tmp_path: Path) -
 # --- orphans
 
 
+def test_who_left_a_session_whose_leader_is_dead_is_an_orphan_too(tmp_path: Path) -> None:
+    async def story() -> None:
+        process = LocalLauncher(tmp_path).start("r0", family("--daemon", "--leader-leaves"), 1)
+        await process.exited()
+        left = daemons(process)
+        assert [orphan.id for orphan in await reap_orphans(tmp_path, grace_s=0.1)] == ["r0"]
+        assert not any(daemon.alive for daemon in left)
+        await process.close()
+
+    run(story)
+
+
 def test_orphans_are_found_by_their_records_and_ended(tmp_path: Path) -> None:
     """The service was killed: its records are there, and so are its processes, one of them headless."""
 
@@ -301,7 +372,7 @@ def test_orphans_are_found_by_their_records_and_ended(tmp_path: Path) -> None:
         await asyncio.gather(said(whole), headless.exited())
         reaped = await reap_orphans(tmp_path, grace_s=0.1)
         assert [orphan.id for orphan in reaped] == ["r0", "r1"]
-        assert whole.record.identity.session_members() == headless.record.identity.session_members() == ()
+        assert whole.record.identity.family() == headless.record.identity.family() == ()
         assert await reap_orphans(tmp_path) == ()
         await whole.exited()
         await whole.close()

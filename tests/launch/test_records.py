@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from autoglm_serve.launch.records import Records, ReplicaRecord
 
 RECORD = ReplicaRecord(
     id="r0",
-    identity=ProcessIdentity(pid=12, start_ticks=345, boot_id="b"),
+    identity=ProcessIdentity(pid=12, start_ticks=345, boot_id="b", mark="m"),
     argv=("engine", "--port", "1"),
     port=1,
     log_path=Path("/x/r0.log"),
@@ -17,6 +18,13 @@ RECORD = ReplicaRecord(
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     Records(tmp_path).write(RECORD)
     assert Records(tmp_path).read_all() == (RECORD,)
+
+
+def test_a_record_of_before_there_were_marks_is_read(tmp_path: Path) -> None:
+    Records(tmp_path).write(RECORD)
+    path = tmp_path / "replicas" / "r0.json"
+    path.write_text(path.read_text().replace(', "mark": "m"', ""))
+    assert Records(tmp_path).read_all()[0].identity == replace(RECORD.identity, mark="")
 
 
 def test_a_removed_record_is_gone_and_may_be_removed_again(tmp_path: Path) -> None:

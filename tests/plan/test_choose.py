@@ -234,6 +234,17 @@ def test_a_pinned_budget_below_the_longest_image_is_warned_of() -> None:
     assert any("will be refused (400)" in warning for warning in decision.warnings)
 
 
+def test_a_context_shorter_than_a_step_is_warned_of() -> None:
+    def warned(context: int | None) -> list[str]:
+        found = planned("h200", pins=Pins(max_model_len=context)).warnings
+        return [warning for warning in found if "a phone agent's step" in warning]
+
+    assert warned(None) == warned(6144) == []
+    (warning,) = warned(4096)
+    assert "about 5,682 tokens" in warning  # 2,200 of text, 3,354 of a picture, 128 of an answer
+    assert "raise --max-model-len to 6144" in warning
+
+
 def test_one_screenshot_is_never_worth_splitting_the_tower_over_pcie() -> None:
     plan = chosen(planned("l40s:2", pins=Pins(tensor_parallel=2)))
     assert plan.encoder_data_parallel

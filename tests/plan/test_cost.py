@@ -6,6 +6,7 @@ from autoglm_serve.core.engine_traits import Constants
 from autoglm_serve.core.hardware import Link
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.plan import cost
+from autoglm_serve.plan.closed_loop import Load, Replica, Seen, watch
 from autoglm_serve.plan.memory import capture_sizes
 from autoglm_serve.plan.request import Pins
 from autoglm_serve.probe.hardware_table import BY_KEY
@@ -77,6 +78,21 @@ def test_sessions_beyond_max_num_seqs_wait() -> None:
     assert few is not None
     assert waiting is not None
     assert waiting.ttft_s > few.ttft_s
+
+
+def test_no_more_sessions_are_simulated_than_twice_what_the_kv_cache_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pinned max_num_seqs of 16,384 once took half a minute."""
+    seen: list[int] = []
+
+    def watched(replica: Replica, load: Load) -> Seen:
+        seen.append(load.sessions)
+        return watch(replica, load)
+
+    monkeypatch.setattr(cost, "watch", watched)
+    planned("h200", pins=Pins(max_num_seqs=4096), sessions=10**6)
+    assert max(seen) < 2_000  # with smaller pictures in fp8, the most here, 741 steps fit at once
 
 
 def test_fp8_is_faster_where_the_chip_has_it_and_not_before() -> None:

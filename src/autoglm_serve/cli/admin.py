@@ -9,6 +9,11 @@ from typing import Any, cast
 from autoglm_serve.core.errors import Unreachable
 from autoglm_serve.launch.listeners import dialled
 
+ADDRESS = {
+    "host": "The address that the service listens on, one of this machine.",
+    "port": "The TCP port that the service listens on.",
+}
+"""What `serve` listens on is what these verbs connect to, in words for --help."""
 _TIMEOUT_S = 600.0
 """A step of a restart may take as long as an engine needs to start."""
 _NEXT: dict[int, str] = {

@@ -43,7 +43,7 @@ VERBS = (
     Verb(name="serve", summary="start the service", with_options=True, engine_args=True),
     Verb(
         name="plan",
-        summary="say how a model would run on GPUs, and why",
+        summary="say how a model would run, and why",
         with_options=True,
         engine_args=True,
     ),
@@ -92,12 +92,29 @@ def _run_verb(verb: Verb, argv: list[str]) -> int:
     )
     module.add_arguments(parser)
     args = _parse(parser, argv, verb)
+    try:
+        return _called(verb, module, args)
+    except ServeError as error:
+        if getattr(args, "json", False):
+            _print_json(error)
+        raise
+
+
+def _called(verb: Verb, module: VerbModule, args: Namespace) -> int:
     if not verb.with_options:
         return module.run(args)
     from autoglm_serve.sources import load  # here: pydantic is for the verbs that need it
 
     options, _ = load(vars(args), os.environ, Path.cwd())
     return module.run(args, options)
+
+
+def _print_json(error: ServeError) -> None:
+    """Who asked for JSON reads it on stdout in any case; the plain lines go to stderr as always."""
+    import json  # here: it is seldom needed
+
+    told = {"problem": error.what, "why": error.why or None, "next_step": error.next_step or None}
+    print(json.dumps(told, indent=2, ensure_ascii=False))
 
 
 def _parse(parser: Parser, argv: list[str], verb: Verb) -> Namespace:

@@ -3,7 +3,8 @@
 import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, HelpFormatter, Namespace
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Never
 
 from autoglm_serve.core.errors import ExitCode
@@ -42,10 +43,15 @@ class _Help(HelpFormatter):
         super().__init__(prog, max_help_position=32, **kwargs)
 
 
-def add_flags(parser: ArgumentParser, only: Collection[str] | None = None) -> None:
+def add_flags(
+    parser: ArgumentParser,
+    only: Collection[str] | None = None,
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """A flag for every declared option (or for `only` these), and --config; values are checked by `load`.
 
-    A flag that is not given leaves no trace in the namespace, so that weaker sources can speak.
+    `words` explain options that mean something else to this verb than to `serve`; they may end in a [default]
+    of their own. A flag that is not given leaves no trace in the namespace, so that weaker sources can speak.
     """
     from autoglm_serve.options import Section, declared
     from autoglm_serve.sources import CONFIG_FILE
@@ -54,12 +60,14 @@ def add_flags(parser: ArgumentParser, only: Collection[str] | None = None) -> No
         group = parser.add_argument_group(section.value)
         for option in declared():
             if option.doc.section is section and option.doc.flag and (only is None or option.name in only):
-                _add_flag(group, option)
+                _add_flag(group, option, words.get(option.name, option.doc.help))
     parser.add_argument("--config", metavar="FILE", help=f"Read this file instead of {CONFIG_FILE}.")
 
 
-def _add_flag(group: Any, option: "Option") -> None:
-    text = option.doc.help.replace("%", "%%") + f" [{default_text(option)}]"
+def _add_flag(group: Any, option: "Option", words: str) -> None:
+    text = words.replace("%", "%%")
+    if not text.endswith("]"):
+        text += f" [{default_text(option)}]"
     common: dict[str, Any] = {"dest": option.name, "default": SUPPRESS, "help": text}
     if option.switch:
         group.add_argument(option.flag, action=BooleanOptionalAction, **common)

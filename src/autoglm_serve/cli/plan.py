@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -45,7 +46,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Start one replica of the plan, measure its memory and speed, keep that for later plans, and "
         "plan again.",
     )
-    add_flags(parser, only=OPTIONS)
+    model = (
+        "What to plan for: a GGUF file, a folder, or a repository on the hub. [zai-org/AutoGLM-Phone-9B; the "
+        "bundled demo model with --engine llama_cpp]"
+    )
+    add_flags(parser, only=OPTIONS, words={"model": model})
 
 
 def run(args: Namespace, options: Options) -> int:
@@ -93,7 +98,7 @@ def _embedded(args: Namespace, options: Options) -> int:
                 next_step="leave it out, or give the model's safetensors to plan for GPUs",
             )
     member = deployment.embedded_here(options)
-    warnings = tuple(deployment.without_effect(options))
+    warnings = deployment.warnings(options, member)
     commands = _commands(member)
     if args.json:
         first = commands[0]
@@ -119,6 +124,7 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
     if args.hardware:
         raise ConfigError("--calibrate measures the GPUs that are here.", next_step="leave --hardware out")
     member = planning.member(decision, options)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is a replica to take down
     with tempfile.TemporaryDirectory(prefix="autoglm-calibrate-") as folder:
         ledger, speed = asyncio.run(
             calibrating.measure(

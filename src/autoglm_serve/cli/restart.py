@@ -3,14 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from autoglm_serve.cli.admin import Admin
+from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.options import Options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_flags(parser, only={"host", "port"})
+    add_flags(parser, only=ADDRESS, words=ADDRESS)
     parser.add_argument(
         "--replica",
         action="append",

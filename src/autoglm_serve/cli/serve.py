@@ -1,6 +1,7 @@
 """`autoglm serve`: start the service and stay until it is told to stop."""
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -36,6 +37,7 @@ def run(args: Namespace, options: Options) -> int:
         options.log_format, "warning" if screen and options.log_level == "info" else options.log_level
     )
     narrator = TerminalNarrator(Console()) if screen else LogNarrator()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to take down
     try:
         return uvloop.run(
             serve(

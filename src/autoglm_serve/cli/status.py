@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from autoglm_serve.cli.admin import Admin
+from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.cli.table import table
 from autoglm_serve.core.errors import ExitCode
@@ -15,7 +15,7 @@ _TIMEOUT_S = 5.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_flags(parser, only={"host", "port"})
+    add_flags(parser, only=ADDRESS, words=ADDRESS)
     parser.add_argument("--json", action="store_true", help="Print everything as JSON.")
 
 

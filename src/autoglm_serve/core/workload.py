@@ -25,3 +25,6 @@ class Workload:
 
     def prompt_tokens(self, image_tokens: int) -> int:
         return self.shared_tokens + self.fresh_tokens + self.images * image_tokens
+
+    def step_tokens(self, image_tokens: int) -> int:
+        return self.prompt_tokens(image_tokens) + self.output_tokens

@@ -5,8 +5,10 @@ here and inherited, so that a worker that dies leaves its socket, and the connec
 successor.
 """
 
+import ctypes
 import errno
 import socket
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -39,6 +41,28 @@ def beside(listeners: Sequence[socket.socket], count: int) -> tuple[socket.socke
     host, port = first.getsockname()[:2]
     missing = range(count - len(listeners))
     return (*listeners, *(_listener(first.family, host, port) for _ in missing))
+
+
+def admit_no_more(listener: socket.socket) -> None:
+    """Nobody new reaches the queue of this socket, and who is in it can still be taken.
+
+    Closing resets what is queued, though its request may have arrived. So the kernel drops each SYN first: a
+    client asks again after a second, and is refused by then. Where it cannot be told to, nothing changes.
+    """
+    steps = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(steps))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of flags of the TCP header
+    (0x45, 0, 1, 0x02),  # SYN is set: go on, else skip one
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+)
+"""BPF: code, jump if true, jump if false, value."""
 
 
 def is_at(listener: socket.socket, host: str, port: int) -> bool:

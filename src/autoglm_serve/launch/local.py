@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.oom import oom_kills
 from autoglm_serve.launch.orphans import end_orphans, find_orphans
 from autoglm_serve.launch.ports import PortLease
-from autoglm_serve.launch.process import ProcessIdentity, end_session, gone, kill_session
+from autoglm_serve.launch.process import MARK, ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
 
 KEPT_LOGS = 3
@@ -55,7 +56,7 @@ class LocalProcess:
         return replace(_collected(self._pidfd), oom_kills=oom_kills() - self._oom_kills_before)
 
     async def end(self, grace_s: float) -> None:
-        """Asks it to stop, waits, and leaves nothing of its session alive."""
+        """Asks it to stop, waits, and leaves nothing of its family alive."""
         await end_session(self.record.identity, grace_s)
 
     def send(self, number: signal.Signals) -> None:
@@ -70,7 +71,7 @@ class LocalProcess:
         self._records.remove(before.id)
 
     def kill(self) -> None:
-        """Ends it and its session at once, without waiting: for when nothing may be awaited any more."""
+        """Ends it and its family at once, without waiting: for when nothing may be awaited any more."""
         kill_session(self.record.identity)
 
     async def close(self) -> None:
@@ -154,10 +155,11 @@ class LocalLauncher:
             raise FileNotFoundError(f"{command.argv[0]} is not installed, or not on the PATH")
         log_path = self._fresh_log(replica_id)
         inherited = {} if listener is None else {listener: LISTENER}
+        mark = uuid4().hex
         with _pipe() as (gate, key):
-            pid = self._spawn(command, log_path, inherited | {gate: GATE})
+            pid = self._spawn(command, mark, log_path, inherited | {gate: GATE})
             try:
-                identity = ProcessIdentity.of(pid)
+                identity = ProcessIdentity.of(pid, mark)
                 assert identity is not None, "a child that was not waited for has an entry in /proc"
                 record = ReplicaRecord(
                     id=replica_id, identity=identity, argv=command.argv, port=port, log_path=log_path
@@ -172,7 +174,7 @@ class LocalLauncher:
                 os.write(key, b"\n")
             return process
 
-    def _spawn(self, command: Command, log_path: Path, inherited: Mapping[int, int]) -> int:
+    def _spawn(self, command: Command, mark: str, log_path: Path, inherited: Mapping[int, int]) -> int:
         """`inherited` maps our descriptors to the child's."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with ExitStack() as copies:
@@ -181,7 +183,7 @@ class LocalLauncher:
             return os.posix_spawn(
                 SHELL,
                 (SHELL, "-c", WAIT_AT_GATE, SHELL, *command.argv),
-                self._environment | dict(command.env),
+                self._environment | dict(command.env) | {MARK: mark},
                 file_actions=(
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o600),

@@ -20,7 +20,7 @@ def find_orphans(state_dir: Path) -> tuple[ReplicaRecord, ...]:
     records = Records(state_dir)
     orphans = []
     for record in records.read_all():
-        if record.identity.session_members():
+        if record.identity.family():
             orphans.append(record)
         else:
             records.remove(record.id)
@@ -28,7 +28,7 @@ def find_orphans(state_dir: Path) -> tuple[ReplicaRecord, ...]:
 
 
 async def end_orphans(state_dir: Path, orphans: Iterable[ReplicaRecord], *, grace_s: float = 2.0) -> None:
-    """Ends these, with their sessions, and forgets them."""
+    """Ends these, with their families, and forgets them."""
     orphans, records = tuple(orphans), Records(state_dir)
     await asyncio.gather(*(end_session(orphan.identity, grace_s) for orphan in orphans))
     for orphan in orphans:

@@ -1,18 +1,21 @@
 """Processes by identity: a pid alone is reused, a pid with its start time is not.
 
-Owns what the kernel tells of a process and of the session it leads, and how a session is ended to its last
-member. Knows nothing of engines. Called by `local` and `orphans`.
+Owns what the kernel tells of a process, of the session it leads and of who left that, and how all of them
+are ended. Knows nothing of engines. Called by `local` and `orphans`.
 """
 
 import asyncio
 import os
 import signal
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
 BOOT_ID = PROC / "sys/kernel/random/boot_id"
+MARK = "_AUTOGLM_PROCESS"
+"""A variable that is another for each process we start: a child that leaves the session keeps it."""
 KILL_DEADLINE_S = 5.0
 """How long a process may take to vanish after SIGKILL (a GPU driver can hold it for seconds)."""
 
@@ -25,12 +28,16 @@ class ProcessIdentity:
     start_ticks: int
     """Clock ticks from boot to its start: field 22 of /proc/PID/stat."""
     boot_id: str
+    mark: str = ""
+    """Its own value of the variable MARK, which what it starts inherits; empty where it was given none."""
 
     @classmethod
-    def of(cls, pid: int) -> "ProcessIdentity | None":
+    def of(cls, pid: int, mark: str = "") -> "ProcessIdentity | None":
         """The process that has this pid now; None where there is none."""
         stat = _stat(pid)
-        return None if stat is None else cls(pid=pid, start_ticks=stat.start_ticks, boot_id=boot_id())
+        if stat is None:
+            return None
+        return cls(pid=pid, start_ticks=stat.start_ticks, boot_id=boot_id(), mark=mark)
 
     @property
     def alive(self) -> bool:
@@ -39,27 +46,40 @@ class ProcessIdentity:
             return False
         return stat.start_ticks == self.start_ticks and boot_id() == self.boot_id
 
-    def session_members(self) -> "tuple[ProcessIdentity, ...]":
-        """The living processes of the session it leads or led.
+    def family(self) -> "tuple[ProcessIdentity, ...]":
+        """The living processes of the session it leads or led, those that left it, and what they started.
 
-        While one of them lives the kernel gives its leader's pid to nobody else. So if another process
-        has that pid today, none of ours is left.
+        Who left is known by a parent that is of the family, or, once that has ended, by the mark. While a
+        member of the session lives the kernel gives its leader's pid to nobody else. So if another process
+        has that pid today, none of the session is left.
         """
-        holder = _stat(self.pid)
-        reused = holder is not None and holder.start_ticks != self.start_ticks
-        if reused or boot_id() != self.boot_id:
+        if boot_id() != self.boot_id:
             return ()
         pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
-        stats = ((pid, stat) for pid in pids if (stat := _stat(pid)) is not None)
+        stats = {pid: stat for pid in pids if (stat := _stat(pid)) is not None}
+        holder = stats.get(self.pid)
+        reused = holder is not None and holder.start_ticks != self.start_ticks
+        ours = {pid for pid, stat in stats.items() if stat.session == self.pid and not reused}
+        younger = {pid for pid, stat in stats.items() if stat.start_ticks >= self.start_ticks}
+        ours |= {pid for pid in younger - ours if self._has_marked(pid)}
+        while more := {pid for pid, stat in stats.items() if stat.parent in ours} - ours:
+            ours |= more
         return tuple(
-            ProcessIdentity(pid=pid, start_ticks=stat.start_ticks, boot_id=self.boot_id)
-            for pid, stat in stats
-            if stat.session == self.pid and not stat.zombie
+            ProcessIdentity(pid=pid, start_ticks=stats[pid].start_ticks, boot_id=self.boot_id)
+            for pid in sorted(ours)
+            if not stats[pid].zombie
         )
+
+    def _has_marked(self, pid: int) -> bool:
+        with suppress(OSError):  # it is gone, or somebody else's
+            environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+            return bool(self.mark) and f"{MARK}={self.mark}".encode() in environment
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
+    parent: int
     session: int
     start_ticks: int
     zombie: bool
@@ -72,7 +92,12 @@ def _stat(pid: int) -> _Stat | None:
         return None
     # The second field is the program's name in parentheses and may hold anything, so count from behind it.
     fields = text[text.rindex(b")") + 2 :].split()
-    return _Stat(session=int(fields[3]), start_ticks=int(fields[19]), zombie=fields[0] in (b"Z", b"X"))
+    return _Stat(
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+        zombie=fields[0] in (b"Z", b"X"),
+    )
 
 
 def boot_id() -> str:
@@ -96,26 +121,27 @@ async def gone(pidfd: int) -> None:
 
 
 async def end_session(leader: ProcessIdentity, grace_s: float) -> None:
-    """Ends the leader and everything in its session: SIGTERM to the leader, the grace, then SIGKILL to all.
+    """Ends the leader and its family: SIGTERM to the leader, the grace, then SIGKILL to all.
 
     Only the leader is asked: an engine's workers that get SIGTERM beside it would cut what it still finishes.
     """
+    known = leader.family()  # now, while parents tell
     if grace_s > 0:
         await _end((leader,), signal.SIGTERM, grace_s)
-    while members := leader.session_members():
+    while members := {*leader.family(), *(one for one in known if one.alive)}:
         if not await _end(members, signal.SIGKILL, KILL_DEADLINE_S):
             return
 
 
 def kill_session(leader: ProcessIdentity) -> None:
-    """SIGKILL to the whole session, without waiting for it to be gone."""
+    """SIGKILL to the whole family, without waiting for it to be gone."""
     with ExitStack() as opened:
-        for member in leader.session_members():
+        for member in leader.family():
             if (pidfd := _opened(member, opened)) is not None:
                 _signal(pidfd, signal.SIGKILL)
 
 
-async def _end(processes: tuple[ProcessIdentity, ...], number: signal.Signals, timeout_s: float) -> bool:
+async def _end(processes: Collection[ProcessIdentity], number: signal.Signals, timeout_s: float) -> bool:
     """Signals them all; true when all are gone in time."""
     with ExitStack() as opened:
         pidfds = [pidfd for process in processes if (pidfd := _opened(process, opened)) is not None]

@@ -63,14 +63,16 @@ def _record(data: dict[str, object]) -> ReplicaRecord:
     match data:
         case {
             "id": str(replica_id),
-            "identity": {"pid": int(pid), "start_ticks": int(ticks), "boot_id": str(boot)},
+            "identity": {"pid": int(pid), "start_ticks": int(ticks), "boot_id": str(boot), **rest},
             "argv": [*argv],
             "port": int(port),
             "log_path": str(log_path),
         }:
             return ReplicaRecord(
                 id=replica_id,
-                identity=ProcessIdentity(pid=pid, start_ticks=ticks, boot_id=boot),
+                identity=ProcessIdentity(
+                    pid=pid, start_ticks=ticks, boot_id=boot, mark=str(rest.get("mark", ""))
+                ),
                 argv=tuple(map(str, argv)),
                 port=port,
                 log_path=Path(log_path),

@@ -230,7 +230,9 @@ def predict(
         return replica_of(facts, spec, link, shape, limits, ledger, load, constants)
 
     each = ceil(workload.sessions / replicas)
-    alone, many = loaded(1), loaded(min(each, MOST_SIMULATED * limits.max_num_seqs))
+    alone = loaded(1)
+    at_once = parts(alone).at_once
+    many = loaded(min(each, MOST_SIMULATED * at_once))
     single = watch(parts(alone), alone)
     busy = watch(parts(many), many) if each > 1 else single
     steps_per_s = replicas * busy.steps_per_s
@@ -248,4 +250,4 @@ def predict(
 
 
 MOST_SIMULATED = 2
-"""Sessions for each of max_num_seqs: those beyond only wait for longer."""
+"""Sessions for each that is worked on at once: those beyond only wait for longer."""

@@ -24,6 +24,8 @@ SEQUENCES = (256, 128, 64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
 LEAST_SEQUENCES = 128
 BATCHED_TOKENS = 8192
 """Room for the longest image of the known families, and past it prefill gains nothing."""
+LEAST_BATCHED_TOKENS = 64
+"""Nobody serves with fewer, and each pass is simulated: at one token a pass a plan took ten seconds."""
 SMALLER_IMAGES = (5_000_000, 4096)
 """max_pixels as Open-AutoGLM deploys the model, and the max_num_batched_tokens that then suffices."""
 IMAGES_PER_PROMPT = 10
@@ -193,8 +195,7 @@ class Search:
 
     def live_tokens(self, max_pixels: int | None) -> int:
         workload = self.request.workload
-        tokens = image_tokens(self.facts, workload, max_pixels)
-        return workload.prompt_tokens(tokens) + workload.output_tokens
+        return workload.step_tokens(image_tokens(self.facts, workload, max_pixels))
 
     def _candidate(
         self, shape: Shape, limits: Limits, fitted: Fit, gpus: tuple[Gpu, ...], replicas: int
@@ -313,10 +314,15 @@ def contradiction(
     wanted = ways * stages * (pins.replicas or 1)
     if wanted > len(usable):
         return f"{wanted} GPUs were asked for (TP x PP x replicas) and {len(usable)} can be used"
-    longest = facts.text.max_positions
-    if pins.max_model_len and pins.max_model_len > longest:
-        return f"the model's context ends at {longest:,} tokens and {pins.max_model_len:,} were asked for"
+    beyond = beyond_context(pins.max_model_len, facts.text.max_positions)
+    if beyond:
+        return beyond
     batched = pins.max_num_batched_tokens
+    if batched and batched < LEAST_BATCHED_TOKENS:
+        return (
+            f"{batched} token{'s' * (batched > 1)} a pass {'are' if batched > 1 else 'is'} too few to read "
+            f"prompts of thousands; raise --max-num-batched-tokens to {LEAST_BATCHED_TOKENS} at least"
+        )
     if traits.engine == "vllm" and batched and pins.max_num_seqs and batched < pins.max_num_seqs:
         return (
             f"a pass of {batched:,} tokens cannot give each of {pins.max_num_seqs:,} sequences one; raise "
@@ -324,6 +330,13 @@ def contradiction(
         )
     if pins.dtype == "bfloat16" and not all(gpu.spec.bf16 for gpu in usable):
         return f"{usable[0].title} has no bfloat16; use --dtype float16 or leave it out"
+    return ""
+
+
+def beyond_context(asked: int | None, own: int | None) -> str:
+    """A context longer than the model was made for; empty where it is not, or where that is not known."""
+    if asked and own and asked > own:
+        return f"the model's context ends at {own:,} tokens and {asked:,} were asked for"
     return ""
 
 

@@ -120,6 +120,7 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
             f"images of more than {plan.max_num_batched_tokens:,} tokens will be refused (400): raise "
             f"--max-num-batched-tokens to {round_up(longest, 1024):,} or lower --max-pixels"
         )
+    yield from short_context(plan.max_model_len, search.live_tokens(plan.max_pixels))
     if search.hardware.source is GpuSource.PROBE and ledger.free_bytes < ledger.unprofiled_bytes:
         yield "the vision tower may run out of memory under load: lower --gpu-memory-utilization"
     if ledger.kv_cache_tokens < search.live_tokens(plan.max_pixels) * (plan.max_num_seqs or 1):
@@ -130,6 +131,16 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
         yield (
             f"the host sets the pace: a replica's server prepares {most:.1f} screenshots a second, and its "
             "GPUs could do more; fewer GPUs a replica help, perhaps vLLM's --api-server-count after --"
+        )
+
+
+def short_context(context_tokens: int | None, step_tokens: int) -> Iterator[str]:
+    """A context that one step of the workload does not fit into."""
+    if context_tokens and context_tokens < step_tokens:
+        yield (
+            f"a phone agent's step has about {step_tokens:,} tokens (screenshot, prompt and answer) and the "
+            f"context {context_tokens:,}: it will be refused (400) or its answer cut; raise --max-model-len "
+            f"to {round_up(step_tokens, 1024)}, if the model's own context reaches that far"
         )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
+from autoglm_serve.launch.listeners import admit_no_more
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
 from autoglm_serve.watch.backoff import BackOff
 from autoglm_serve.watch.clock import Clock
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _BACK_OFF = BackOff(first_s=0.05, most_s=5.0, stable_s=10.0)
 _RETIRE = signal.SIGQUIT
+_QUEUED_S = 0.05
+"""In which workers take the connections that are queued or on their way when the service stops."""
 _START_S = 30.0
 """How long a successor may take until it serves."""
 _LOOK_S = 1.0
@@ -119,9 +122,12 @@ class GatewayWorkers:
         return True
 
     async def drain(self, grace_s: float) -> None:
-        """Let every worker finish what it has, for `grace_s` at most; nothing new is accepted."""
+        """Let workers finish what they have and what is queued, for `grace_s` at most; nobody new gets in."""
         self._stopping = True
         self._announce()
+        for listener in self._listeners:
+            admit_no_more(listener)
+        await self._clock.sleep(_QUEUED_S if grace_s else 0)
         for listener in self._listeners:
             listener.close()
         async with asyncio.TaskGroup() as group:
