@@ -125,9 +125,10 @@ class GatewayWorkers:
         """Let workers finish what they have and what is queued, for `grace_s` at most; nobody new gets in."""
         self._stopping = True
         self._announce()
-        for listener in self._listeners:
-            admit_no_more(listener)
-        await self._clock.sleep(_QUEUED_S if grace_s else 0)
+        if grace_s:
+            for listener in self._listeners:
+                admit_no_more(listener)
+            await self._clock.sleep(_QUEUED_S)
         for listener in self._listeners:
             listener.close()
         async with asyncio.TaskGroup() as group:
