@@ -13,7 +13,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.local import LocalLauncher, LocalProcess
 from autoglm_serve.watch.clock import RealClock
 from autoglm_serve.watch.workers import GatewayWorkers
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import FakeClock, settled
 from tests.watch.worlds import run
 
 pytestmark = pytest.mark.process
@@ -95,6 +95,43 @@ def test_a_worker_that_has_stopped_getting_on_is_replaced(tmp_path: Path) -> Non
             second = await launcher.started.get()
             await clock.advance(600)  # it has never got on: it may not know how to tell
             assert second.record.identity.alive
+            await workers.drain(0.0)
+            await task
+
+    run(story)
+
+
+def waits_at_gate(process: LocalProcess) -> bool:
+    argv = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    return argv != [word.encode() for word in process.record.argv]
+
+
+def test_a_worker_that_is_busy_for_long_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few bodies of the largest size, on a busy machine. One that never ends is a hang."""
+
+    async def story() -> None:
+        launcher, clock, beats = FullDisk(tmp_path), FakeClock(), iter(range(3))
+        gone = asyncio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            workers = GatewayWorkers(
+                [listener],
+                lambda seat, descriptor: Command(argv=("/bin/sh", "-c", "while :; do :; done")),
+                launcher=launcher,
+                clock=clock,
+                left=lambda seat: gone.set(),
+                beats=lambda seat: next(beats, 3),
+            )
+            task = asyncio.create_task(workers.run())
+            first = await launcher.started.get()
+            while waits_at_gate(first):
+                await settled()
+            await clock.advance(70)
+            await gone.wait()
+            assert "has not moved for 60 s" in caplog.text
+            await clock.advance(5)
+            await launcher.started.get()
             await workers.drain(0.0)
             await task
 

@@ -46,6 +46,12 @@ class ProcessIdentity:
             return False
         return stat.start_ticks == self.start_ticks and boot_id() == self.boot_id
 
+    @property
+    def computing(self) -> bool:
+        """It has a processor, or waits for one or for the disk: what it does takes long, and goes on."""
+        stat = _stat(self.pid)
+        return stat is not None and stat.state in (b"R", b"D")
+
     def family(self) -> "tuple[ProcessIdentity, ...]":
         """The living processes of the session it leads or led, those that left it, and what they started.
 
@@ -82,7 +88,11 @@ class _Stat:
     parent: int
     session: int
     start_ticks: int
-    zombie: bool
+    state: bytes
+
+    @property
+    def zombie(self) -> bool:
+        return self.state in (b"Z", b"X")
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -96,7 +106,7 @@ def _stat(pid: int) -> _Stat | None:
         parent=int(fields[1]),
         session=int(fields[3]),
         start_ticks=int(fields[19]),
-        zombie=fields[0] in (b"Z", b"X"),
+        state=fields[0],
     )
 
 

@@ -35,6 +35,8 @@ _START_S = 30.0
 _LOOK_S = 1.0
 _MOST_STILL = 10
 """Looks in a row at which a worker has not got on: it was stopped, or hangs, and its clients with it."""
+_MOST_BUSY = 60
+"""Of those at which it computes, as a few bodies of the largest size take 40 s on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,18 +234,18 @@ class GatewayWorkers:
     async def _end_when_still(self, process: LocalProcess, seat: int) -> None:
         """Kill a worker that got on and does no more. A look that comes late counts nothing: we were stopped
         too, with the whole machine perhaps."""
-        still, got_on, before = 0, False, self._beats(seat)
-        while still < _MOST_STILL:
+        still, busy, got_on, before = 0, 0, False, self._beats(seat)
+        while still < _MOST_STILL and busy < _MOST_BUSY:
             due_s = self._clock.now_s() + _LOOK_S
             await self._clock.sleep(_LOOK_S)
             now = self._beats(seat)
             if now != before:
-                still, got_on, before = 0, True, now
+                still, busy, got_on, before = 0, 0, True, now
             elif got_on and self._clock.now_s() - due_s < _LOOK_S:
-                still += 1
-        log.error(
-            "pid %d, a gateway worker, has not moved for %g s; killing it", process.pid, still * _LOOK_S
-        )
+                computing = process.record.identity.computing
+                still, busy = still + (not computing), busy + computing
+        lasted_s = (still + busy) * _LOOK_S
+        log.error("pid %d, a gateway worker, has not moved for %g s; killing it", process.pid, lasted_s)
         process.kill()
 
     def _announce(self) -> None:
