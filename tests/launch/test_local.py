@@ -19,7 +19,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
 from autoglm_serve.launch.orphans import reap_orphans
-from autoglm_serve.launch.process import ProcessIdentity, boot_id
+from autoglm_serve.launch.process import MARK, ProcessIdentity, boot_id
 from autoglm_serve.launch.records import Records, ReplicaRecord
 from tests.fakes import session
 
@@ -279,6 +279,32 @@ def test_who_left_the_session_is_ended_when_its_engine_was_killed(tmp_path: Path
         assert all(daemon.alive for daemon in left)
         await process.close()
         assert not any(daemon.alive for daemon in left)
+
+    run(story)
+
+
+def family_beside_a_copy(process: LocalProcess) -> list[int]:
+    """The pids of its family while a stranger's shell runs a program with its variables."""
+    script = """trap 'kill $!' TERM; env "$0" /bin/sh -c 'echo started; exec sleep 60' & wait"""
+    argv = ("/bin/sh", "-c", script, f"{MARK}={process.record.identity.mark}")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as shell:
+        assert shell.stdout is not None
+        shell.stdout.readline()
+        members = process.record.identity.family()
+        shell.terminate()
+    return [member.pid for member in members]
+
+
+def test_who_has_copied_an_engines_variables_is_left_alone(tmp_path: Path) -> None:
+    """To start by hand what the service starts, say."""
+
+    async def story() -> None:
+        process = LocalLauncher(tmp_path).start("r0", family(), 1)
+        await said(process)
+        assert family_beside_a_copy(process) == [process.pid]
+        process.kill()
+        await process.exited()
+        await process.close()
 
     run(story)
 

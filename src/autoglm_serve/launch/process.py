@@ -55,9 +55,10 @@ class ProcessIdentity:
     def family(self) -> "tuple[ProcessIdentity, ...]":
         """The living processes of the session it leads or led, those that left it, and what they started.
 
-        Who left is known by a parent that is of the family, or, once that has ended, by the mark. While a
-        member of the session lives the kernel gives its leader's pid to nobody else. So if another process
-        has that pid today, none of the session is left.
+        Who left is known by a parent that is of the family, or, once that has ended, by the mark. Who has the
+        mark in a session that a stranger leads did not leave: a person has copied an engine's variables.
+        While a member of the session lives the kernel gives its leader's pid to nobody else. So if another
+        process has that pid today, none of the session is left.
         """
         if boot_id() != self.boot_id:
             return ()
@@ -67,7 +68,9 @@ class ProcessIdentity:
         reused = holder is not None and holder.start_ticks != self.start_ticks
         ours = {pid for pid, stat in stats.items() if stat.session == self.pid and not reused}
         younger = {pid for pid, stat in stats.items() if stat.start_ticks >= self.start_ticks}
-        ours |= {pid for pid in younger - ours if self._has_marked(pid)}
+        marked = {pid for pid in younger - ours if self._has_marked(pid)}
+        strange = stats.keys() - marked - ours - {pid for pid, stat in stats.items() if stat.zombie}
+        ours |= {pid for pid in marked if stats[pid].session not in strange}
         while more := {pid for pid, stat in stats.items() if stat.parent in ours} - ours:
             ours |= more
         return tuple(
