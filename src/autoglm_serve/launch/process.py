@@ -101,7 +101,7 @@ class _Stat:
 def _stat(pid: int) -> _Stat | None:
     try:
         text = (PROC / str(pid) / "stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # the last: hidepid=1, it is not ours
         return None
     # The second field is the program's name in parentheses and may hold anything, so count from behind it.
     fields = text[text.rindex(b")") + 2 :].split()
