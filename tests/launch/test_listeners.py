@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from autoglm_serve.launch.listeners import admit_no_more, listen
+from autoglm_serve.launch.listeners import admit, admit_no_more, listen
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -23,6 +23,8 @@ def test_who_is_queued_is_still_taken_when_nobody_new_is_admitted(host: str) -> 
             assert taken.recv(16) == b"asked"
             taken.sendall(b"answered")
             assert early.recv(16) == b"answered"
+        admit(listener)
+        socket.create_connection(address, timeout=5).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=5)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from autoglm_serve.core.errors import ExitCode
+from autoglm_serve.launch import handover
+from autoglm_serve.launch.listeners import admit_no_more
+from tests.fakes.engine_process import running_engine
 from tests.process.clients import asking
 from tests.process.service_process import PATIENCE_S, ServiceProcess, running_service
 from tests.process.test_service import alive, all_ready, autoglm, wait_for_log
@@ -39,6 +42,23 @@ def test_the_control_plane_may_be_killed_and_comes_back_to_what_runs(tmp_path: P
             clients.stop()
     assert clients.failures == []
     assert not any(alive(pid) for pid in before.values())
+
+
+def test_a_control_plane_that_was_killed_as_it_began_to_stop_leaves_no_closed_door(tmp_path: Path) -> None:
+    with running_engine() as engine:
+        flags = ("--engine", "external", "--upstream", engine.url, "--gateway-workers", "1")
+        with running_service(*flags, state_dir=tmp_path) as first:
+            first.wait_for_workers()
+            before = first.records()
+            door = handover.take(handover.path(tmp_path, 0), lambda: True)
+            assert door is not None
+            with door:
+                admit_no_more(door)
+            first.process.kill()
+            first.process.wait()
+            with running_service(*flags, "--port", str(first.port), state_dir=tmp_path) as second:
+                assert second.records() == before
+                assert second.ask("GET", "/health")[0] == 200
 
 
 def pids(service: ServiceProcess) -> dict[str, int]:

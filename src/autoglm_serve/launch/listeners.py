@@ -55,7 +55,13 @@ def admit_no_more(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
-_SO_ATTACH_FILTER = 26
+def admit(listener: socket.socket) -> None:
+    """Undo `admit_no_more`, in a socket whose service was killed while it stopped."""
+    with suppress(OSError):  # there was nothing to undo
+        listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _DROP_SYN = (
     (0x30, 0, 0, 13),  # load the byte of flags of the TCP header
     (0x45, 0, 1, 0x02),  # SYN is set: go on, else skip one

@@ -70,6 +70,7 @@ def _worker(
         if given is not None:
             given.close()
         return None
+    listeners.admit(given)
     log.info("gateway worker %s goes on with pid %d", kind[2], record.pid)
     return Adopted(seat=int(kind[2]), process=process, listener=given)
 
