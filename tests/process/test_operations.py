@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,21 @@ def test_settings_are_read_again_at_sighup(tmp_path: Path) -> None:
         assert service.chat(model="mine")[0] == 200
         clients.stop()
     assert clients.failures == []
+
+
+def test_a_stop_does_not_wait_for_the_download_of_a_model_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "autoglm.toml"
+    settings.write_text("replicas = 1\nspeech = false\n")
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # one that never answers
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        with running_service("--config", str(settings), "--engine", "llama_cpp") as service:
+            settings.write_text("replicas = 1\nspeech = false\nmodel = 'org/name'\n")
+            service.process.send_signal(signal.SIGHUP)
+            asked, _ = hub.accept()
+            with asked:
+                assert service.stop() == ExitCode.OK
 
 
 def test_settings_with_which_no_replica_can_start_are_taken_back(tmp_path: Path) -> None:

@@ -135,6 +135,16 @@ def test_two_workers_share_the_port_and_the_books() -> None:
         assert sum(float(line.rpartition(" ")[2]) for line in counted if 'outcome="ok"' in line) == 20
 
 
+def test_ctrl_c_while_a_model_is_downloaded_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # one that never answers
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        with running_service("--engine", "llama_cpp", "--model", "org/name", serving=False) as service:
+            asked, _ = hub.accept()
+            with asked:
+                service.process.send_signal(signal.SIGINT)
+                assert service.process.wait(timeout=10) == ExitCode.STOPPED_AT_ONCE
+
+
 def test_a_request_in_flight_is_finished_before_the_service_stops() -> None:
     with running_service("--replicas", "1") as service, ExitStack() as held:
         replies: list[bytes] = []

@@ -1,14 +1,17 @@
 """`autoglm serve`: start the service and stay until it is told to stop."""
 
+import asyncio
 import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.observe import logs
 from autoglm_serve.options import Options
 
@@ -38,14 +41,21 @@ def run(args: Namespace, options: Options) -> int:
     )
     narrator = TerminalNarrator(Console()) if screen else LogNarrator()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to take down
-    try:
-        return uvloop.run(
-            serve(
+
+    async def until_stopped() -> NoReturn:
+        try:
+            status = await serve(
                 options,
                 narrator,
                 lambda: load(vars(args), os.environ, Path.cwd())[0],
                 takeover=args.takeover,
             )
-        )
+        except asyncio.CancelledError:  # Ctrl-C before it served
+            status = ExitCode.STOPPED_AT_ONCE
+        narrator.close()
+        os._exit(status)  # Python would wait for a thread that downloads a model
+
+    try:
+        uvloop.run(until_stopped())
     finally:
         narrator.close()
