@@ -179,5 +179,5 @@ def _opened(process: ProcessIdentity, until: ExitStack) -> int | None:
 
 
 def _signal(pidfd: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # it is gone, or runs as somebody else by now (sudo)
         signal.pidfd_send_signal(pidfd, number)
