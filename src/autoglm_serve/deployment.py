@@ -78,10 +78,8 @@ def readable() -> Iterator[None]:
 def warnings(options: Options, member: Member) -> tuple[str, ...]:
     """What to know of llama.cpp's plan before it is started."""
     workload = Workload()
-    image_tokens = (
-        member.vision.tokens(workload.image_width_px, workload.image_height_px) if member.vision else 0
-    )
-    short = short_context(member.plan.max_model_len, workload.step_tokens(image_tokens))
+    step_tokens = workload.step_tokens(workload.image_tokens(member.vision))
+    short = short_context(member.plan.max_model_len, step_tokens)
     return (*without_effect(options), *short)
 
 

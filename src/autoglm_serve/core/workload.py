@@ -6,6 +6,8 @@ removed, system prompt and text history in front of it) and its measured answers
 
 from dataclasses import dataclass
 
+from autoglm_serve.core.model import VisionGeometry
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -22,6 +24,10 @@ class Workload:
     """Text of the prompt that is new in each step: the last request and its answer, and the new request."""
     output_tokens: int = 128
     """On average: answers vary evenly between half and one and a half times as many."""
+
+    def image_tokens(self, vision: VisionGeometry | None) -> int:
+        """Of one of its images; none where the model does not see."""
+        return vision.tokens(self.image_width_px, self.image_height_px) if vision else 0
 
     def prompt_tokens(self, image_tokens: int) -> int:
         return self.shared_tokens + self.fresh_tokens + self.images * image_tokens

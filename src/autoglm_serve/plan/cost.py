@@ -86,7 +86,7 @@ def image_tokens(facts: ModelFacts, workload: Workload, max_pixels: int | None) 
     vision = facts.vision
     if vision is None:
         return 0
-    tokens = vision.geometry.tokens(workload.image_width_px, workload.image_height_px)
+    tokens = workload.image_tokens(vision.geometry)
     if max_pixels is None:
         return tokens
     cell = vision.geometry.patch_px * vision.geometry.merge
