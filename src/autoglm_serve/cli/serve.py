@@ -52,10 +52,8 @@ def run(args: Namespace, options: Options) -> int:
             )
         except asyncio.CancelledError:  # Ctrl-C before it served
             status = ExitCode.STOPPED_AT_ONCE
-        narrator.close()
+        finally:
+            narrator.close()
         os._exit(status)  # Python would wait for a thread that downloads a model
 
-    try:
-        uvloop.run(until_stopped())
-    finally:
-        narrator.close()
+    uvloop.run(until_stopped())

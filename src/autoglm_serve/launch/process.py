@@ -68,7 +68,7 @@ class ProcessIdentity:
         reused = holder is not None and holder.start_ticks != self.start_ticks
         ours = {pid for pid, stat in stats.items() if stat.session == self.pid and not reused}
         younger = {pid for pid, stat in stats.items() if stat.start_ticks >= self.start_ticks}
-        marked = {pid for pid in younger - ours if self._has_marked(pid)}
+        marked = {pid for pid in younger - ours if self._has_marked(pid)} if self.mark else set()
         strange = stats.keys() - marked - ours - {pid for pid, stat in stats.items() if stat.zombie}
         ours |= {pid for pid in marked if stats[pid].session not in strange}
         while more := {pid for pid, stat in stats.items() if stat.parent in ours} - ours:
@@ -82,7 +82,7 @@ class ProcessIdentity:
     def _has_marked(self, pid: int) -> bool:
         with suppress(OSError):  # it is gone, or somebody else's
             environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-            return bool(self.mark) and f"{MARK}={self.mark}".encode() in environment
+            return f"{MARK}={self.mark}".encode() in environment
         return False
 
 
