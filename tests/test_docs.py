@@ -13,8 +13,8 @@ from autoglm_serve.cli.config import reference
 from autoglm_serve.cli.main import VERBS, main
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.core.fleet import FleetView
-from autoglm_serve.gateway.account import Outcome
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
+from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.observe import metrics
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import uvloop
 
-from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.relay import Ending, Relay
-from autoglm_serve.gateway.stream_watch import StreamWatch
+from autoglm_serve.gateway.exchange.delivery import Delivery
+from autoglm_serve.gateway.exchange.relay import Ending, Relay
+from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.wire.http import Headers
 from benchmarks.gateway import LOADS, measure, running_rig
 from benchmarks.machine import hardware_and_load

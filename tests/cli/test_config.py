@@ -8,9 +8,9 @@ import pytest
 
 from autoglm_serve.cli.config import as_json, as_table, reference
 from autoglm_serve.cli.main import main
+from autoglm_serve.config.options import Options, declared
+from autoglm_serve.config.sources import Provenance, load
 from autoglm_serve.core.errors import ExitCode
-from autoglm_serve.options import Options, declared
-from autoglm_serve.sources import Provenance, load
 
 
 def loaded(tmp_path: Path) -> tuple[Options, Provenance]:

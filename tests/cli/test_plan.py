@@ -147,7 +147,7 @@ def test_a_gguf_s_plan_has_the_same_keys(capsys: pytest.CaptureFixture[str]) -> 
     assert said["hardware"]["source"] == "host"
     assert said["ledger"]["weights"] == said["model"]["bytes"] > 0
     assert said["ledger"]["kv_cache_tokens"] == 4 * said["chosen"]["max_model_len"]
-    assert "autoglm_serve.engines.llama_cpp_host" in said["chosen"]["argv"]
+    assert "autoglm_serve.engines.hosts.llama_cpp_host" in said["chosen"]["argv"]
 
 
 def test_a_gguf_s_command_can_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from autoglm_serve.engines.catalog import MEASURING
 from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.process import kill_session
-from tests.engines.test_llama_cpp_host import member as demo_member
+from tests.engines.hosts.test_llama_cpp_host import member as demo_member
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 
 pytestmark = pytest.mark.process

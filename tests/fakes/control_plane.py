@@ -9,9 +9,9 @@ import asyncio
 import sys
 from pathlib import Path
 
+from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.launch.local import LocalLauncher
-from autoglm_serve.watch.supervisor import Supervisor
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 from tests.fakes.faulty_engine import die_with_parent
 

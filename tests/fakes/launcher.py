@@ -5,9 +5,9 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
+from autoglm_serve.control.clock import Clock
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
-from autoglm_serve.watch.clock import Clock
 
 
 class FakeProcess:

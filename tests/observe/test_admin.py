@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from autoglm_serve.control.fleet.steps import Steps
 from autoglm_serve.observe import admin
-from autoglm_serve.watch.steps import Steps
 
 
 class Busy:

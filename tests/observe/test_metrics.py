@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.account import LATENCY_BUCKETS_S, Account, Outcome
+from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S, Account, Outcome
 from autoglm_serve.gateway.recovery.journal import Usage
 from autoglm_serve.observe import board
 from autoglm_serve.observe.board import Board

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from autoglm_serve.cli.parser import add_flags, default_text, value_text
 from autoglm_serve.cli.table import table
-from autoglm_serve.options import Option, Options, Section, declared
-from autoglm_serve.sources import CLIENT_VARIABLES, CONFIG_FILE, CONFIG_VARIABLE, Provenance, load
+from autoglm_serve.config.options import Option, Options, Section, declared
+from autoglm_serve.config.sources import CLIENT_VARIABLES, CONFIG_FILE, CONFIG_VARIABLE, Provenance, load
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -103,7 +103,7 @@ def _run_verb(verb: Verb, argv: list[str]) -> int:
 def _called(verb: Verb, module: VerbModule, args: Namespace) -> int:
     if not verb.with_options:
         return module.run(args)
-    from autoglm_serve.sources import load  # here: pydantic is for the verbs that need it
+    from autoglm_serve.config.sources import load  # here: pydantic is for the verbs that need it
 
     options, _ = load(vars(args), os.environ, Path.cwd())
     return module.run(args, options)

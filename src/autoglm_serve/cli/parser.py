@@ -11,7 +11,7 @@ from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.core.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from autoglm_serve.options import Option
+    from autoglm_serve.config.options import Option
 
 
 class Parser(ArgumentParser):
@@ -53,8 +53,8 @@ def add_flags(
     `words` explain options that mean something else to this verb than to `serve`; they may end in a [default]
     of their own. A flag that is not given leaves no trace in the namespace, so that weaker sources can speak.
     """
-    from autoglm_serve.options import Section, declared
-    from autoglm_serve.sources import CONFIG_FILE
+    from autoglm_serve.config.options import Section, declared
+    from autoglm_serve.config.sources import CONFIG_FILE
 
     for section in Section:
         group = parser.add_argument_group(section.value)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.engines.base import Command
-from autoglm_serve.options import Options
 
 if TYPE_CHECKING:
     from autoglm_serve.core.plan import Member
@@ -58,12 +58,12 @@ def run(args: Namespace, options: Options) -> int:
         print(_table())
         return ExitCode.OK
     # Imported here: `--help` needs none of it.
-    from autoglm_serve import deployment, planning
+    from autoglm_serve.deploy import decide, planning
     from autoglm_serve.plan import explain
     from autoglm_serve.plan.document import document
 
-    with deployment.readable():
-        if deployment.is_embedded(options):
+    with decide.readable():
+        if decide.is_embedded(options):
             return _embedded(args, options)
         decision = planning.plan(options, os.environ, hardware=args.hardware)
     if args.calibrate:
@@ -86,8 +86,8 @@ def run(args: Namespace, options: Options) -> int:
 
 def _embedded(args: Namespace, options: Options) -> int:
     """The plan for llama.cpp, which is a matter of cores and main memory."""
-    from autoglm_serve import deployment
     from autoglm_serve.core.errors import ConfigError
+    from autoglm_serve.deploy import decide
     from autoglm_serve.plan import explain
     from autoglm_serve.plan.document import embedded_document
 
@@ -97,8 +97,8 @@ def _embedded(args: Namespace, options: Options) -> int:
                 f"{flag} is about GPUs, and llama.cpp (GGUF files) runs on the processor here.",
                 next_step="leave it out, or give the model's safetensors to plan for GPUs",
             )
-    member = deployment.embedded_here(options)
-    warnings = deployment.warnings(options, member)
+    member = decide.embedded_here(options)
+    warnings = decide.warnings(options, member)
     commands = _commands(member)
     if args.json:
         first = commands[0]
@@ -116,8 +116,8 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
     """Measure the decision's plan, then decide again with what was learnt."""
     import asyncio
 
-    from autoglm_serve import calibrating, planning
     from autoglm_serve.core.errors import ConfigError
+    from autoglm_serve.deploy import calibrate, planning
     from autoglm_serve.engines.catalog import MEASURING
     from autoglm_serve.launch.local import LocalLauncher
 
@@ -127,12 +127,12 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is a replica to take down
     with tempfile.TemporaryDirectory(prefix="autoglm-calibrate-") as folder:
         ledger, speed = asyncio.run(
-            calibrating.measure(
+            calibrate.measure(
                 member,
                 MEASURING[member.plan.engine],
                 LocalLauncher(Path(folder)),
                 decision.request.workload,
-                ask=calibrating.ask_once,
+                ask=calibrate.ask_once,
                 on_progress=lambda step: print(f"  {step.stage}", file=sys.stderr),
             )
         )

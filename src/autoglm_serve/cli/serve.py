@@ -11,9 +11,9 @@ from typing import NoReturn
 import uvloop
 
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.observe import logs
-from autoglm_serve.options import Options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def run(args: Namespace, options: Options) -> int:
     from rich.console import Console
 
     from autoglm_serve.cli.screen import LogNarrator, TerminalNarrator
-    from autoglm_serve.sources import load
-    from autoglm_serve.stack import serve
+    from autoglm_serve.config.sources import load
+    from autoglm_serve.service.boot import serve
 
     screen = options.log_format == "auto" and sys.stdout.isatty()
     # In a terminal the screen tells the story, and the log only what goes wrong.

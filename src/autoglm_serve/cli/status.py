@@ -8,8 +8,8 @@ from typing import Any
 from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.cli.table import table
+from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
-from autoglm_serve.options import Options
 
 _TIMEOUT_S = 5.0
 

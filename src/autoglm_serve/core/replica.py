@@ -8,7 +8,7 @@ from autoglm_serve.core.ledger import MeasuredLedger
 
 
 class ReplicaState(StrEnum):
-    """Where a replica is in its life. The legal moves are in `watch.lifecycle`."""
+    """Where a replica is in its life. The legal moves are in `control.replica.lifecycle`."""
 
     STARTING = "starting"  # the process runs, its health path does not answer yet
     READY = "ready"  # requests may be sent

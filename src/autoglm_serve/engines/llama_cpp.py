@@ -12,7 +12,7 @@ from autoglm_serve.core.model import ModelFiles, VisionGeometry
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Command
-from autoglm_serve.engines.clues import clue, killed, telling
+from autoglm_serve.engines.log_patterns import clue, killed, telling
 
 DEFAULT_MAX_MODEL_LEN = 16_384
 """Tokens of one request where nobody asks for more: a step of a phone agent (3,400 image tokens, the
@@ -185,7 +185,7 @@ class LlamaCpp:
     def command(self, member: Member, index: int, port: int) -> Command:
         return Command(
             argv=(
-                *(sys.executable, "-m", "autoglm_serve.engines.llama_cpp_host", "--port", str(port)),
+                *(sys.executable, "-m", "autoglm_serve.engines.hosts.llama_cpp_host", "--port", str(port)),
                 *flags(member),
                 *member.plan.engine_args,
             )

@@ -20,7 +20,7 @@ class LlamaCppSpeech(LlamaCpp):
         limits = ("--min-audio-s", str(span.shortest_s), "--max-audio-s", str(span.longest_s)) if span else ()
         return Command(
             argv=(
-                *(sys.executable, "-m", "autoglm_serve.engines.speech_host", "--port", str(port)),
+                *(sys.executable, "-m", "autoglm_serve.engines.hosts.speech_host", "--port", str(port)),
                 *flags(member),
                 *limits,
                 *member.plan.engine_args,

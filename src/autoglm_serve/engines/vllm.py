@@ -15,7 +15,7 @@ from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Command
-from autoglm_serve.engines.clues import Clue, clue, last_words
+from autoglm_serve.engines.log_patterns import Clue, clue, last_words
 
 
 class Vllm:

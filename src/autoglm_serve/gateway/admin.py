@@ -3,9 +3,9 @@
 import asyncio
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.attempt import exchange
-from autoglm_serve.gateway.delivery import Delivery
-from autoglm_serve.gateway.relay import Ending, Relay, Result
+from autoglm_serve.gateway.exchange.attempt import exchange
+from autoglm_serve.gateway.exchange.delivery import Delivery
+from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Headers, Request, request_head
 from autoglm_serve.gateway.wire.server import ClientConnection

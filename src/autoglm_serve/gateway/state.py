@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.recovery.trial import Trial
+from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
-from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover

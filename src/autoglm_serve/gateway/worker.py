@@ -20,17 +20,18 @@ import orjson
 import uvloop
 
 from autoglm_serve.core.refusal import Refusal
-from autoglm_serve.gateway import admin, dispatch, local
-from autoglm_serve.gateway.account import Account, Outcome
+from autoglm_serve.gateway import admin, pages
 from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.exchange import dispatch
+from autoglm_serve.gateway.exchange.account import Account, Outcome
+from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.recovery.trial import Trial
+from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
-from autoglm_serve.gateway.routing.link import Link
+from autoglm_serve.gateway.routing.fleet_link import Link
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
-from autoglm_serve.gateway.stream_watch import StreamWatch
 from autoglm_serve.gateway.wire.envelope import internal_error
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
@@ -162,7 +163,7 @@ class Requests:
         """False leaves the request to `dispatch`. Health checks and scrapes are no business to count."""
         account = Account(self._worker.board, "other", request.started_s)
         try:
-            return local.answer(client, request, self._worker)
+            return pages.answer(client, request, self._worker)
         except Refusal as refusal:
             account.outcome = Outcome.REFUSED
             client.refuse(refusal)

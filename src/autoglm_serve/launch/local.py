@@ -2,7 +2,7 @@
 
 Each runs in a session of its own with its output in a file, so it outlives the control plane if that is
 killed; it does not run before its record is on disk, so it can always be found again. Knows commands, not
-engines. Called by `watch.supervisor`.
+engines.
 """
 
 import fcntl

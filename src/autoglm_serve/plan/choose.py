@@ -11,7 +11,9 @@ from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import Hardware
 from autoglm_serve.core.plan import Plan
-from autoglm_serve.plan import why
+from autoglm_serve.plan import reasons
+from autoglm_serve.plan.alternatives import nearest_shortfall_bytes, ways_out
+from autoglm_serve.plan.reasons import Offer
 from autoglm_serve.plan.request import Goal, Request
 from autoglm_serve.plan.score import CLOSE
 from autoglm_serve.plan.search import (
@@ -22,8 +24,6 @@ from autoglm_serve.plan.search import (
     contradiction,
     usable_gpus,
 )
-from autoglm_serve.plan.way_out import nearest_shortfall_bytes, ways_out
-from autoglm_serve.plan.why import Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def decide(
     )
     candidates, unfit = search.candidates(allowed_quantization(facts, usable, request.pins))
     if not candidates:
-        problem = why.nothing_fits(search, nearest_shortfall_bytes(search), len(unfit))
+        problem = reasons.nothing_fits(search, nearest_shortfall_bytes(search), len(unfit))
         return replace(base, problem=problem, rejected=tuple(unfit), offers=tuple(ways_out(search, best_of)))
     best = best_of(candidates, request)
     losers = sorted(
@@ -80,11 +80,11 @@ def decide(
     fp8, _ = search.candidates(("fp8",))
     return replace(
         base,
-        chosen=replace(best.plan, reasons=tuple(why.reasons(search, best, candidates))),
-        rejected=(*(why.lost(other, best, request) for other in losers), *unfit),
-        offers=tuple(why.offers(search, best, best_of(fp8, request) if fp8 else None)),
-        sensitivities=tuple(why.sensitivities(search, best)),
-        warnings=(*base.warnings, *why.warnings(search, best)),
+        chosen=replace(best.plan, reasons=tuple(reasons.reasons(search, best, candidates))),
+        rejected=(*(reasons.lost(other, best, request) for other in losers), *unfit),
+        offers=tuple(reasons.offers(search, best, best_of(fp8, request) if fp8 else None)),
+        sensitivities=tuple(reasons.sensitivities(search, best)),
+        warnings=(*base.warnings, *reasons.warnings(search, best)),
     )
 
 

@@ -15,7 +15,7 @@ from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.plan.choose import Decision
 from autoglm_serve.plan.memory import gib
-from autoglm_serve.plan.why import Offer
+from autoglm_serve.plan.reasons import Offer
 
 LABELS = {
     "weights": "weights",

@@ -1,0 +1,31 @@
+"""A replica's status and the only way to change it. One owner each; others read the frozen value."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from autoglm_serve.control.replica.lifecycle import Event, after
+from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+
+
+class Board:
+    """Holds the present status and says when there is a new one."""
+
+    def __init__(self, status: ReplicaStatus, on_change: Callable[[], None]) -> None:
+        self.status = status
+        self._on_change = on_change
+
+    @property
+    def state(self) -> ReplicaState:
+        return self.status.state
+
+    def move(self, event: Event, **facts: Any) -> None:
+        """Follows the table of transitions; raises IllegalMove where it has none."""
+        self.note(state=after(self.status.state, event), **facts)
+
+    def note(self, **facts: Any) -> None:
+        """New facts about the same state."""
+        status = replace(self.status, **facts)
+        if status != self.status:
+            self.status = status
+            self._on_change()

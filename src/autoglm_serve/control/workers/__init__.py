@@ -1,0 +1,1 @@
+"""The gateway's processes, and the channel between them and the control plane."""

@@ -1,0 +1,265 @@
+"""Keeps the gateway workers alive: one process at each listening socket, started again when it ends.
+
+The sockets stay open here, so connections wait for a successor instead of being refused. A worker is renewed
+by starting its successor on the same socket and then letting it go: it takes no new connection and finishes
+what it carries, however long that is. Knows nothing of HTTP or fleets.
+
+Each process has a seat, its row in the shared load table and its file of counters: no two that live have the
+same.
+"""
+
+import asyncio
+import logging
+import random
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from autoglm_serve.control.clock import Clock
+from autoglm_serve.control.replica.backoff import BackOff
+from autoglm_serve.control.tasks import running
+from autoglm_serve.engines.base import Command
+from autoglm_serve.launch.base import Exit
+from autoglm_serve.launch.listeners import admit_no_more
+from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
+
+log = logging.getLogger(__name__)
+
+_BACK_OFF = BackOff(first_s=0.05, most_s=5.0, stable_s=10.0)
+_RETIRE = signal.SIGQUIT
+_QUEUED_S = 0.05
+"""In which workers take the connections that are queued or on their way when the service stops."""
+_START_S = 30.0
+"""How long a successor may take until it serves."""
+_LOOK_S = 1.0
+_MOST_STILL = 10
+"""Looks in a row at which a worker has not got on: it was stopped, or hangs, and its clients with it."""
+_MOST_BUSY = 60
+"""Of those at which it computes, as a few bodies of the largest size take 40 s on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A worker that an earlier control plane started."""
+
+    seat: int
+    process: LocalProcess
+    listener: socket.socket | None
+    """Where it listens; None if it only finishes what it carries."""
+
+
+class GatewayWorkers:
+    """Owns the worker processes, their seats and their sockets."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        command: Callable[[int, int], Command],
+        *,
+        launcher: LocalLauncher,
+        clock: Clock,
+        adopted: Iterable[Adopted] = (),
+        left: Callable[[int], None] = lambda seat: None,
+        beats: Callable[[int], int] = lambda seat: 0,
+    ) -> None:
+        """`command(seat, descriptor)` is the worker on that seat, which inherits its socket as `descriptor`;
+        `left` is told of each seat that nobody has any more; `beats` is a number that grows while the worker
+        on a seat gets on."""
+        self._listeners = listeners
+        self._command = command
+        self._launcher = launcher
+        self._clock = clock
+        self._left = left
+        self._beats = beats
+        self._adopted = tuple(adopted)
+        self._seats: dict[int, LocalProcess] = {each.seat: each.process for each in self._adopted}
+        self._at: dict[int, LocalProcess] = {}
+        """The worker at each listener."""
+        self._crashes = dict.fromkeys(range(len(listeners)), 0)
+        self._serving: set[int] = set()
+        self._news = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        self._renewing = asyncio.Lock()
+        self._stopping = False
+        self.restarts = 0
+
+    async def run(self) -> None:
+        """Returns when every worker has ended after `drain`."""
+        async with self._group:
+            for each in self._adopted:
+                place = next((i for i, at in enumerate(self._listeners) if at is each.listener), None)
+                self._attend(each.process, each.seat, place)
+            for place in range(len(self._listeners)):
+                if place not in self._at:
+                    self._start(place)
+
+    def serves(self, pid: int) -> None:
+        """This worker has said that it takes connections."""
+        self._serving.add(pid)
+        self._announce()
+
+    @property
+    def serving(self) -> int:
+        """How many workers take connections."""
+        return sum(process.pid in self._serving for process in self._at.values())
+
+    def outdated(self) -> bool:
+        """A worker that was adopted is not what would be started today."""
+        return any(
+            process.record.argv != self._command(seat, LISTENER).argv
+            for seat, process in self._seats.items()
+            if process in self._at.values()
+        )
+
+    async def renew(self, told: Callable[[str], None] = lambda line: None) -> bool:
+        """Replaces every worker, one after the other; false where a successor does not come up.
+
+        Returns when the successors serve; those before them may still finish what they carry.
+        """
+        async with self._renewing:
+            for place in range(len(self._listeners)):
+                if self._stopping or not await self._renew(place, told):
+                    return False
+        return True
+
+    async def drain(self, grace_s: float) -> None:
+        """Let workers finish what they have and what is queued, for `grace_s` at most; nobody new gets in."""
+        self._stopping = True
+        self._announce()
+        if grace_s:
+            for listener in self._listeners:
+                admit_no_more(listener)
+            await self._clock.sleep(_QUEUED_S)
+        for listener in self._listeners:
+            listener.close()
+        async with asyncio.TaskGroup() as group:
+            for process in tuple(self._seats.values()):
+                group.create_task(process.end(grace_s))
+
+    async def _renew(self, place: int, told: Callable[[str], None]) -> bool:
+        while (seat := self._free_seat()) is None and not self._stopping:
+            told(f"gateway worker {place}: waiting for one before it to finish what it carries")
+            await self._change()
+        old = self._at.get(place)
+        if self._stopping or seat is None or old is None:
+            return not self._stopping  # one that has crashed is on its way back, as new as can be
+        try:
+            new = self._spawn(place, seat)
+        except OSError as problem:
+            told(f"gateway worker {place}: its successor cannot be started ({problem}); the old one stays")
+            return False
+        if not await self._comes_up(new):
+            told(f"gateway worker {place}: its successor did not come up; the old one stays")
+            new.kill()
+            return False
+        self._at[place] = new
+        old.rename(f"retired-{self._seat_of(old)}")
+        old.send(_RETIRE)
+        told(f"gateway worker {place}: pid {new.pid} serves; pid {old.pid} finishes what it carries")
+        return True
+
+    async def _comes_up(self, process: LocalProcess) -> bool:
+        try:
+            async with asyncio.timeout(_START_S):
+                while process.pid not in self._serving and process in self._seats.values():
+                    await self._change()
+        except TimeoutError:
+            return False
+        return process in self._seats.values()
+
+    def _seat_of(self, process: LocalProcess) -> int:
+        return next(seat for seat, held in self._seats.items() if held is process)
+
+    def _free_seat(self) -> int | None:
+        return next((seat for seat in range(seats(len(self._listeners))) if seat not in self._seats), None)
+
+    def _start(self, place: int) -> None:
+        seat = self._free_seat()
+        assert seat is not None, "there are twice as many seats as listeners"
+        self._at[place] = self._spawn(place, seat)
+
+    def _starts(self, place: int) -> bool:
+        """Starts one again; false where that fails for now, which must not end the others."""
+        try:
+            self._start(place)
+        except OSError as problem:
+            log.error("gateway worker %d cannot be started: %s; it is tried again", place, problem)
+            return False
+        return True
+
+    def _spawn(self, place: int, seat: int) -> LocalProcess:
+        listener = self._listeners[place]
+        process = self._launcher.start(
+            f"gateway-{seat}",
+            self._command(seat, LISTENER),
+            listener.getsockname()[1],
+            listener=listener.fileno(),
+        )
+        self._attend(process, seat, None)
+        return process
+
+    def _attend(self, process: LocalProcess, seat: int, place: int | None) -> None:
+        self._seats[seat] = process
+        if place is not None:
+            self._at[place] = process
+        self._group.create_task(self._follow(process, seat))
+
+    async def _follow(self, process: LocalProcess, seat: int) -> None:
+        """One process to its end, and what follows from it."""
+        started_s = self._clock.now_s()
+        try:
+            async with running(self._end_when_still(process, seat)):
+                how = await process.exited()
+        finally:
+            del self._seats[seat]
+            await process.close()
+        self._serving.discard(process.pid)
+        self._left(seat)
+        self._announce()
+        place = next((place for place, worker in self._at.items() if worker is process), None)
+        if place is None or self._stopping:
+            return  # it was let go
+        del self._at[place]
+        self.restarts += 1
+        lived_s = self._clock.now_s() - started_s
+        self._crashes[place] = _BACK_OFF.crashes_after(self._crashes[place], lived_s)
+        log.warning("gateway worker %d ended (%s); starting it again", place, _said(how))
+        while True:
+            await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
+            if self._stopping or self._starts(place):
+                return
+            self._crashes[place] += 1
+
+    async def _end_when_still(self, process: LocalProcess, seat: int) -> None:
+        """Kill a worker that got on and does no more. A look that comes late counts nothing: we were stopped
+        too, with the whole machine perhaps."""
+        still, busy, got_on, before = 0, 0, False, self._beats(seat)
+        while still < _MOST_STILL and busy < _MOST_BUSY:
+            due_s = self._clock.now_s() + _LOOK_S
+            await self._clock.sleep(_LOOK_S)
+            now = self._beats(seat)
+            if now != before:
+                still, busy, got_on, before = 0, 0, True, now
+            elif got_on and self._clock.now_s() - due_s < _LOOK_S:
+                computing = process.record.identity.computing
+                still, busy = still + (not computing), busy + computing
+        lasted_s = (still + busy) * _LOOK_S
+        log.error("pid %d, a gateway worker, has not moved for %g s; killing it", process.pid, lasted_s)
+        process.kill()
+
+    def _announce(self) -> None:
+        self._news.set()
+
+    async def _change(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+
+def seats(workers: int) -> int:
+    """Room for every worker and for one before it that finishes what it carries."""
+    return 2 * workers
+
+
+def _said(how: Exit) -> str:
+    return f"signal {how.signal}" if how.signal else f"status {how.code}"

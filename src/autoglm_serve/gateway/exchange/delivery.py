@@ -1,0 +1,135 @@
+"""What one client is being sent, over all the replicas that take part in it.
+
+Owns the journal and the client's side of the stream: its head is sent once, its events are noted before they
+go out, its end is told once. Attempts (`relay`) come and go; this stays.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from autoglm_serve.core.refusal import Refusal
+from autoglm_serve.gateway.exchange.reasoning import StreamSplitter
+from autoglm_serve.gateway.recovery.journal import Journal, before_done
+from autoglm_serve.gateway.wire.http import Headers
+from autoglm_serve.gateway.wire.sse import DONE, event
+
+
+class Client(Protocol):
+    """The side of the client's connection that is written to."""
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+    def start(self, status: int, headers: Headers, first: bytes) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Caller(Client, Protocol):
+    """A client from its request's first byte to its answer's last."""
+
+    on_pause: Callable[[], None] | None
+    on_resume: Callable[[], None] | None
+
+    @property
+    def answering(self) -> bool:
+        """It has part of an answer."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """It takes no more for now."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Clock(Protocol):
+    """The event loop, as far as time goes."""
+
+    def time(self) -> float: ...
+
+
+class Delivery:
+    """One answer on its way to one client."""
+
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        *,
+        split_reasoning: bool = False,
+        ends_with_done: bool = True,
+        typed_events: bool = False,
+    ) -> None:
+        self._client = client
+        self.write = client.write
+        """To the client, past everything; for who keeps the journal itself, where events pass unchanged."""
+        self._clock = clock
+        self._rewrite = StreamSplitter() if split_reasoning else None
+        self.ends_with_done = ends_with_done
+        self.typed_events = typed_events
+        self._head: tuple[int, Headers] = (200, ())
+        self.split_reasoning = split_reasoning
+        self.journal = Journal()
+        self.started = False
+        """The client has seen the head."""
+        self.first_byte_s: float | None = None
+        """When it was sent its first content, on the clock."""
+        self.on_first: Callable[[], None] = _nobody_waits
+        """Told of that."""
+
+    @property
+    def begun(self) -> bool:
+        """Part of an answer has been taken from a replica: asking anew would say it twice."""
+        return self.started or bool(self.journal.chunks)
+
+    @property
+    def passes_unchanged(self) -> bool:
+        """Events go out as they came in; the first, with the head, has."""
+        return self.started and self._rewrite is None
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The head to start with, once there is something to send."""
+        if not self.started:
+            self._head = (status, headers)
+
+    def events(self, events: bytes) -> None:
+        """Whole SSE events, as the engine wrote them."""
+        self.journal.chunks.append(events)
+        if self._rewrite is not None:
+            events = self._rewrite.feed(events)
+        if events:
+            self.data(events)
+
+    def data(self, data: bytes) -> None:
+        """Bytes as they are."""
+        if self.started:
+            self._client.write(data)
+            return
+        self.started = True
+        self._first()
+        self._client.start(*self._head, data)
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """An answer in one piece."""
+        self._first()
+        self._client.respond(status, headers, body)
+
+    def _first(self) -> None:
+        self.first_byte_s = self._clock.time()
+        self.on_first()
+
+    def finish(self) -> None:
+        """The end of a stream; `[DONE]` is added where an engine died between the two."""
+        chunks = self.journal.chunks
+        if chunks and self.ends_with_done and not before_done(chunks[-1])[1]:
+            self.data(event(DONE))
+        self._client.finish()
+
+
+def _nobody_waits() -> None:
+    """For the first byte."""

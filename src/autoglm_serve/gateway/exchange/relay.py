@@ -1,0 +1,381 @@
+"""One attempt: the reply of one replica on its way into a delivery.
+
+Callbacks, not tasks: a chunk goes from socket to socket in one call. A stream passes as it comes, whole
+events only. An event that looks as those before it did is not looked at any further, nor is the clock: that
+a stream gets on is seen by its journal growing, whenever the watch looks. Anything else is collected and sent
+in one piece, so that a replica lost in the middle of it can still be replaced; what grows beyond
+`_COLLECT_BYTES` passes as it comes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from autoglm_serve.gateway.exchange import reasoning
+from autoglm_serve.gateway.exchange.delivery import Clock, Delivery
+from autoglm_serve.gateway.recovery.journal import (
+    NO_USAGE,
+    Usage,
+    before_done,
+    before_error,
+    before_garbage,
+    is_believable,
+    is_json,
+    usage_of,
+)
+from autoglm_serve.gateway.recovery.recover import Diverged, Seam
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect
+from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
+from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
+from autoglm_serve.gateway.wire.upstream import Connection
+
+_COLLECT_BYTES = 1 << 20
+_MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
+_EVENTS_THAT_TELL = 8
+_NEWLINE, _BRACE = b"\n}"
+_PASSED_ON = frozenset(
+    {b"content-type", b"content-encoding", b"cache-control", b"retry-after", b"content-disposition"}
+)
+TURNED_AWAY = 429
+_TRY_ELSEWHERE = frozenset({TURNED_AWAY, 500, 502, 503, 504})
+
+
+class Result(Enum):
+    """How an attempt ended."""
+
+    DONE = "done"  # the client has the whole reply
+    REFUSED = "refused"  # the replica answered that it cannot
+    LOST = "lost"  # the connection broke, could not be made, or fell silent
+    DIVERGED = "diverged"  # a replay said something else than was sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The end of one attempt, and what is known of the reply."""
+
+    result: Result
+    reason: str = ""
+    status: int = 0
+    """The replica's status; 0 where none came."""
+    headers: Headers = ()
+    body: bytes = b""
+    """An error reply that was held back, in case another replica does better."""
+    usage: Usage = NO_USAGE
+    asked: bool = False
+    """The request had been sent: an engine may have died of it."""
+    given_up: bool = False
+    """Not the connection broke: somebody here gave the replica up."""
+    events: int = 0
+    """Pieces of the stream that this attempt brought."""
+
+    @property
+    def turned_away(self) -> bool:
+        """The replica is well and has no room."""
+        return self.result is Result.REFUSED and self.status == TURNED_AWAY
+
+    @property
+    def health(self) -> bool | None:
+        """What it says of the replica: well or not; nothing, where the request was the matter."""
+        if self.result is Result.DIVERGED or (self.result is Result.REFUSED and self.status < 500):
+            return None
+        return self.result is Result.DONE
+
+
+class Relay:
+    """Takes an upstream's reply (`upstream.Reply`) and hands it to the delivery."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        clock: Clock,
+        *,
+        ending: "asyncio.Future[Ending]",
+        extra: Headers = (),
+        splicer: Seam | None = None,
+        ahead_tokens: int = 0,
+        may_go: Callable[[], bool] | None = None,
+    ) -> None:
+        """`ahead_tokens` is what the replica has to work off, this request among it; `may_go` says whether
+        another could be asked if this takes too long."""
+        self._delivery = delivery
+        self._clock = clock
+        self._ending = ending
+        self._extra = extra
+        self._splicer = splicer
+        """Set where this attempt goes on with a stream that another began."""
+        self._status = 0
+        self._headers: Headers = ()
+        self._encoded = False
+        """In a way that nobody asked for (gzip): it is not looked into, and its header goes with it."""
+        self._streaming = False
+        self._may_be_cut = False
+        """It ends with the connection, which a death ends too."""
+        self._held = b""
+        self._collected: list[bytes] = []
+        self._collected_bytes = 0
+        self._passing = False
+        self._paused = False
+        self.ahead_tokens = ahead_tokens
+        self.may_go = may_go
+        self._usual = UNUSUAL
+        """How its events begin, once they need not be looked at. What tells a tale begins otherwise."""
+        self._write = delivery.write
+        self._chunks = delivery.journal.chunks
+        self._not_events = len(self._chunks)
+        """Chunks of the journal that are none of its events: what others sent, and comments."""
+        self._innocent = self._given_up = False
+        self._begun_s = clock.time()
+        self._first_event_s = 0.0
+        self._seen_events = 0
+        self._seen_s = 0.0
+        """When it was last seen to have more events than before."""
+        self.connection: Connection | None = None
+
+    # upstream.Reply
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self._status = status
+        self._headers = tuple(header for header in headers if header[0] in _PASSED_ON) + self._extra
+        said = dict(headers)
+        content_type = said.get(b"content-type", b"").lower()
+        self._encoded = said.get(b"content-encoding", b"identity").lower() != b"identity"
+        readable = status == 200 and not self._encoded
+        self._streaming = readable and content_type.startswith(b"text/event-stream")
+        self._may_be_cut = readable and content_type.startswith(JSON_TYPE) and ends_with_connection(headers)
+        self._delivery.head(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        # Nearly always it is one whole event like those before it. What is done here is the cost of a stream.
+        if (
+            data.startswith(self._usual)
+            and data.find(_NEWLINE) == len(data) - 2
+            and data[-1] == _NEWLINE
+            and data[-3] == _BRACE
+        ):
+            self._chunks.append(data)
+            self._write(data)
+        elif self._streaming:
+            self._pass_events(data)
+        elif self._passing:
+            self._delivery.data(data)
+        else:
+            self._collect(data)
+
+    def on_end(self) -> None:
+        if self._streaming:
+            self._end_stream()
+        elif self._passing:
+            self._delivery.finish()
+            self._settle(Result.DONE)
+        else:
+            self._end_whole(b"".join(self._collected))
+
+    def on_lost(self, reason: str) -> None:
+        if self._streaming and self._delivery.journal.finished:
+            self._finish_stream()
+        else:
+            self._settle(Result.LOST, reason)
+
+    # the client's side
+
+    def pause(self) -> None:
+        """The client is slow: stop reading from the replica."""
+        self._paused = True
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._seen_s = self._clock.time()
+        if self.connection is not None:
+            self.connection.resume()
+
+    @property
+    def events(self) -> int:
+        """Pieces of the stream that this attempt has brought."""
+        return len(self._chunks) - self._not_events
+
+    def silent_s(self, now_s: float) -> float:
+        """How long the stream had brought nothing when it was looked at, which is now; before its first
+        event, and while it is paused, 0."""
+        events = self.events
+        if events != self._seen_events:
+            self._seen_events, self._seen_s = events, now_s
+        return now_s - self._seen_s if events and not self._paused else 0.0
+
+    @property
+    def interval_s(self) -> float | None:
+        """The usual time between two of its events; None if they were too few to tell."""
+        if self._seen_events < _EVENTS_THAT_TELL:
+            return None
+        return (self._seen_s - self._first_event_s) / (self._seen_events - 1)
+
+    def waiting_s(self, now_s: float) -> float:
+        """How long its first event is being waited for; 0 once it has come."""
+        return 0.0 if self.events else now_s - self._begun_s
+
+    @property
+    def prefill_s(self) -> float | None:
+        """How long its first event took; None if there was none."""
+        return self._first_event_s - self._begun_s if self._first_event_s else None
+
+    def lose(self, reason: str, *, innocent: bool = False) -> None:
+        """The replica is given up: by its words, its silence, or somebody who knows.
+
+        `innocent` where it is certain that the request has no part in it.
+        """
+        connection = self.connection
+        self._innocent = innocent
+        self._given_up = True
+        self.on_lost(reason)
+        if connection is not None:
+            connection.abort()
+
+    def abandon(self) -> None:
+        """Nobody waits any more: drop the connection, unless the reply had ended."""
+        if not self._ending.done():
+            self._ending.cancel()
+        if self.connection is not None:
+            self.connection.abort()
+            self.connection = None
+
+    # how
+
+    def _collect(self, data: bytes) -> None:
+        self._collected.append(data)
+        self._collected_bytes += len(data)
+        passable = self._status == 200 and not self._delivery.split_reasoning and not self._delivery.begun
+        if self._collected_bytes > _COLLECT_BYTES and passable:
+            self._passing = True
+            self._delivery.data(b"".join(self._collected))
+            self._collected.clear()
+        elif self._collected_bytes > _MOST_HELD_BYTES:
+            self.lose(f"its reply is longer than {_MOST_HELD_BYTES >> 20} MiB")
+
+    def _pass_events(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+        cut = whole_events(data)
+        if cut == len(data):
+            self._held = b""
+        else:
+            data, self._held = data[:cut], data[cut:]
+            self._usual = UNUSUAL
+            if len(self._held) > _MOST_HELD_BYTES:
+                self.lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
+                return
+        if data:
+            self._send_events(data)
+
+    def _send_events(self, events: bytes) -> None:
+        events, broken = self._believable(events)
+        arrived = b"data:" in events  # a comment says that the server lives, not that the engine does
+        if self._splicer is not None and events:
+            try:
+                events = self._splicer.feed(events)
+            except Diverged as diverged:
+                self._give_up(Result.DIVERGED, str(diverged))
+                return
+        if events:
+            self._delivery.events(events)
+        self._note(events, arrived=arrived)
+        if broken:  # the client is not shown it: what comes next is the dispatcher's decision
+            self.lose(broken)
+
+    def _believable(self, events: bytes) -> tuple[bytes, str]:
+        """`events` up to the first that shows that the engine is done for, and what that is."""
+        delivery, broken = self._delivery, ""
+        events, error = before_error(events)
+        if error:
+            broken = f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
+        if delivery.ends_with_done or delivery.typed_events:
+            events, garbage = before_garbage(events)
+            if garbage:
+                broken = "the engine sent an event that is no JSON"
+        if not delivery.ends_with_done:
+            return events, broken
+        before, done = before_done(events)
+        if done and not delivery.journal.would_be_finished(before):
+            return before, "the stream ended without a finish reason"
+        return events, broken
+
+    def _note(self, sent: bytes, *, arrived: bool) -> None:
+        """What was looked at says when the stream began, and how its events look.
+
+        What arrived and was not sent, because the client has it already, is a sign of life as well.
+        """
+        self._not_events += bool(sent) - arrived
+        if arrived and not self._first_event_s:
+            self._first_event_s = self._clock.time()
+        if self._splicer is None and not self._held and self._delivery.passes_unchanged:
+            self._usual = usual_beginning(sent) or self._usual
+
+    def _end_stream(self) -> None:
+        rest, self._held = self._held.rstrip(b"\r\n") + b"\n\n", b""
+        if is_believable(rest):  # an engine that ends its last event with one line break, or none
+            self._send_events(rest)
+        if self._ending.done():
+            return
+        if self._delivery.journal.finished:
+            self._finish_stream()
+        elif self._delivery.begun:
+            self._settle(Result.LOST, "the stream ended without a finish reason")
+        else:
+            self._settle(Result.LOST, "the stream ended before its first event")
+
+    def _finish_stream(self) -> None:
+        self._delivery.finish()
+        self._settle(Result.DONE, usage=self._delivery.journal.usage())
+
+    def _give_up(self, result: Result, reason: str) -> None:
+        connection = self.connection
+        self._settle(result, reason)
+        if connection is not None:
+            connection.abort()
+
+    def _end_whole(self, body: bytes) -> None:
+        headers = self._headers
+        if self._may_be_cut and not is_json(body):
+            self._settle(Result.LOST, "connection closed in the middle of its answer")
+            return
+        if self._status >= 400 and not self._encoded:
+            body, headers = in_our_dialect(self._status, body), _with_type(headers, JSON_TYPE)
+        if self._status in _TRY_ELSEWHERE or self._delivery.begun:
+            why = f"the engine answered {self._status}"
+            self._settle(Result.REFUSED, why, headers=headers, body=body)
+            return
+        if self._status < 400 and self._delivery.split_reasoning:
+            body = reasoning.split_reply(body)
+        self._delivery.whole(self._status, headers, body)
+        self._settle(Result.DONE, usage=usage_of(body) or NO_USAGE)
+
+    def _settle(
+        self,
+        result: Result,
+        reason: str = "",
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        usage: Usage = NO_USAGE,
+    ) -> None:
+        self.connection = None
+        if not self._ending.done():
+            if result is Result.DONE:
+                self.silent_s(self._clock.time())  # the last look, for its pace
+            ending = Ending(
+                result=result,
+                reason=reason,
+                status=self._status,
+                headers=headers,
+                body=body,
+                usage=usage,
+                asked=not self._innocent,
+                given_up=self._given_up,
+                events=self.events,
+            )
+            self._ending.set_result(ending)
+
+
+def _with_type(headers: Headers, content_type: bytes) -> Headers:
+    return (*(header for header in headers if header[0] != b"content-type"), (b"content-type", content_type))

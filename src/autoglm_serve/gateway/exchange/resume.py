@@ -1,0 +1,50 @@
+"""What to ask the next replica of a request: the request as it came, or how to go on with what was sent."""
+
+import logging
+
+from autoglm_serve.core.fleet import ReplicaView
+from autoglm_serve.gateway.admission.admit import Call
+from autoglm_serve.gateway.exchange.delivery import Delivery
+from autoglm_serve.gateway.exchange.relay import Ending, Result
+from autoglm_serve.gateway.recovery import recover, typed_resume
+from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption, Way
+
+log = logging.getLogger(__name__)
+
+
+def next_step(
+    call: Call, delivery: Delivery, replica: ReplicaView, last: Ending
+) -> Resumption | Finish | Hopeless | None:
+    """What to ask the replica: None for the request as it came, else how to go on with what was sent."""
+    if not delivery.begun:
+        return None
+    may_replay = last.result is not Result.DIVERGED
+    step: Resumption | Finish | Hopeless
+    chunks, continuation = delivery.journal.chunks, replica.continuation
+    if not chunks:
+        step, pieces = Hopeless(reason="an answer in one piece cannot be gone on with"), 0
+    elif call.endpoint.ends_with_done:
+        sent = recover.read_sent(chunks)
+        step, pieces = recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.pieces
+    elif call.endpoint.typed_events:
+        told, path = typed_resume.read_told(chunks), call.endpoint.path
+        step, pieces = (
+            typed_resume.resume(path, call.body, told, continuation, may_replay=may_replay),
+            told.pieces,
+        )
+    else:
+        step, pieces = Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
+    log.warning("a stream lost its replica (%s); on %s: %s", last.reason, replica.id, _said(step, pieces))
+    return step
+
+
+def _said(step: Resumption | Finish | Hopeless, pieces: int) -> str:
+    match step:
+        case Resumption(way=Way.AGAIN):
+            return "asked again from the start"
+        case Resumption(way=way):
+            return f"{way} after {pieces} pieces"
+        case Finish():
+            return "it had all it may have"
+        case Hopeless(reason=reason):
+            return f"given up: {reason}"

@@ -1,0 +1,168 @@
+"""Audio in a chat for a model without ears: each part is transcribed first and handed on as text.
+
+A transcription is a request like any other, to the speech model that is served beside the chat model, with
+the same routing, retries and load table. Its answer stays here, and the books count one request, not two.
+"""
+
+import base64
+import binascii
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import orjson
+
+from autoglm_serve.core import multipart
+from autoglm_serve.core.fleet import FleetView, ModelView
+from autoglm_serve.core.model import Capability
+from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.gateway.admission.admit import Call, admit
+from autoglm_serve.gateway.admission.cost import text_cost
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
+from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse, rewritten
+from autoglm_serve.gateway.exchange.account import Account
+from autoglm_serve.gateway.exchange.delivery import Caller
+from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire import sse
+from autoglm_serve.gateway.wire.http import Headers, Request
+
+PATH = "/v1/audio/transcriptions"
+MOST_PARTS = 8
+"""Of audio in one chat."""
+
+_FIELDS = {"input_audio": "data", "audio_url": "url"}
+_SHAPES = {
+    "input_audio": '{"data": "<base64>", "format": "wav"}',
+    "audio_url": '{"url": "data:audio/wav;base64,…"}',
+}
+
+Serve = Callable[[Call, Request, Caller, Worker, Account], Awaitable[object]]
+"""`dispatch.serve`: routes a call, tries replicas, answers the caller."""
+
+
+async def hear(call: Call, worker: Worker, serve: Serve) -> Call:
+    """The call with text in place of its audio. Raises Refusal, which names the part."""
+    body = orjson.loads(call.body)
+    spoken = [(where, part) for where, part in parts(body) if part["type"] in AUDIO_TYPES]
+    if len(spoken) > MOST_PARTS:
+        refuse("too_much_audio", f"At most {MOST_PARTS} audio parts are taken in one chat.", "messages")
+    model = _speech_model(call.model, worker.fleet.view)
+    cost_tokens = call.cost_tokens
+    for where, part in spoken:
+        text = await _transcribed(where, _sound(where, part), model, worker, serve)
+        part.clear()
+        part.update(type="text", text=text)
+        cost_tokens += text_cost(len(text.encode()))
+    return replace(
+        call, body=rewritten(call.body, "messages", body["messages"]), cost_tokens=cost_tokens, audio=0
+    )
+
+
+def _speech_model(deaf: ModelView, fleet: FleetView) -> ModelView:
+    model = next((each for each in fleet.models if Capability.TRANSCRIPTION in each.capabilities), None)
+    if model is None:
+        refuse(
+            "no_hearing",
+            f"The model '{deaf.name}' does not hear, and no speech model is served beside it. "
+            "The bundled demo has one (`autoglm serve` without --model and with speech on); "
+            "or transcribe the audio yourself and send text.",
+            "messages",
+        )
+    return model
+
+
+def _sound(where: str, part: Json) -> bytes:
+    """The audio file in a part: base64 in `input_audio.data`, or a data URL."""
+    kind = part["type"]
+    value = part.get(kind)
+    where = f"{where}.{kind}"
+    if isinstance(value, dict):
+        field = _FIELDS[kind]
+        where, value = f"{where}.{field}", value.get(field)
+    if not isinstance(value, str):
+        refuse("wrong_type", f"'{where}' must hold the audio: {_SHAPES[kind]}.", where)
+    head, comma, payload = value.partition(",")
+    if comma and not (head.startswith("data:") and head.endswith(";base64")):
+        _no_audio(where, "is no base64 data URL")
+    if kind == "audio_url" and not comma:
+        _no_audio(
+            where,
+            "must hold the audio itself (data:audio/wav;base64,…): nothing is fetched for a "
+            "model that does not hear",
+        )
+    try:
+        return base64.b64decode(payload if comma else value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        _no_audio(where, f"is not valid base64 ({error})")
+
+
+def _no_audio(where: str, what: str) -> NoReturn:
+    refuse("invalid_audio", f"'{where}' {what}.", where)
+
+
+async def _transcribed(where: str, sound: bytes, model: ModelView, worker: Worker, serve: Serve) -> str:
+    content_type, body = multipart.form({"model": model.name.encode(), "file": sound}, secrets.token_hex(16))
+    request = Request(
+        method=b"POST",
+        path=PATH,
+        headers={b"content-type": content_type},
+        body=body,
+        started_s=worker.loop.time(),
+    )
+    call = admit(request, ENDPOINTS[PATH], worker.fleet.view, worker.settings.media)
+    ear = Ear()
+    await serve(call, request, ear, worker, Account(worker.board, PATH, request.started_s))
+    return ear.text(where)
+
+
+class Ear:
+    """A caller that keeps what it is answered (`delivery.Caller`)."""
+
+    answering = False
+    paused = False
+    on_pause: Callable[[], None] | None = None
+    on_resume: Callable[[], None] | None = None
+
+    def __init__(self) -> None:
+        self._status = 0
+        self._body = b""
+        self._refusal: Refusal | None = None
+
+    def text(self, where: str) -> str:
+        """What was said. Raises Refusal where there is no answer."""
+        if self._refusal is not None:
+            raise self._refusal
+        answer = sse.parsed(self._body) or {}
+        if self._status == 200 and "text" in answer:
+            return str(answer["text"])
+        error = sse.mapping(answer.get("error"))
+        said = error.get("message") or "what was answered is no transcription"
+        status = self._status if self._status >= 400 else 500
+        raise Refusal(
+            status,
+            error.get("code") or "not_heard",
+            f"'{where}' cannot be transcribed: {said}",
+            type=RefusalType.INVALID_REQUEST if status < 500 else RefusalType.SERVER,
+            param=where,
+        )
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        self._status, self._body = status, body
+
+    def refuse(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+
+    def start(self, status: int, headers: Headers, first: bytes) -> None:
+        self.answering = True
+        self._status, self._body = status, first
+
+    def write(self, data: bytes) -> None:
+        self._body += data
+
+    def finish(self) -> None:
+        self.answering = False
+
+    def abort(self) -> None:
+        message = "The replica that listened was lost in the middle of its answer."
+        self._refusal = Refusal(503, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)

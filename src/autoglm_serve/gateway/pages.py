@@ -1,0 +1,157 @@
+"""Paths that the gateway answers by itself: health, models, metrics, preflight, and what is not served."""
+
+from collections.abc import Callable
+
+import orjson
+
+from autoglm_serve.core.fleet import FleetView, ModelView
+from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
+from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S
+from autoglm_serve.gateway.exchange.delivery import Client
+from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE
+from autoglm_serve.gateway.wire.http import Headers, Request
+from autoglm_serve.observe import board
+
+_JSON: Headers = ((b"content-type", JSON_TYPE),)
+_PREFLIGHT: Headers = (
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-allow-headers", b"*, authorization"),
+    (b"access-control-max-age", b"86400"),
+)
+
+
+def answer(client: Client, request: Request, worker: Worker) -> bool:
+    """Answer `request` if it is ours to answer; False leaves it to `dispatch`. Raises Refusal."""
+    if request.method == b"OPTIONS":
+        client.respond(204, _PREFLIGHT, b"")
+        return True
+    page = _PAGES.get(request.path)
+    if page is None and request.path.startswith("/v1/models/"):
+        page = _one_model
+    if page is not None:
+        if request.method not in (b"GET", b"HEAD"):
+            raise _wrong_method(request, "GET")
+        client.respond(*page(request, worker))
+        return True
+    if request.path in ENDPOINTS:
+        if request.method != b"POST":
+            raise _wrong_method(request, "POST")
+        return False
+    if request.path.startswith("/admin/") and _may_administer(request):
+        return False
+    raise Refusal(
+        404,
+        "unknown_path",
+        f"There is no {request.method.decode('ascii', 'replace')} {request.path[:200]} here. "
+        "The OpenAI API is under /v1: /v1/models, /v1/chat/completions …",
+        type=RefusalType.NOT_FOUND,
+    )
+
+
+def _may_administer(request: Request) -> bool:
+    """Only a person on this machine: no other host, no proxy that runs here, no web page in a browser here.
+
+    A page of any site can make the browser post to 127.0.0.1, and by DNS rebinding under its own name.
+    """
+    headers = request.headers
+    host = headers.get(b"host", b"")
+    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
+    origin = headers.get(b"origin")
+    return (
+        request.loopback
+        and name in _THIS_MACHINE
+        and (origin is None or origin.partition(b"://")[2] == host)
+        and headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
+        and not headers.keys() & {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"}
+    )
+
+
+_THIS_MACHINE = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+_Page = tuple[int, Headers, bytes]
+
+
+def _health(request: Request, worker: Worker) -> _Page:
+    return 200, _JSON, b'{"status":"ok"}'
+
+
+def _ready(request: Request, worker: Worker) -> _Page:
+    view = worker.fleet.view
+    ready = any(replica.routable for replica in view.replicas)
+    body = orjson.dumps({"status": "ready" if ready else "not ready", "replicas": fleet_states(view)})
+    return (200 if ready else 503), _JSON, body
+
+
+def _version(request: Request, worker: Worker) -> _Page:
+    return 200, _JSON, orjson.dumps({"version": worker.settings.version})
+
+
+def _models(request: Request, worker: Worker) -> _Page:
+    data = [_card(name, model) for model in worker.fleet.view.models for name in model.names]
+    return 200, _JSON, orjson.dumps({"object": "list", "data": data})
+
+
+def _one_model(request: Request, worker: Worker) -> _Page:
+    name = request.path.removeprefix("/v1/models/")
+    model = worker.fleet.view.model(name)
+    if model is None:
+        served = ", ".join(worker.fleet.view.served_names) or "none"
+        message = f"The model '{name[:200]}' is not served here. Served: {served}."
+        raise Refusal(404, "model_not_found", message, type=RefusalType.NOT_FOUND, param="model")
+    return 200, _JSON, orjson.dumps(_card(name, model))
+
+
+def _metrics(request: Request, worker: Worker) -> _Page:
+    # Imported when first asked for: a worker that nobody scrapes does not carry the library.
+    from autoglm_serve.observe import metrics
+
+    settings = worker.settings
+
+    def load(slot: int) -> metrics.ReplicaLoad:
+        return metrics.ReplicaLoad(
+            requests=worker.load.requests(slot), cost_tokens=worker.load.cost_tokens(slot)
+        )
+
+    text = metrics.exposition(
+        version=settings.version,
+        counts=board.read(settings.board_paths),
+        buckets_s=LATENCY_BUCKETS_S,
+        fleet=worker.fleet.view,
+        load=load,
+    )
+    return 200, ((b"content-type", metrics.CONTENT_TYPE),), text
+
+
+_PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
+    "/health": _health,
+    "/ready": _ready,
+    "/version": _version,
+    "/metrics": _metrics,
+    "/v1/models": _models,
+}
+
+
+def fleet_states(view: FleetView) -> dict[str, ReplicaState]:
+    return {replica.id: replica.state for replica in view.replicas}
+
+
+def _card(name: str, model: ModelView) -> dict[str, object]:
+    card: dict[str, object] = {
+        "id": name,
+        "object": "model",
+        "created": model.created_s,
+        "owned_by": "autoglm-serve",
+        "root": model.name,
+        "capabilities": sorted(model.capabilities),
+    }
+    if model.max_model_len:
+        card["max_model_len"] = model.max_model_len
+    return card
+
+
+def _wrong_method(request: Request, right: str) -> Refusal:
+    method = request.method.decode("ascii", "replace")
+    return Refusal(405, "wrong_method", f"{request.path} takes {right}, not {method}.")

@@ -1,0 +1,142 @@
+"""The composition root: `serve` is the boot, top to bottom. What then runs is a `service.Service`."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from autoglm_serve.config.options import Options
+from autoglm_serve.control.fleet.adoption import Estate, claimed, inherit
+from autoglm_serve.core.errors import ConfigError, ExitCode, StateDirBusy
+from autoglm_serve.core.plan import Deployment
+from autoglm_serve.deploy.decide import decide, recall, remember
+from autoglm_serve.engines.catalog import ENGINES
+from autoglm_serve.gateway.routing.load import MAX_WORKERS
+from autoglm_serve.launch.listeners import beside, listen
+from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.launch.state_dir import StateDir
+from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
+from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, Footing, Narrator, Service
+
+
+async def serve(
+    options: Options, narrator: Narrator, read_options: Callable[[], Options], *, takeover: bool = False
+) -> ExitCode:
+    """Run the service until it is told to stop. Raises ServeError for what a person can mend.
+
+    `read_options` reads the options anew, when SIGHUP says that they have changed. With `takeover` a control
+    plane that runs in the same state directory is asked to leave, and this one goes on with all that it runs.
+    """
+    with ExitStack() as held:
+        listeners = _any_port(options, held)
+        state_dir = held.enter_context(_claimed(_state_dir(options, listeners), takeover=takeover)).path
+        launcher = LocalLauncher(state_dir)
+        estate = await inherit(launcher, state_dir, options.host, options.port)  # of a killed service
+        listeners = _listeners(options, held, listeners, estate.listeners)
+        deployment = await _deployment(options, narrator, state_dir, launcher, estate, takeover=takeover)
+        narrator.planned(deployment)
+        places, found = await claimed(deployment, ENGINES, estate.replicas, launcher)
+        footing = Footing(
+            state_dir=state_dir,
+            launcher=launcher,
+            listeners=listeners,
+            workers=estate.workers,
+            places=places,
+            found=found,
+            taken_over=takeover,
+        )
+        with _usable(state_dir):
+            service = Service(options, deployment, footing, narrator, read_options)
+        return await service.run()
+
+
+def _claimed(path: Path, *, takeover: bool) -> StateDir:
+    """The state directory, locked; from the control plane that has it, if that is to be taken over."""
+    if not takeover:
+        return StateDir(path)
+    refusal = ask_to_leave(path / ADMIN_SOCKET)
+    if refusal:
+        raise StateDirBusy("The service that runs does not leave.", why=refusal, next_step="Try again.")
+    return StateDir(path, wait_s=LEAVING_S)
+
+
+async def _deployment(
+    options: Options,
+    narrator: Narrator,
+    state_dir: Path,
+    launcher: LocalLauncher,
+    estate: Estate,
+    *,
+    takeover: bool,
+) -> Deployment:
+    """What to run: what was decided before, while replicas of that run; else what is decided now.
+
+    Who takes over goes on with what runs even if other options are wanted, and goes over to those then.
+    """
+    decided = state_dir / DECIDED
+    known = recall(decided, options)
+    if known is None and takeover and (before := recall(decided, None)) is not None:
+        known = before if not before.members[0].plan.gpu_groups else None
+    if known is not None and estate.replicas:
+        return known
+    # None of them could be trusted to be what is wanted now, and they may hold the GPUs' memory.
+    await launcher.end(estate.replicas)
+    try:
+        deployment = await decide(options, narrator.downloading)
+    except BaseException:
+        await launcher.end(worker.process.record for worker in estate.workers)
+        raise
+    with _usable(state_dir):
+        remember(decided, options, deployment)
+    return deployment
+
+
+@contextmanager
+def _usable(state_dir: Path) -> Iterator[None]:
+    """What cannot be written there is the person's to mend: a full disk, a folder that is another's."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"The state directory {state_dir} cannot be used.",
+            why=error.strerror or str(error),
+            next_step="Make room there, or choose another folder that you may write to with --state-dir.",
+        ) from error
+
+
+def _any_port(options: Options, held: ExitStack) -> tuple[socket.socket, ...]:
+    """Sockets at a port that the kernel chooses, where nothing else can name the state directory."""
+    if options.port or options.state_dir is not None:
+        return ()
+    return _kept(listen(options.host, 0, _worker_count(options)), held)
+
+
+def _listeners(
+    options: Options,
+    held: ExitStack,
+    made: tuple[socket.socket, ...],
+    inherited: tuple[socket.socket, ...],
+) -> tuple[socket.socket, ...]:
+    """One socket a worker: those that were made already, those that an earlier service's workers listen on,
+    or new ones. Never fewer than inherited: connections may be waiting on any of them."""
+    if made:
+        return made
+    if inherited:
+        return _kept(beside(inherited, _worker_count(options)), held)
+    return _kept(listen(options.host, options.port, _worker_count(options)), held)
+
+
+def _kept(listeners: tuple[socket.socket, ...], held: ExitStack) -> tuple[socket.socket, ...]:
+    for listener in listeners:
+        held.enter_context(listener)
+    return listeners
+
+
+def _worker_count(options: Options) -> int:
+    return min(options.gateway_workers or max(1, len(os.sched_getaffinity(0)) // 4), MAX_WORKERS // 2)
+
+
+def _state_dir(options: Options, listeners: tuple[socket.socket, ...]) -> Path:
+    port = listeners[0].getsockname()[1] if listeners else options.port
+    return options.state_dir_for(port, os.environ).absolute()

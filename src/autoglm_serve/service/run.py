@@ -1,0 +1,336 @@
+"""A running service: replicas, gateway workers and the line between them, from first request to last.
+
+Owns none of what a request needs; it brings together those who do, and takes them down in order. What may be
+changed while it runs is `operating`'s business.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from autoglm_serve import __version__
+from autoglm_serve.config.options import Options
+from autoglm_serve.control.clock import RealClock
+from autoglm_serve.control.fleet.idle import IdleWatch
+from autoglm_serve.control.fleet.places import Place
+from autoglm_serve.control.fleet.rolling import Rolling
+from autoglm_serve.control.fleet.supervisor import Supervisor
+from autoglm_serve.control.fleet.view import fleet_view
+from autoglm_serve.control.replica.controller import Found
+from autoglm_serve.control.tasks import first_of, running
+from autoglm_serve.control.workers.control_channel import FleetLine
+from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, seats
+from autoglm_serve.core.errors import EngineFailed, ExitCode
+from autoglm_serve.core.plan import Deployment
+from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.deploy.calibrate import Ledgers
+from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.catalog import ENGINES
+from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.routing.load import MAX_WORKERS, LoadTable
+from autoglm_serve.gateway.state import Settings
+from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.worker import encode_settings
+from autoglm_serve.launch.listeners import dialled
+from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.observe import admin
+from autoglm_serve.probe.hub import Download
+from autoglm_serve.probe.memory import has_room_for
+from autoglm_serve.service.change import Operator
+
+ADMIN_SOCKET = "admin.sock"
+DECIDED = "deployment.json"
+"""In the state directory: what was decided, for the next control plane."""
+
+
+class Narrator(Protocol):
+    """Tells a person what happens. It is told everything and decides nothing."""
+
+    def downloading(self, download: Download) -> None:
+        """So much of a model is here. Called from a thread."""
+
+    def planned(self, deployment: Deployment) -> None:
+        """This is what will run, and why."""
+
+    def replicas(self, statuses: tuple[ReplicaStatus, ...]) -> None:
+        """Something changed about a replica."""
+
+    def serving(self, url: str, deployment: Deployment) -> None:
+        """The first request could be answered now."""
+
+    def stopping(self, in_flight: int) -> None:
+        """No new requests; those in flight are finished."""
+
+    def close(self) -> None:
+        """Nothing more is told: leave the terminal as it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footing:
+    """What a service starts on: its sockets and places, and what of an earlier one goes on in them."""
+
+    state_dir: Path
+    launcher: LocalLauncher
+    listeners: tuple[socket.socket, ...]
+    workers: tuple[Adopted, ...]
+    places: tuple[Place, ...]
+    found: Mapping[str, Found]
+    taken_over: bool = False
+    """From a control plane that ran: its workers run its code."""
+
+
+class Service:
+    """A running service: the supervisor's replicas, the gateway's workers, and the line between them."""
+
+    def __init__(
+        self,
+        options: Options,
+        deployment: Deployment,
+        footing: Footing,
+        narrator: Narrator,
+        read_options: Callable[[], Options],
+    ) -> None:
+        self._narrator = narrator
+        self._state_dir = footing.state_dir
+        self._taken_over = footing.taken_over
+        self._created_s = int(time.time())
+        self._view_version = 0
+        self._load = LoadTable(footing.state_dir / "load")
+        self._ledgers = Ledgers(os.environ)
+        self._stop = asyncio.Event()
+        self._stop_at_once = asyncio.Event()
+        self._doomed = asyncio.Event()
+        host, self._port = footing.listeners[0].getsockname()[:2]
+        self._url = _url(host, self._port)
+        self._worker_count = len(footing.listeners)
+        self._supervisor = Supervisor(
+            deployment,
+            engines=ENGINES,
+            launcher=footing.launcher,
+            on_change=self._changed,
+            use=self._use,
+            places=footing.places,
+            found=footing.found,
+        )
+        self._idle = IdleWatch(
+            deployment.members,
+            statuses=self._supervisor.statuses,
+            load=self._use,
+            rest=self._supervisor.rest,
+            clock=RealClock(),
+        )
+        self._workers = GatewayWorkers(
+            footing.listeners,
+            lambda seat, descriptor: worker_command(
+                self._operator.options, footing.state_dir, seats(len(footing.listeners)), seat, descriptor
+            ),
+            launcher=footing.launcher,
+            clock=RealClock(),
+            adopted=footing.workers,
+            left=self._load.clear,
+            beats=self._load.beats,
+        )
+        self._line = FleetLine(self._state_dir / "control.sock", self._supervisor.wake, self._workers.serves)
+        rolling = Rolling(
+            supervisor=self._supervisor,
+            in_flight=self._load.requests,
+            room_for=has_room_for,
+            clock=RealClock(),
+        )
+        self._operator = Operator(
+            options,
+            deployment,
+            read_options=read_options,
+            supervisor=self._supervisor,
+            workers=self._workers,
+            rolling=rolling,
+            decided=footing.state_dir / DECIDED,
+            on_change=self._other_deployment,
+            last_act=narrator.close,
+        )
+        for row in set(range(MAX_WORKERS)) - {worker.seat for worker in footing.workers}:
+            self._load.clear(row)
+
+    async def run(self) -> ExitCode:
+        """Serve until a signal, or until no replica can ever start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._operator.reload)
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self._line.run()),
+                group.create_task(admin.serve(self._state_dir / ADMIN_SOCKET, self._status, self._operator)),
+                group.create_task(self._announce()),
+                group.create_task(self._idle.run()),
+            ]
+            gateway = group.create_task(self._workers.run())
+            replicas = group.create_task(self._supervisor.run())
+            if self._supervisor.first_ready.is_set():
+                self._changed()  # replicas that were adopted have nothing new to say
+            async with running(self._stop.wait(), self._doomed.wait()) as ends:
+                await first_of(*ends)
+            await self._take_down(gateway, replicas)
+            for task in background:
+                task.cancel()
+        if self._doomed.is_set() and not self._stop.is_set():
+            raise _cannot_start(self._supervisor.statuses())
+        return ExitCode.STOPPED_AT_ONCE if self._stop_at_once.is_set() else ExitCode.OK
+
+    async def _take_down(self, gateway: "asyncio.Task[None]", replicas: "asyncio.Task[None]") -> None:
+        """The gateway first: what is in flight still needs its replicas. A second signal cuts it short."""
+        slots = (status.slot for status in self._supervisor.statuses())
+        self._operator.stop()
+        self._narrator.stopping(sum(self._load.requests(slot) for slot in slots))
+        patient = asyncio.ensure_future(self._workers.drain(self._operator.options.drain_timeout_s + 1))
+        hurry = asyncio.ensure_future(self._stop_at_once.wait())
+        await asyncio.wait((patient, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if self._stop_at_once.is_set():
+            await self._workers.drain(0)
+        await patient
+        await gateway
+        await self._supervisor.stop(0.0 if self._stop_at_once.is_set() else 5.0)
+        await replicas
+
+    def _status(self) -> dict[str, Any]:
+        """What `autoglm status` shows."""
+        return {
+            "url": self._url,
+            "version": __version__,
+            "models": [
+                {
+                    "names": member.names,
+                    "reference": member.files.reference,
+                    "plan": member.plan.reasons,
+                    "ledger": member.plan.ledger,
+                    "predicted": member.plan.predicted,
+                }
+                for member in self._operator.deployment.members
+            ],
+            "replicas": [self._replica(status) for status in self._supervisor.statuses()],
+            "gateway": {
+                "workers": self._worker_count,
+                "serving": self._workers.serving,
+                "restarts": self._workers.restarts,
+            },
+        }
+
+    def _replica(self, status: ReplicaStatus) -> dict[str, Any]:
+        return {
+            "id": status.id,
+            "model": status.model,
+            "engine": status.engine,
+            "state": status.state,
+            "pid": status.pid,
+            "port": status.port,
+            "gpus": status.gpus,
+            "in_flight": self._load.requests(status.slot),
+            "restarts": status.restarts,
+            "last_exit": status.last_exit,
+            "progress": status.progress,
+            "memory": status.memory,
+            "log": status.log_path,
+        }
+
+    def _changed(self) -> None:
+        statuses, deployment = self._supervisor.statuses(), self._operator.deployment
+        self._view_version += 1
+        self._line.push(
+            fleet_view(
+                deployment,
+                statuses,
+                ENGINES,
+                version=self._view_version,
+                created_s=self._created_s,
+            )
+        )
+        self._narrator.replicas(statuses)
+        self._ledgers.see(deployment.members, statuses)
+        if _hopeless(statuses, on_demand={each.name for each in deployment.members if each.on_demand}):
+            self._doomed.set()
+
+    def _other_deployment(self) -> None:
+        self._idle.watch(self._operator.deployment.members)
+        self._changed()
+
+    async def _announce(self) -> None:
+        """Say once that requests can be answered: a worker is on the line and a replica is ready."""
+        await self._line.joined.wait()
+        await self._supervisor.first_ready.wait()
+        self._narrator.serving(self._url, self._operator.deployment)
+        if self._taken_over:
+            await self._operator.go_over_from_others()
+        elif self._workers.outdated():
+            await self._operator.renew_workers()
+
+    def _use(self, slot: int) -> tuple[int, int]:
+        """Requests in flight on a slot, and those it was given so far."""
+        return self._load.requests(slot), self._load.taken(slot)
+
+    def _told_to_stop(self) -> None:
+        (self._stop_at_once if self._stop.is_set() else self._stop).set()
+
+
+def worker_command(options: Options, state_dir: Path, rows: int, seat: int, descriptor: int) -> Command:
+    """The gateway worker on a seat, one of `rows`; `descriptor` is the listening socket that it inherits."""
+    settings = Settings(
+        version=__version__,
+        state_dir=state_dir,
+        index=seat,
+        workers=rows,
+        limits=Limits(
+            max_body_bytes=options.max_body_bytes,
+            header_timeout_s=options.header_timeout_s,
+            body_timeout_s=options.body_timeout_s,
+            keep_alive_s=options.keep_alive_s,
+            allow_origin=options.allow_origin,
+        ),
+        media=MediaPolicy(allow_remote=options.allow_image_url),
+        wait_ready_s=options.wait_ready_s,
+        wait_turn_s=options.queue_timeout_s,
+        max_waiting=options.max_queue,
+        max_waiting_bytes=options.max_queue_bytes,
+        stall_s=options.stall_timeout_s,
+        request_timeout_s=options.request_timeout_s,
+        drain_timeout_s=options.drain_timeout_s,
+    )
+    return Command(
+        argv=(
+            *(sys.executable, "-m", "autoglm_serve.gateway.worker"),
+            *("--settings", encode_settings(settings), "--listen-fd", str(descriptor)),
+            *("--log-format", "json" if options.log_format == "json" else "plain"),
+            *("--log-level", options.log_level),
+        )
+    )
+
+
+def _url(host: str, port: int) -> str:
+    """An address that a client on this machine can use."""
+    shown = dialled(host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def _hopeless(statuses: tuple[ReplicaStatus, ...], on_demand: set[str]) -> bool:
+    """Every replica that should run all the time has failed for good."""
+    states = {status.state for status in statuses if status.model not in on_demand} - {ReplicaState.STOPPED}
+    return states == {ReplicaState.FAILED}
+
+
+def _cannot_start(statuses: tuple[ReplicaStatus, ...]) -> EngineFailed:
+    last = next((status for status in statuses if status.last_exit is not None), None)
+    if last is None or last.last_exit is None:
+        return EngineFailed("No replica could be started.", next_step="Look at the log.")
+    exit = last.last_exit
+    return EngineFailed(
+        f"No replica of {last.model} can run: {exit.summary}",
+        why=f"{exit.cause}; the log is {last.log_path}" if last.log_path else str(exit.cause),
+        next_step=exit.remedy or "Look at the log.",
+    )

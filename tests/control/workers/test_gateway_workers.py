@@ -1,0 +1,138 @@
+"""Gateway workers with real processes: one that ends comes back, whatever the machine lacks meanwhile."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve.control.clock import RealClock
+from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
+from autoglm_serve.engines.base import Command
+from autoglm_serve.launch.local import LocalLauncher, LocalProcess
+from tests.control.worlds import run
+from tests.fakes.clock import FakeClock, settled
+
+pytestmark = pytest.mark.process
+
+
+class FullDisk(LocalLauncher):
+    """Cannot start anything `failures` times."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self.failures = 0
+        self.started: asyncio.Queue[LocalProcess] = asyncio.Queue()
+
+    def start(
+        self, replica_id: str, command: Command, port: int, *, listener: int | None = None
+    ) -> LocalProcess:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        process = super().start(replica_id, command, port, listener=listener)
+        self.started.put_nowait(process)
+        return process
+
+
+def test_a_full_disk_does_not_end_the_service_with_a_worker(tmp_path: Path) -> None:
+    async def story() -> None:
+        launcher = FullDisk(tmp_path)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            workers = GatewayWorkers(
+                [listener],
+                lambda seat, descriptor: Command(argv=("/bin/sleep", "60")),
+                launcher=launcher,
+                clock=RealClock(),
+            )
+            task = asyncio.create_task(workers.run())
+            first = await launcher.started.get()
+            launcher.failures = 2
+            os.kill(first.pid, signal.SIGKILL)
+            second = await launcher.started.get()
+            assert second.pid != first.pid
+            assert launcher.failures == 0
+            launcher.failures = 1
+            told: list[str] = []
+            assert not await workers.renew(told.append)
+            assert "the old one stays" in told[-1]
+            await workers.drain(0.0)
+            await task
+
+    run(story)
+
+
+def test_a_worker_that_has_stopped_getting_on_is_replaced(tmp_path: Path) -> None:
+    async def story() -> None:
+        launcher, clock, beats = FullDisk(tmp_path), FakeClock(), iter(range(10**6))
+        alive, gone = True, asyncio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            workers = GatewayWorkers(
+                [listener],
+                lambda seat, descriptor: Command(argv=("/bin/sleep", "60")),
+                launcher=launcher,
+                clock=clock,
+                left=lambda seat: gone.set(),
+                beats=lambda seat: next(beats) if alive else -1,
+            )
+            task = asyncio.create_task(workers.run())
+            first = await launcher.started.get()
+            await clock.advance(60)
+            alive = False
+            await clock.advance(9)
+            alive = True
+            await clock.advance(2)
+            alive = False
+            clock.jump(3600)  # everything was stopped
+            await clock.advance(9)
+            assert first.record.identity.alive
+            await clock.advance(3)
+            await gone.wait()
+            await clock.advance(5)
+            second = await launcher.started.get()
+            await clock.advance(600)  # it has never got on: it may not know how to tell
+            assert second.record.identity.alive
+            await workers.drain(0.0)
+            await task
+
+    run(story)
+
+
+def waits_at_gate(process: LocalProcess) -> bool:
+    argv = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    return argv != [word.encode() for word in process.record.argv]
+
+
+def test_a_worker_that_is_busy_for_long_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few bodies of the largest size, on a busy machine. One that never ends is a hang."""
+
+    async def story() -> None:
+        launcher, clock, beats = FullDisk(tmp_path), FakeClock(), iter(range(3))
+        gone = asyncio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            workers = GatewayWorkers(
+                [listener],
+                lambda seat, descriptor: Command(argv=("/bin/sh", "-c", "while :; do :; done")),
+                launcher=launcher,
+                clock=clock,
+                left=lambda seat: gone.set(),
+                beats=lambda seat: next(beats, 3),
+            )
+            task = asyncio.create_task(workers.run())
+            first = await launcher.started.get()
+            while waits_at_gate(first):
+                await settled()
+            await clock.advance(70)
+            await gone.wait()
+            assert "has not moved for 60 s" in caplog.text
+            await clock.advance(5)
+            await launcher.started.get()
+            await workers.drain(0.0)
+            await task
+
+    run(story)

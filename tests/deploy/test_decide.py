@@ -1,0 +1,35 @@
+"""What a deployment says of options that it has no use for, and of plans that a person should think over."""
+
+import asyncio
+
+import pytest
+
+from autoglm_serve.config.options import Options
+from autoglm_serve.demo import demo_model
+from autoglm_serve.deploy import decide, planning
+from autoglm_serve.deploy.decide import without_effect
+from autoglm_serve.probe import hardware_table
+
+
+def test_what_only_gpus_know_is_named() -> None:
+    assert without_effect(Options()) == []
+    said = without_effect(Options(tp=2, gpus=("0",)))
+    assert [line.split()[0] for line in said] == ["--tp", "--gpus"]
+
+
+def test_a_context_shorter_than_a_step_is_warned_of_on_the_processor() -> None:
+    def said(context: int | None) -> tuple[str, ...]:
+        options = Options(max_model_len=context)
+        return decide.warnings(options, decide.embedded_here(options))
+
+    assert said(None) == ()
+    assert "a phone agent's step has about 2,6" in said(1024)[0]  # its pictures have at most 330 tokens
+
+
+def test_what_to_know_of_a_plan_is_said_where_it_is_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(planning, "probed", lambda environ: hardware_table.hardware("h200"))
+    options = Options(engine="vllm", model=str(demo_model().hf_dir), max_model_len=1024)
+    asyncio.run(decide.decide(options, lambda download: None))
+    assert "a phone agent's step has about" in caplog.text

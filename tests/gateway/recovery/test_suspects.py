@@ -1,0 +1,115 @@
+"""Suspects are tried one at a time, and nobody is condemned before the supervisor could speak."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from autoglm_serve.gateway.recovery.quarantine import Quarantine
+from autoglm_serve.gateway.recovery.suspects import Trial
+from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from tests.fakes.clock import settled
+from tests.gateway.gateway_process import fleet_of
+from tests.gateway.recovery.test_quarantine import OTHER, POISON, ended_by_others
+
+A, B, C = "http://a", "http://b", "http://c"
+REPLICA = fleet_of([B]).replicas[0]
+
+
+class Court:
+    """A trial, and what it listens to."""
+
+    def __init__(self) -> None:
+        self.fleet = FleetHolder(asyncio.get_running_loop())
+        self.quarantine = Quarantine()
+        self.trial = Trial(self.quarantine, self.fleet, asyncio.get_running_loop().time)
+        self.fleet.listeners += (self.quarantine.fleet_changed, lambda view: self.trial.wake())
+
+
+def trying(scene: Callable[[Court], Coroutine[Any, Any, None]]) -> None:
+    async def play() -> None:
+        async with asyncio.timeout(10):
+            await scene(Court())
+
+    asyncio.run(play())
+
+
+async def go(turn: Awaitable[Callable[[], None] | None]) -> None:
+    """Take a turn and be done with it."""
+    leave = await turn
+    assert leave is not None
+    leave()
+
+
+async def two_suspects(court: Court) -> tuple[Callable[[], None], asyncio.Task[Callable[[], None] | None]]:
+    """The first has its turn on a replica, and how it leaves; the second asks for it."""
+    for body in (POISON, OTHER):
+        court.quarantine.blame(body, A, 0.0)
+    leave = await court.trial.turn(POISON, B)
+    assert leave is not None
+    waiting = asyncio.create_task(court.trial.turn(OTHER, B))
+    await settled()
+    return leave, waiting
+
+
+def test_of_two_suspects_the_second_waits_until_the_first_has_a_token() -> None:
+    async def scene(court: Court) -> None:
+        leave, waiting = await two_suspects(court)
+        assert not waiting.done()
+        await go(court.trial.turn(OTHER, C))  # on another replica there is room
+        leave()
+        await go(waiting)
+
+    trying(scene)
+
+
+def test_who_is_not_suspected_does_not_wait() -> None:
+    async def scene(court: Court) -> None:
+        court.quarantine.blame(POISON, A, 0.0)
+        await court.trial.turn(POISON, B)
+        await go(court.trial.turn(OTHER, B))
+
+    trying(scene)
+
+
+def test_a_replica_that_died_under_the_one_before_is_not_asked_as_it_dies() -> None:
+    async def scene(court: Court) -> None:
+        leave, waiting = await two_suspects(court)
+        leave()
+        court.quarantine.blame(POISON, B, 0.0)
+        assert await court.trial.condemns(POISON, REPLICA)
+        assert await waiting is None
+        await go(court.trial.turn(OTHER, C))
+
+    trying(scene)
+
+
+def test_the_news_that_somebody_killed_the_replica_ends_the_waiting() -> None:
+    async def scene(court: Court) -> None:
+        _, waiting = await two_suspects(court)
+        court.fleet.replace(ended_by_others("a"))
+        await waiting
+
+    trying(scene)
+
+
+def test_the_supervisors_word_comes_before_the_verdict() -> None:
+    async def scene(court: Court) -> None:
+        court.quarantine.blame(POISON, A, 0.0)
+        court.quarantine.blame(POISON, B, 0.0)
+        verdict = asyncio.create_task(court.trial.condemns(POISON, REPLICA))
+        await settled()
+        assert not verdict.done()
+        court.fleet.replace(ended_by_others("b"))
+        assert not await verdict
+
+    trying(scene)
+
+
+def test_without_a_word_the_verdict_falls() -> None:
+    async def scene(court: Court) -> None:
+        court.quarantine.blame(POISON, A, 0.0)
+        assert not await court.trial.condemns(POISON, REPLICA)
+        court.quarantine.blame(POISON, B, 0.0)
+        assert await court.trial.condemns(POISON, REPLICA)
+
+    trying(scene)
