@@ -19,10 +19,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    import aiohttp
 
 WIDTH, HEIGHT = 1080, 2400
 LETTERS = "abcdefghij ,."
@@ -71,7 +73,9 @@ def words(dice: random.Random, length: int) -> str:
 class Load:
     """Every session of one run, and the steps they have ended."""
 
-    def __init__(self, args: argparse.Namespace, http: aiohttp.ClientSession, painters: ProcessPoolExecutor):
+    def __init__(
+        self, args: argparse.Namespace, http: "aiohttp.ClientSession", painters: ProcessPoolExecutor
+    ):
         self.args, self.http, self.painters = args, http, painters
         self.urls = args.url.split(",")
         self.system = f"seed {args.seed % 7} " + words(random.Random(args.seed % 7), args.system_tokens)
@@ -195,6 +199,8 @@ def report(load: Load) -> dict[str, Any]:
 
 
 async def run(args: argparse.Namespace) -> Load:
+    import aiohttp
+
     timeout = aiohttp.ClientTimeout(total=args.timeout)
     with ProcessPoolExecutor(PAINTERS) as painters:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:

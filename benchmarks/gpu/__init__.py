@@ -1,0 +1,1 @@
+"""What real GPUs do: memory and speed beside the plan, and a service that is struck under load."""
