@@ -5,7 +5,7 @@ import shlex
 
 from rich.console import Console
 
-from autoglm_serve.cli.screen import TerminalNarrator
+from autoglm_serve.cli.screen import TerminalReporter
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Plan
 
@@ -15,8 +15,8 @@ def test_the_examples_can_be_copied_from_a_narrow_terminal() -> None:
     plan = Plan(engine="llama.cpp", replicas=1, max_model_len=4096, max_num_seqs=4)
     member = Member(names=("autoglm-phone-demo",), files=files, plan=plan, capabilities=frozenset())
     shown = io.StringIO()
-    narrator = TerminalNarrator(Console(file=shown, width=40))
-    narrator.serving("http://127.0.0.1:8000", Deployment(members=(member,)))
+    reporter = TerminalReporter(Console(file=shown, width=40))
+    reporter.serving("http://127.0.0.1:8000", Deployment(members=(member,)))
     text = shown.getvalue()
     words = shlex.split(text[text.index("curl ") : text.index("from openai")].replace("\\\n", ""))
     assert words[:4] == [

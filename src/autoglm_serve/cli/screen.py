@@ -21,7 +21,7 @@ _DOWNLOAD_TOLD_EVERY_S = 5.0
 _STYLES = {ReplicaState.READY: "green", ReplicaState.FAILED: "red", ReplicaState.WAITING: "yellow"}
 
 
-class LogNarrator:
+class LogReporter:
     """Log lines; the supervisor logs what happens to replicas itself."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +57,7 @@ class LogNarrator:
         pass
 
 
-class TerminalNarrator:
+class TerminalReporter:
     """The screen: what was found, what is started and why, progress, then the address and how to use it."""
 
     def __init__(self, console: Console, now_s: Callable[[], float] = time.monotonic) -> None:

@@ -30,7 +30,7 @@ def run(args: Namespace, options: Options) -> int:
     # Imported here: `--help` needs none of it.
     from rich.console import Console
 
-    from autoglm_serve.cli.screen import LogNarrator, TerminalNarrator
+    from autoglm_serve.cli.screen import LogReporter, TerminalReporter
     from autoglm_serve.config.sources import load
     from autoglm_serve.service.boot import serve
 
@@ -39,21 +39,21 @@ def run(args: Namespace, options: Options) -> int:
     logs.configure(
         options.log_format, "warning" if screen and options.log_level == "info" else options.log_level
     )
-    narrator = TerminalNarrator(Console()) if screen else LogNarrator()
+    reporter = TerminalReporter(Console()) if screen else LogReporter()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to take down
 
     async def until_stopped() -> NoReturn:
         try:
             status = await serve(
                 options,
-                narrator,
+                reporter,
                 lambda: load(vars(args), os.environ, Path.cwd())[0],
                 takeover=args.takeover,
             )
         except asyncio.CancelledError:  # Ctrl-C before it served
             status = ExitCode.STOPPED_AT_ONCE
         finally:
-            narrator.close()
+            reporter.close()
         os._exit(status)  # Python would wait for a thread that downloads a model
 
     uvloop.run(until_stopped())

@@ -113,7 +113,7 @@ AutoThreads = Annotated[
 AutoWorkers = Annotated[
     int | None, Ge(1), Le(64), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
 ]
-"""As many as have a seat in the gateway's table, and one for a successor."""
+"""As many as have a row in the gateway's table, and one for a successor."""
 AutoShare = Annotated[
     float | None, Ge(0.05), Le(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)
 ]

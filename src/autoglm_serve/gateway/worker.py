@@ -28,7 +28,7 @@ from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
-from autoglm_serve.gateway.routing.fleet_link import Link
+from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
@@ -72,7 +72,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on `listener` until SIGTERM, then drain."""
     loop = asyncio.get_running_loop()
     fleet = FleetHolder(loop)
-    link = Link(settings.control_socket, settings.index, fleet)
+    link = WorkerEnd(settings.control_socket, settings.index, fleet)
     worker = _worker(settings, loop, fleet, link.wake)
     fleet.listeners += (
         worker.quarantine.fleet_changed,

@@ -17,9 +17,9 @@ _ANSWER_S = 2.0
 _LOOK_S = 0.01
 
 
-def path(state_dir: Path, seat: int) -> Path:
-    """Where the gateway worker on this seat gives its socket."""
-    return state_dir / f"listener-{seat}.sock"
+def path(state_dir: Path, worker_id: int) -> Path:
+    """Where the gateway worker on this worker_id gives its socket."""
+    return state_dir / f"listener-{worker_id}.sock"
 
 
 class Giver:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from autoglm_serve.config.options import Options
-from autoglm_serve.control.fleet.adoption import Estate, claimed, inherit
+from autoglm_serve.control.fleet.adoption import Leftovers, claimed, inherit
 from autoglm_serve.core.errors import ConfigError, ExitCode, StateDirBusy
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.deploy.decide import decide, recall, remember
@@ -17,11 +17,11 @@ from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
-from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, Footing, Narrator, Service
+from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, BootState, Reporter, Service
 
 
 async def serve(
-    options: Options, narrator: Narrator, read_options: Callable[[], Options], *, takeover: bool = False
+    options: Options, reporter: Reporter, read_options: Callable[[], Options], *, takeover: bool = False
 ) -> ExitCode:
     """Run the service until it is told to stop. Raises ServeError for what a person can mend.
 
@@ -32,22 +32,22 @@ async def serve(
         listeners = _any_port(options, held)
         state_dir = held.enter_context(_claimed(_state_dir(options, listeners), takeover=takeover)).path
         launcher = LocalLauncher(state_dir)
-        estate = await inherit(launcher, state_dir, options.host, options.port)  # of a killed service
-        listeners = _listeners(options, held, listeners, estate.listeners)
-        deployment = await _deployment(options, narrator, state_dir, launcher, estate, takeover=takeover)
-        narrator.planned(deployment)
-        places, found = await claimed(deployment, ENGINES, estate.replicas, launcher)
-        footing = Footing(
+        left = await inherit(launcher, state_dir, options.host, options.port)  # of a killed service
+        listeners = _listeners(options, held, listeners, left.listeners)
+        deployment = await _deployment(options, reporter, state_dir, launcher, left, takeover=takeover)
+        reporter.planned(deployment)
+        places, found = await claimed(deployment, ENGINES, left.replicas, launcher)
+        state = BootState(
             state_dir=state_dir,
             launcher=launcher,
             listeners=listeners,
-            workers=estate.workers,
+            workers=left.workers,
             places=places,
             found=found,
             taken_over=takeover,
         )
         with _usable(state_dir):
-            service = Service(options, deployment, footing, narrator, read_options)
+            service = Service(options, deployment, state, reporter, read_options)
         return await service.run()
 
 
@@ -63,10 +63,10 @@ def _claimed(path: Path, *, takeover: bool) -> StateDir:
 
 async def _deployment(
     options: Options,
-    narrator: Narrator,
+    reporter: Reporter,
     state_dir: Path,
     launcher: LocalLauncher,
-    estate: Estate,
+    left: Leftovers,
     *,
     takeover: bool,
 ) -> Deployment:
@@ -78,14 +78,14 @@ async def _deployment(
     known = recall(decided, options)
     if known is None and takeover and (before := recall(decided, None)) is not None:
         known = before if not before.members[0].plan.gpu_groups else None
-    if known is not None and estate.replicas:
+    if known is not None and left.replicas:
         return known
     # None of them could be trusted to be what is wanted now, and they may hold the GPUs' memory.
-    await launcher.end(estate.replicas)
+    await launcher.end(left.replicas)
     try:
-        deployment = await decide(options, narrator.downloading)
+        deployment = await decide(options, reporter.downloading)
     except BaseException:
-        await launcher.end(worker.process.record for worker in estate.workers)
+        await launcher.end(worker.process.record for worker in left.workers)
         raise
     with _usable(state_dir):
         remember(decided, options, deployment)

@@ -99,7 +99,7 @@ class Operator:
         await self.renew_workers()
 
     async def renew_workers(self) -> None:
-        await self._operations.rest()
+        await self._operations.wait_idle()
         self._operations.restart((), workers=True)
 
     async def _reload(self) -> None:

@@ -1,7 +1,7 @@
 """A running service: replicas, gateway workers and the line between them, from first request to last.
 
 Owns none of what a request needs; it brings together those who do, and takes them down in order. What may be
-changed while it runs is `operating`'s business.
+changed while it runs is `change`'s business.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.fleet.view import fleet_view
 from autoglm_serve.control.replica.controller import Found
 from autoglm_serve.control.tasks import first_of, running
-from autoglm_serve.control.workers.control_channel import FleetLine
-from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, seats
+from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
+from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
@@ -50,7 +50,7 @@ DECIDED = "deployment.json"
 """In the state directory: what was decided, for the next control plane."""
 
 
-class Narrator(Protocol):
+class Reporter(Protocol):
     """Tells a person what happens. It is told everything and decides nothing."""
 
     def downloading(self, download: Download) -> None:
@@ -73,7 +73,7 @@ class Narrator(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footing:
+class BootState:
     """What a service starts on: its sockets and places, and what of an earlier one goes on in them."""
 
     state_dir: Path
@@ -93,51 +93,57 @@ class Service:
         self,
         options: Options,
         deployment: Deployment,
-        footing: Footing,
-        narrator: Narrator,
+        state: BootState,
+        reporter: Reporter,
         read_options: Callable[[], Options],
     ) -> None:
-        self._narrator = narrator
-        self._state_dir = footing.state_dir
-        self._taken_over = footing.taken_over
+        self._reporter = reporter
+        self._state_dir = state.state_dir
+        self._taken_over = state.taken_over
         self._created_s = int(time.time())
         self._view_version = 0
-        self._load = LoadTable(footing.state_dir / "load")
+        self._load = LoadTable(state.state_dir / "load")
         self._ledgers = Ledgers(os.environ)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._doomed = asyncio.Event()
-        host, self._port = footing.listeners[0].getsockname()[:2]
+        host, self._port = state.listeners[0].getsockname()[:2]
         self._url = _url(host, self._port)
-        self._worker_count = len(footing.listeners)
+        self._worker_count = len(state.listeners)
         self._supervisor = Supervisor(
             deployment,
             engines=ENGINES,
-            launcher=footing.launcher,
+            launcher=state.launcher,
             on_change=self._changed,
             use=self._use,
-            places=footing.places,
-            found=footing.found,
+            places=state.places,
+            found=state.found,
         )
         self._idle = IdleWatch(
             deployment.members,
             statuses=self._supervisor.statuses,
             load=self._use,
-            rest=self._supervisor.rest,
+            sleep=self._supervisor.sleep,
             clock=RealClock(),
         )
         self._workers = GatewayWorkers(
-            footing.listeners,
-            lambda seat, descriptor: worker_command(
-                self._operator.options, footing.state_dir, seats(len(footing.listeners)), seat, descriptor
+            state.listeners,
+            lambda worker_id, descriptor: worker_command(
+                self._operator.options,
+                state.state_dir,
+                worker_ids(len(state.listeners)),
+                worker_id,
+                descriptor,
             ),
-            launcher=footing.launcher,
+            launcher=state.launcher,
             clock=RealClock(),
-            adopted=footing.workers,
+            adopted=state.workers,
             left=self._load.clear,
             beats=self._load.beats,
         )
-        self._line = FleetLine(self._state_dir / "control.sock", self._supervisor.wake, self._workers.serves)
+        self._line = ControlPlaneEnd(
+            self._state_dir / "control.sock", self._supervisor.wake, self._workers.serves
+        )
         rolling = Rolling(
             supervisor=self._supervisor,
             in_flight=self._load.requests,
@@ -151,11 +157,11 @@ class Service:
             supervisor=self._supervisor,
             workers=self._workers,
             rolling=rolling,
-            decided=footing.state_dir / DECIDED,
+            decided=state.state_dir / DECIDED,
             on_change=self._other_deployment,
-            last_act=narrator.close,
+            last_act=reporter.close,
         )
-        for row in set(range(MAX_WORKERS)) - {worker.seat for worker in footing.workers}:
+        for row in set(range(MAX_WORKERS)) - {worker.worker_id for worker in state.workers}:
             self._load.clear(row)
 
     async def run(self) -> ExitCode:
@@ -188,7 +194,7 @@ class Service:
         """The gateway first: what is in flight still needs its replicas. A second signal cuts it short."""
         slots = (status.slot for status in self._supervisor.statuses())
         self._operator.stop()
-        self._narrator.stopping(sum(self._load.requests(slot) for slot in slots))
+        self._reporter.stopping(sum(self._load.requests(slot) for slot in slots))
         patient = asyncio.ensure_future(self._workers.drain(self._operator.options.drain_timeout_s + 1))
         hurry = asyncio.ensure_future(self._stop_at_once.wait())
         await asyncio.wait((patient, hurry), return_when=asyncio.FIRST_COMPLETED)
@@ -252,7 +258,7 @@ class Service:
                 created_s=self._created_s,
             )
         )
-        self._narrator.replicas(statuses)
+        self._reporter.replicas(statuses)
         self._ledgers.see(deployment.members, statuses)
         if _hopeless(statuses, on_demand={each.name for each in deployment.members if each.on_demand}):
             self._doomed.set()
@@ -265,7 +271,7 @@ class Service:
         """Say once that requests can be answered: a worker is on the line and a replica is ready."""
         await self._line.joined.wait()
         await self._supervisor.first_ready.wait()
-        self._narrator.serving(self._url, self._operator.deployment)
+        self._reporter.serving(self._url, self._operator.deployment)
         if self._taken_over:
             await self._operator.go_over_from_others()
         elif self._workers.outdated():
@@ -279,12 +285,12 @@ class Service:
         (self._stop_at_once if self._stop.is_set() else self._stop).set()
 
 
-def worker_command(options: Options, state_dir: Path, rows: int, seat: int, descriptor: int) -> Command:
-    """The gateway worker on a seat, one of `rows`; `descriptor` is the listening socket that it inherits."""
+def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:
+    """The gateway worker of this id, one of `rows`; `descriptor` is the listening socket that it inherits."""
     settings = Settings(
         version=__version__,
         state_dir=state_dir,
-        index=seat,
+        index=worker_id,
         workers=rows,
         limits=Limits(
             max_body_bytes=options.max_body_bytes,

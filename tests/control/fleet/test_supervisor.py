@@ -495,7 +495,7 @@ def test_a_model_on_demand_is_started_when_woken_and_stopped_when_sent_to_rest(t
             w.supervisor.wake("faulty-model")
             await w.clock.advance(1)
             assert (w.status.state, len(w.launcher.started)) == (S.READY, 1)
-            w.supervisor.rest("faulty-model")
+            w.supervisor.sleep("faulty-model")
             await w.clock.advance(1)
             assert w.status.state is S.STOPPED
             w.supervisor.wake("faulty-model")
@@ -517,7 +517,7 @@ def test_a_failed_model_on_demand_is_tried_again_after_a_rest(tmp_path: Path) ->
             w.supervisor.wake("faulty-model")
             await w.clock.advance(1)
             assert len(w.launcher.started) == 1
-            w.supervisor.rest("faulty-model")
+            w.supervisor.sleep("faulty-model")
             w.else_health = Health.OK
             await settled()
             w.supervisor.wake("faulty-model")

@@ -1,4 +1,4 @@
-"""A start that fails for want of memory: less is offered, or taken once."""
+"""A start that fails for now of memory: less is offered, or taken once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 
 
 class Hungry(FaultyAdapter):
-    """Every exit is for want of GPU memory. The environment tells the plan."""
+    """Every exit is for now of GPU memory. The environment tells the plan."""
 
     def command(self, member: Member, index: int, port: int) -> Command:
         command = FaultyAdapter.command(self, member, index, port)

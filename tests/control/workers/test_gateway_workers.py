@@ -44,7 +44,7 @@ def test_a_full_disk_does_not_end_the_service_with_a_worker(tmp_path: Path) -> N
         with socket.create_server(("127.0.0.1", 0)) as listener:
             workers = GatewayWorkers(
                 [listener],
-                lambda seat, descriptor: Command(argv=("/bin/sleep", "60")),
+                lambda worker_id, descriptor: Command(argv=("/bin/sleep", "60")),
                 launcher=launcher,
                 clock=RealClock(),
             )
@@ -72,11 +72,11 @@ def test_a_worker_that_has_stopped_getting_on_is_replaced(tmp_path: Path) -> Non
         with socket.create_server(("127.0.0.1", 0)) as listener:
             workers = GatewayWorkers(
                 [listener],
-                lambda seat, descriptor: Command(argv=("/bin/sleep", "60")),
+                lambda worker_id, descriptor: Command(argv=("/bin/sleep", "60")),
                 launcher=launcher,
                 clock=clock,
-                left=lambda seat: gone.set(),
-                beats=lambda seat: next(beats) if alive else -1,
+                left=lambda worker_id: gone.set(),
+                beats=lambda worker_id: next(beats) if alive else -1,
             )
             task = asyncio.create_task(workers.run())
             first = await launcher.started.get()
@@ -117,11 +117,11 @@ def test_a_worker_that_is_busy_for_long_is_left_to_it(
         with socket.create_server(("127.0.0.1", 0)) as listener:
             workers = GatewayWorkers(
                 [listener],
-                lambda seat, descriptor: Command(argv=("/bin/sh", "-c", "while :; do :; done")),
+                lambda worker_id, descriptor: Command(argv=("/bin/sh", "-c", "while :; do :; done")),
                 launcher=launcher,
                 clock=clock,
-                left=lambda seat: gone.set(),
-                beats=lambda seat: next(beats, 3),
+                left=lambda worker_id: gone.set(),
+                beats=lambda worker_id: next(beats, 3),
             )
             task = asyncio.create_task(workers.run())
             first = await launcher.started.get()

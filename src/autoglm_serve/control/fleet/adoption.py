@@ -32,7 +32,7 @@ _WORKER = re.compile(r"(gateway|retired)-(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estate:
+class Leftovers:
     """What was left running."""
 
     replicas: tuple[ReplicaRecord, ...] = ()
@@ -43,7 +43,7 @@ class Estate:
         return tuple(worker.listener for worker in self.workers if worker.listener is not None)
 
 
-async def inherit(launcher: LocalLauncher, state_dir: Path, host: str, port: int) -> Estate:
+async def inherit(launcher: LocalLauncher, state_dir: Path, host: str, port: int) -> Leftovers:
     """What was left. Ends the workers that do not hand over a socket at this address; port 0 is any."""
     left = launcher.left()
     workers = [
@@ -52,7 +52,7 @@ async def inherit(launcher: LocalLauncher, state_dir: Path, host: str, port: int
     replicas = tuple(record for record in left if _REPLICA.fullmatch(record.id) and record.identity.alive)
     kept = {worker.process.record for worker in workers}.union(replicas)
     await launcher.end(record for record in left if record not in kept)
-    return Estate(replicas=replicas, workers=tuple(workers))
+    return Leftovers(replicas=replicas, workers=tuple(workers))
 
 
 def _worker(
@@ -63,7 +63,7 @@ def _worker(
     if kind is None or process is None:
         return None
     if kind[1] == "retired":
-        return Adopted(seat=int(kind[2]), process=process, listener=None)
+        return Adopted(worker_id=int(kind[2]), process=process, listener=None)
     path = handover.path(state_dir, int(kind[2]))
     given = handover.take(path, lambda: record.identity.alive)
     if given is None or not listeners.is_at(given, host, port):
@@ -72,7 +72,7 @@ def _worker(
         return None
     listeners.admit(given)
     log.info("gateway worker %s goes on with pid %d", kind[2], record.pid)
-    return Adopted(seat=int(kind[2]), process=process, listener=given)
+    return Adopted(worker_id=int(kind[2]), process=process, listener=given)
 
 
 async def claimed(

@@ -1,4 +1,4 @@
-"""Sends models on demand to rest when nobody has asked for them for a while.
+"""Puts models on demand to sleep when nobody has asked for them for a while.
 
 What counts as idle is decided by `after_look`, a pure function of what was seen last and what is seen now.
 The number of requests taken so far is part of it, so that one that came and went between two looks counts.
@@ -11,8 +11,8 @@ from autoglm_serve.control.clock import Clock
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 
-_MAY_REST = frozenset({ReplicaState.READY, ReplicaState.STOPPED, ReplicaState.FAILED})
-"""A failed one too: sent to rest, it may be woken to a new try."""
+_MAY_SLEEP = frozenset({ReplicaState.READY, ReplicaState.STOPPED, ReplicaState.FAILED})
+"""A failed one too: put to sleep, it may be woken to a new try."""
 _LEAST_S = 0.5
 """The request that a model was started for needs a moment to reach it."""
 _LOOKS = 10
@@ -42,10 +42,10 @@ def after_look(before: Seen | None, use: Use, now_s: float) -> Seen:
     return before if before is not None and before.use == use else Seen(use=use, since_s=now_s)
 
 
-def may_rest(seen: Seen, now_s: float, idle_stop_s: float) -> bool:
+def may_sleep(seen: Seen, now_s: float, idle_stop_s: float) -> bool:
     use = seen.use
     awake = any(state is not ReplicaState.STOPPED for state in use.states)
-    still = not use.in_flight and _MAY_REST.issuperset(use.states)
+    still = not use.in_flight and _MAY_SLEEP.issuperset(use.states)
     return awake and still and now_s - seen.since_s >= max(idle_stop_s, _LEAST_S)
 
 
@@ -58,14 +58,14 @@ class IdleWatch:
         *,
         statuses: Callable[[], tuple[ReplicaStatus, ...]],
         load: Callable[[int], tuple[int, int]],
-        rest: Callable[[str], None],
+        sleep: Callable[[str], None],
         clock: Clock,
     ) -> None:
         """`load` gives the requests in flight on a slot, and those it has taken so far."""
         self.watch(members)
         self._statuses = statuses
         self._load = load
-        self._rest = rest
+        self._put_to_sleep = sleep
         self._clock = clock
         self._seen: dict[str, Seen] = {}
 
@@ -85,8 +85,8 @@ class IdleWatch:
         for member in self._members:
             seen = after_look(self._seen.get(member.name), self._use(member.name), now_s)
             self._seen[member.name] = seen
-            if may_rest(seen, now_s, member.idle_stop_s):
-                self._rest(member.name)
+            if may_sleep(seen, now_s, member.idle_stop_s):
+                self._put_to_sleep(member.name)
 
     def _use(self, model: str) -> Use:
         mine = [status for status in self._statuses() if status.model == model]

@@ -53,12 +53,12 @@ class Operations:
             why[:] = steps.lines[-1:]
             return good
 
-        await self.rest()
+        await self.wait_idle()
         self._undertake(work)
-        await self.rest()
+        await self.wait_idle()
         return "" if self.steps.good else next(iter(why), "it was cut short")
 
-    async def rest(self) -> None:
+    async def wait_idle(self) -> None:
         """Returns when nothing goes on."""
         while self._task is not None and not self._task.done():
             await asyncio.wait((self._task,))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.fleet.places import Place
 from autoglm_serve.control.fleet.supervisor import Supervisor
-from autoglm_serve.control.replica.controller import Keeper
+from autoglm_serve.control.replica.controller import ReplicaController
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 
 _LOOK_S = 0.05
@@ -36,12 +36,12 @@ class Rolling:
     async def restart(self, ids: Sequence[str], drain_s: float, tell: Tell) -> bool:
         """Restarts these replicas; false where one did not come back, and then no other is touched."""
         for number, replica_id in enumerate(ids, 1):
-            keeper = self.supervisor.keeper(replica_id)
-            if not isinstance(keeper, Keeper):
+            controller = self.supervisor.controller(replica_id)
+            if not isinstance(controller, ReplicaController):
                 tell(f"{replica_id}: is not ours to restart")
-            elif keeper.board.state in _ASLEEP:
+            elif controller.cell.state in _ASLEEP:
                 tell(f"{replica_id}: sleeps; it is new when it wakes")
-            elif not await self._restart_one(keeper, drain_s, tell, f"({number} of {len(ids)})"):
+            elif not await self._restart_one(controller, drain_s, tell, f"({number} of {len(ids)})"):
                 return False
         return True
 
@@ -61,23 +61,26 @@ class Rolling:
         return True
 
     def _outdated(self) -> tuple[str, ...]:
-        keepers = (self.supervisor.keeper(place.id) for place in self.supervisor.places())
+        controllers = (self.supervisor.controller(place.id) for place in self.supervisor.places())
         return tuple(
-            each.board.status.id
-            for each in keepers
-            if isinstance(each, Keeper) and (each.outdated or each.board.state is ReplicaState.FAILED)
+            each.cell.status.id
+            for each in controllers
+            if isinstance(each, ReplicaController)
+            and (each.outdated or each.cell.state is ReplicaState.FAILED)
         )
 
-    async def _restart_one(self, keeper: Keeper, drain_s: float, tell: Tell, which: str) -> bool:
-        name = keeper.board.status.id
-        stand_in = self._stand_in(keeper.board.status, tell)
+    async def _restart_one(
+        self, controller: ReplicaController, drain_s: float, tell: Tell, which: str
+    ) -> bool:
+        name = controller.cell.status.id
+        stand_in = self._stand_in(controller.cell.status, tell)
         if stand_in and not await self._add(stand_in, tell, why=f", in place of {name}, the only one"):
             await self.supervisor.remove(stand_in.id, _GRACE_S)
             return False
         began_s = self.clock.now_s()
-        tell(f"{name}: draining, {self.in_flight(keeper.board.status.slot)} requests in flight {which}")
-        await self._drained(keeper, drain_s, tell)
-        keeper.renew(_GRACE_S)
+        tell(f"{name}: draining, {self.in_flight(controller.cell.status.slot)} requests in flight {which}")
+        await self._drained(controller, drain_s, tell)
+        controller.renew(_GRACE_S)
         good = await self._ready(name, tell)
         if good:
             tell(f"{name}: ready again after {self.clock.now_s() - began_s:.1f} s")
@@ -85,19 +88,19 @@ class Rolling:
             await self._remove(stand_in.id, drain_s, tell)
         return good
 
-    async def _drained(self, keeper: Keeper, drain_s: float, tell: Tell) -> None:
+    async def _drained(self, controller: ReplicaController, drain_s: float, tell: Tell) -> None:
         """Returns when it carries nothing, or the time for that is over."""
-        if keeper.board.state is not ReplicaState.READY:
+        if controller.cell.state is not ReplicaState.READY:
             return
-        keeper.drain()
-        slot, until_s = keeper.board.status.slot, self.clock.now_s() + drain_s
+        controller.drain()
+        slot, until_s = controller.cell.status.slot, self.clock.now_s() + drain_s
         await self.clock.sleep(_LOOK_S)  # a request may have been on its way as the gateway heard of it
         while (left := self.in_flight(slot)) and self.clock.now_s() < until_s:
-            if keeper.gone or self.supervisor.stopping:
+            if controller.gone or self.supervisor.stopping:
                 return
             await self.clock.sleep(_LOOK_S)
         if left:
-            tell(f"{keeper.board.status.id}: {left} requests have not ended; they go on elsewhere")
+            tell(f"{controller.cell.status.id}: {left} requests have not ended; they go on elsewhere")
 
     async def _ready(self, replica_id: str, tell: Tell) -> bool:
         """Waits until it is ready; false where its start failed."""
@@ -140,12 +143,12 @@ class Rolling:
         return await self._ready(place.id, tell)
 
     async def _remove(self, replica_id: str, drain_s: float, tell: Tell) -> None:
-        keeper = self.supervisor.keeper(replica_id)
-        if isinstance(keeper, Keeper):
-            await self._drained(keeper, drain_s, tell)
+        controller = self.supervisor.controller(replica_id)
+        if isinstance(controller, ReplicaController):
+            await self._drained(controller, drain_s, tell)
         await self.supervisor.remove(replica_id, _GRACE_S)
         tell(f"{replica_id}: gone")
 
     def _status(self, replica_id: str) -> ReplicaStatus | None:
-        keeper = self.supervisor.keeper(replica_id)
-        return keeper.board.status if keeper is not None else None
+        controller = self.supervisor.controller(replica_id)
+        return controller.cell.status if controller is not None else None

@@ -1,7 +1,7 @@
 """Keeps every replica of a deployment: starts them, watches them, stops them.
 
-Owns the keepers. Others read `statuses()`, a tuple of frozen values, and are told when it changed. Called by
-the composition root; knows nothing of the gateway.
+Owns the controllers. Others read `statuses()`, a tuple of frozen values, and are told when it changed.
+Knows nothing of the gateway.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from types import MappingProxyType
 from autoglm_serve.control.clock import Clock, RealClock
 from autoglm_serve.control.fleet.places import Place, claims
 from autoglm_serve.control.replica import health
-from autoglm_serve.control.replica.attached import AttachedKeeper
+from autoglm_serve.control.replica.attached import AddressController
 from autoglm_serve.control.replica.backoff import BackOff
-from autoglm_serve.control.replica.controller import Found, Keeper
-from autoglm_serve.control.replica.effects import Ask, Counters, Generate, Patience, Surroundings
+from autoglm_serve.control.replica.controller import Found, ReplicaController
+from autoglm_serve.control.replica.effects import Ask, Counters, Effects, Generate, Patience
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Launcher
 
-REST_GRACE_S = 30.0
-"""For what a model on demand still finishes when it is sent to rest."""
+SLEEP_GRACE_S = 30.0
+"""For what a model on demand still finishes when it is put to sleep."""
 
 
 class Supervisor:
@@ -54,7 +54,7 @@ class Supervisor:
         self._gone = asyncio.Event()
         self._on_change = on_change
         self._engines = engines
-        self._around = Surroundings(
+        self._effects = Effects(
             launcher=launcher,
             clock=clock or RealClock(),
             rng=rng or random.Random(),
@@ -67,8 +67,8 @@ class Supervisor:
             back_off=back_off or BackOff(),
         )
         self._places = tuple(places or (place for place, _ in claims(deployment, engines)))
-        self._keepers = tuple(
-            _keeper(place, engines, self._around, found.get(place.id)) for place in self._places
+        self._controllers = tuple(
+            _controller(place, engines, self._effects, found.get(place.id)) for place in self._places
         )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
@@ -81,39 +81,39 @@ class Supervisor:
         """Keeps every replica until `stop`."""
         try:
             async with self._group:
-                for keeper in self._keepers:
-                    self._run(keeper)
+                for controller in self._controllers:
+                    self._run(controller)
         finally:
             self._gone.set()
 
     def statuses(self) -> tuple[ReplicaStatus, ...]:
         """Every replica as it is now, in the order of slots."""
-        return tuple(keeper.board.status for keeper in self._keepers)
+        return tuple(controller.cell.status for controller in self._controllers)
 
     def log_tail(self, replica_id: str) -> tuple[str, ...]:
         """The last lines of a replica's log, oldest first."""
-        return next(k.log_tail for k in self._keepers if k.board.status.id == replica_id)
+        return next(k.log_tail for k in self._controllers if k.cell.status.id == replica_id)
 
     def wake(self, model: str) -> None:
         """Starts a model on demand; nothing happens to one that runs."""
-        for keeper in self._of(model):
-            keeper.wake()
+        for controller in self._of(model):
+            controller.wake()
 
-    def rest(self, model: str) -> None:
+    def sleep(self, model: str) -> None:
         """Stops a model on demand until it is woken again."""
-        for keeper in self._of(model):
-            keeper.rest(REST_GRACE_S)
+        for controller in self._of(model):
+            controller.sleep(SLEEP_GRACE_S)
 
     def drain(self) -> None:
         """No new requests for anybody; what is in flight goes on."""
-        for keeper in self._keepers:
-            keeper.drain()
+        for controller in self._controllers:
+            controller.drain()
 
     async def stop(self, grace_s: float) -> None:
         """Ends every replica within the grace; returns when `run` does. A second call may hurry the first."""
         self._stopping = True
-        for keeper in self._keepers:
-            keeper.end(grace_s)
+        for controller in self._controllers:
+            controller.end(grace_s)
         self._news.set()
         await self._gone.wait()
 
@@ -123,8 +123,8 @@ class Supervisor:
     def stopping(self) -> bool:
         return self._stopping
 
-    def keeper(self, replica_id: str) -> Keeper | AttachedKeeper | None:
-        return next((each for each in self._keepers if each.board.status.id == replica_id), None)
+    def controller(self, replica_id: str) -> ReplicaController | AddressController | None:
+        return next((each for each in self._controllers if each.cell.status.id == replica_id), None)
 
     def places(self) -> tuple[Place, ...]:
         """Every replica's place, in the order of `statuses`."""
@@ -136,34 +136,34 @@ class Supervisor:
 
     def add(self, place: Place) -> None:
         """One more replica."""
-        keeper = _keeper(place, self._engines, self._around, None)
+        controller = _controller(place, self._engines, self._effects, None)
         self._places += (place,)
-        self._keepers += (keeper,)
-        self._run(keeper)
+        self._controllers += (controller,)
+        self._run(controller)
 
     async def remove(self, replica_id: str, grace_s: float) -> None:
         """Ends a replica for good and forgets it."""
-        keeper = self.keeper(replica_id)
-        if keeper is None:
+        controller = self.controller(replica_id)
+        if controller is None:
             return
-        keeper.end(grace_s)
+        controller.end(grace_s)
         await asyncio.wait((self._tasks.pop(replica_id),))
         kept = [
             (place, each)
-            for place, each in zip(self._places, self._keepers, strict=True)
-            if each is not keeper
+            for place, each in zip(self._places, self._controllers, strict=True)
+            if each is not controller
         ]
         self._places = tuple(place for place, _ in kept)
-        self._keepers = tuple(each for _, each in kept)
+        self._controllers = tuple(each for _, each in kept)
         self._changed()
 
     def adapt(self, places: Mapping[str, Place]) -> None:
         """What replicas are to be from their next start on, by id; told as one change."""
         self._quiet = True
-        for place, keeper in zip(self._places, self._keepers, strict=True):
+        for place, controller in zip(self._places, self._controllers, strict=True):
             new = places.get(place.id)
-            if new is not None and new != place and isinstance(keeper, Keeper):
-                keeper.adapt(new.member, self._engines[new.member.plan.engine])
+            if new is not None and new != place and isinstance(controller, ReplicaController):
+                controller.adapt(new.member, self._engines[new.member.plan.engine])
         self._places = tuple(places.get(place.id, place) for place in self._places)
         self._quiet = False
         self._changed()
@@ -174,31 +174,31 @@ class Supervisor:
         if not self._stopping:
             await self._news.wait()
 
-    def _run(self, keeper: Keeper | AttachedKeeper) -> None:
-        name = keeper.board.status.id
-        self._tasks[name] = self._group.create_task(keeper.run(), name=f"keeper {name}")
+    def _run(self, controller: ReplicaController | AddressController) -> None:
+        name = controller.cell.status.id
+        self._tasks[name] = self._group.create_task(controller.run(), name=f"controller {name}")
 
     def _changed(self) -> None:
         if self._quiet:
             return
         self._news.set()
-        if any(keeper.board.state is ReplicaState.READY for keeper in self._keepers):
+        if any(controller.cell.state is ReplicaState.READY for controller in self._controllers):
             self.first_ready.set()
         self._on_change()
 
-    def _of(self, model: str) -> Iterator[Keeper | AttachedKeeper]:
-        return (keeper for keeper in self._keepers if keeper.board.status.model == model)
+    def _of(self, model: str) -> Iterator[ReplicaController | AddressController]:
+        return (controller for controller in self._controllers if controller.cell.status.model == model)
 
 
-def _keeper(
-    place: Place, engines: Mapping[str, Engine], around: Surroundings, found: Found | None
-) -> Keeper | AttachedKeeper:
+def _controller(
+    place: Place, engines: Mapping[str, Engine], effects: Effects, found: Found | None
+) -> ReplicaController | AddressController:
     member = place.member
     engine = engines[member.plan.engine]
     status = _first_status(place)
     if member.upstreams:
-        return AttachedKeeper(status, engine, around)
-    return Keeper(status, member, place.index, engine, around, found=found)
+        return AddressController(status, engine, effects)
+    return ReplicaController(status, member, place.index, engine, effects, found=found)
 
 
 def _first_status(place: Place) -> ReplicaStatus:

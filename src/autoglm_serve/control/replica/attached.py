@@ -3,10 +3,10 @@
 import asyncio
 import logging
 
-from autoglm_serve.control.replica.effects import Surroundings
+from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.control.replica.lifecycle import Event
-from autoglm_serve.control.replica.status_cell import Board
+from autoglm_serve.control.replica.status_cell import StatusCell
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
@@ -18,25 +18,25 @@ LOST_AFTER = 2
 """Unanswered looks in a row after which nothing is sent there. It costs nobody a restart, so it is small."""
 
 
-class AttachedKeeper:
+class AddressController:
     """One address."""
 
-    def __init__(self, status: ReplicaStatus, engine: Engine, around: Surroundings) -> None:
-        self.board = Board(status, around.on_change)
+    def __init__(self, status: ReplicaStatus, engine: Engine, effects: Effects) -> None:
+        self.cell = StatusCell(status, effects.on_change)
         self.log_tail: tuple[str, ...] = ()
         self._engine = engine
-        self._around = around
+        self._effects = effects
         self._over = asyncio.Event()
 
     def wake(self) -> None:
         """It is always awake."""
 
-    def rest(self, grace_s: float) -> None:
+    def sleep(self, grace_s: float) -> None:
         """It is not ours to stop."""
 
     def drain(self) -> None:
-        if self.board.state is ReplicaState.READY:
-            self.board.move(Event.DRAIN)
+        if self.cell.state is ReplicaState.READY:
+            self.cell.move(Event.DRAIN)
 
     def end(self, grace_s: float) -> None:
         self._over.set()
@@ -44,45 +44,45 @@ class AttachedKeeper:
     async def run(self) -> None:
         async with running(self._watch(), self._over.wait()) as tasks:
             await first_of(*tasks)
-        self.board.move(Event.STOP)
-        if self.board.state is ReplicaState.STOPPING:
-            self.board.move(Event.ENDED)
+        self.cell.move(Event.STOP)
+        if self.cell.state is ReplicaState.STOPPING:
+            self.cell.move(Event.ENDED)
 
     async def _watch(self) -> None:
-        patience, silences = self._around.patience, 0
-        self.board.move(Event.START)
+        patience, silences = self._effects.patience, 0
+        self.cell.move(Event.START)
         while True:
             answered = await self._answers()
             silences = 0 if answered else silences + 1
-            match self.board.state:
+            match self.cell.state:
                 case ReplicaState.STARTING if answered:
                     self._found()
                 case ReplicaState.READY if silences >= LOST_AFTER:
                     self._lost()
                 case _:
                     pass
-            ready = self.board.state is ReplicaState.READY
-            await self._around.clock.sleep(patience.ready_look_s if ready else patience.slowest_look_s)
+            ready = self.cell.state is ReplicaState.READY
+            await self._effects.clock.sleep(patience.ready_look_s if ready else patience.slowest_look_s)
 
     async def _answers(self) -> bool:
         """Not every server has this health path; every one lists its models, if only to those with a key."""
-        url, timeout_s = self.board.status.base_url, self._around.patience.health_timeout_s
-        answer = await self._around.ask(url, self._engine.health_path, timeout_s=timeout_s)
+        url, timeout_s = self.cell.status.base_url, self._effects.patience.health_timeout_s
+        answer = await self._effects.ask(url, self._engine.health_path, timeout_s=timeout_s)
         if answer is Health.ABSENT:
-            answer = await self._around.ask(url, MODELS_PATH, timeout_s=timeout_s)
+            answer = await self._effects.ask(url, MODELS_PATH, timeout_s=timeout_s)
         return answer in (Health.OK, Health.ABSENT)
 
     def _found(self) -> None:
-        self.board.move(Event.ANSWERED)
-        logger.info("%s: %s answers", self.board.status.id, self.board.status.base_url)
+        self.cell.move(Event.ANSWERED)
+        logger.info("%s: %s answers", self.cell.status.id, self.cell.status.base_url)
 
     def _lost(self) -> None:
-        url = self.board.status.base_url
+        url = self.cell.status.base_url
         diagnosis = Diagnosis(
             cause=ExitCause.STUCK,
             summary=f"{url} does not answer.",
             remedy="Start the server behind it; it is used again as soon as it answers.",
         )
-        logger.warning("%s: %s %s", self.board.status.id, diagnosis.summary, diagnosis.remedy)
-        self.board.move(Event.CRASHED, last_exit=diagnosis)
-        self.board.move(Event.START, restarts=self.board.status.restarts + 1)
+        logger.warning("%s: %s %s", self.cell.status.id, diagnosis.summary, diagnosis.remedy)
+        self.cell.move(Event.CRASHED, last_exit=diagnosis)
+        self.cell.move(Event.START, restarts=self.cell.status.restarts + 1)

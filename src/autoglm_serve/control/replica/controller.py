@@ -1,4 +1,4 @@
-"""Keeps one replica alive: a life, a diagnosis, a wait, the next life.
+"""Keeps one replica alive: a run, a diagnosis, a wait, the next run.
 
 What follows from an event is in `lifecycle`, how long to wait in `backoff`, why it ended in the engine's
 adapter; here they meet. Run by `supervisor`, one for each replica.
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoglm_serve.control.replica.effects import Surroundings
-from autoglm_serve.control.replica.goal import Want, Wish
+from autoglm_serve.control.replica.effects import Effects
+from autoglm_serve.control.replica.intent import Intent, IntentCell
 from autoglm_serve.control.replica.lifecycle import Event, after
-from autoglm_serve.control.replica.process_run import Life
-from autoglm_serve.control.replica.status_cell import Board
+from autoglm_serve.control.replica.process_run import ProcessRun
+from autoglm_serve.control.replica.status_cell import StatusCell
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member
@@ -51,7 +51,7 @@ class Found:
     port: int
 
 
-class Keeper:
+class ReplicaController:
     """One replica whose processes are ours."""
 
     def __init__(
@@ -60,18 +60,18 @@ class Keeper:
         member: Member,
         index: int,
         engine: Engine,
-        around: Surroundings,
+        effects: Effects,
         *,
         found: Found | None = None,
     ) -> None:
         """`found` is its process, where an earlier control plane left one that serves."""
-        self.board = Board(status if found is None else _adopted(status, found), around.on_change)
+        self.cell = StatusCell(status if found is None else _adopted(status, found), effects.on_change)
         self._member = member
         self._index = index
         self._engine = engine
-        self._around = around
-        self._wish = Wish(Want.REST if member.on_demand and found is None else Want.RUN)
-        self._life: Life | None = None
+        self._effects = effects
+        self._intent = IntentCell(Intent.SLEEP if member.on_demand and found is None else Intent.RUN)
+        self._run: ProcessRun | None = None
         self._crashes = 0
         self._was_ever_ready = False
         self._degraded = False
@@ -81,32 +81,32 @@ class Keeper:
         self._command = engine.command(member, index, found.port) if found is not None else None
         """How the present process was started."""
         if found is not None:
-            self._life = Life(
-                found.process, engine, self.board, around, chats_as=_chats_as(member), ready=True
+            self._run = ProcessRun(
+                found.process, engine, self.cell, effects, chats_as=_chats_as(member), ready=True
             )
 
     @property
     def log_tail(self) -> tuple[str, ...]:
-        """The last lines of the present life, or of the last one."""
-        return self._life.log.lines if self._life is not None else ()
+        """The last lines of the present run, or of the last one."""
+        return self._run.log.lines if self._run is not None else ()
 
     def wake(self) -> None:
-        if self._wish.want is Want.REST:
-            self._wish.make(Want.RUN)
+        if self._intent.now is Intent.SLEEP:
+            self._intent.make(Intent.RUN)
 
-    def rest(self, grace_s: float) -> None:
-        if self._wish.want is Want.RUN:
-            self._wish.make(Want.REST, grace_s)
+    def sleep(self, grace_s: float) -> None:
+        if self._intent.now is Intent.RUN:
+            self._intent.make(Intent.SLEEP, grace_s)
 
     @property
     def gone(self) -> bool:
         """It has no process."""
-        return self.board.status.pid is None
+        return self.cell.status.pid is None
 
     @property
     def outdated(self) -> bool:
         """Its process is not what would be started now."""
-        port = self.board.status.port
+        port = self.cell.status.port
         if port is None or self._command is None:
             return False
         return self._engine.command(self._member, self._index, port) != self._command
@@ -114,87 +114,87 @@ class Keeper:
     def adapt(self, member: Member, engine: Engine) -> None:
         """What its next process is to be; the present one goes on."""
         self._member, self._engine, self._degraded = member, engine, False
-        self.board.note(model=member.name, engine=member.plan.engine)
+        self.cell.note(model=member.name, engine=member.plan.engine)
 
     def renew(self, grace_s: float) -> None:
         """Stops the process and starts another at once; starts one where there is none but should be."""
-        if self.board.state in (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING):
-            self._wish.make(Want.RENEW, grace_s)
-        elif self._wish.want is not Want.REST:
-            self._wish.make(Want.RUN)
+        if self.cell.state in (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING):
+            self._intent.make(Intent.RENEW, grace_s)
+        elif self._intent.now is not Intent.SLEEP:
+            self._intent.make(Intent.RUN)
 
     def drain(self) -> None:
         """A replica that serves goes on with what it has; any other has nothing to finish."""
-        if self.board.state is ReplicaState.READY:
-            self.board.move(Event.DRAIN)
-            self._wish.make(Want.DRAIN)
-        elif self.board.state is not ReplicaState.DRAINING:
+        if self.cell.state is ReplicaState.READY:
+            self.cell.move(Event.DRAIN)
+            self._intent.make(Intent.DRAIN)
+        elif self.cell.state is not ReplicaState.DRAINING:
             self.end(0.0)
 
     def end(self, grace_s: float) -> None:
-        self._wish.make(Want.END, grace_s)
+        self._intent.make(Intent.END, grace_s)
 
     async def run(self) -> None:
         """Returns once it was told to end and its process is gone."""
-        if self._life is not None:
-            status = self.board.status
+        if self._run is not None:
+            status = self.cell.status
             logger.info("%s: goes on with pid %s, port %s", status.id, status.pid, status.port)
-            self._settle(self._life, await self._life.run(self._wish))
-        while self._wish.want is not Want.END:
-            match self.board.state:
+            self._settle(self._run, await self._run.run(self._intent))
+        while self._intent.now is not Intent.END:
+            match self.cell.state:
                 case ReplicaState.WAITING:
                     await self._wait_to_retry()
-                case ReplicaState.STOPPED if self._wish.want is Want.RUN:
+                case ReplicaState.STOPPED if self._intent.now is Intent.RUN:
                     await self._live()
                 case _:
-                    await self._wish.changed(self._wish.version)
+                    await self._intent.changed(self._intent.version)
                     self._leave_failure()
-        if self.board.state in (ReplicaState.WAITING, ReplicaState.FAILED):
-            self.board.move(Event.STOP, retry_in_s=None)
+        if self.cell.state in (ReplicaState.WAITING, ReplicaState.FAILED):
+            self.cell.move(Event.STOP, retry_in_s=None)
 
     def _leave_failure(self) -> None:
-        """A failed replica that is sent to rest may be woken to a new try; one that is renewed gets it."""
-        if self.board.state is ReplicaState.FAILED and self._wish.want in (Want.REST, Want.RUN):
-            self.board.move(Event.STOP)
+        """A failed replica that is put to sleep may be woken to a new try; one that is renewed gets it."""
+        if self.cell.state is ReplicaState.FAILED and self._intent.now in (Intent.SLEEP, Intent.RUN):
+            self.cell.move(Event.STOP)
             self._crashes = 0
 
     async def _wait_to_retry(self) -> None:
         """Starts again when the back-off is over, or not at all if that is not wanted any more."""
-        delay_s = self.board.status.retry_in_s or 0.0
-        news = self._wish.changed(self._wish.version)
-        async with running(self._around.clock.sleep(delay_s), news) as tasks:
+        delay_s = self.cell.status.retry_in_s or 0.0
+        news = self._intent.changed(self._intent.version)
+        async with running(self._effects.clock.sleep(delay_s), news) as tasks:
             await first_of(*tasks)
-        if self._wish.want is Want.RUN:
+        if self._intent.now is Intent.RUN:
             await self._live()
         else:
-            self.board.move(Event.STOP, retry_in_s=None)
+            self.cell.move(Event.STOP, retry_in_s=None)
 
     async def _live(self) -> None:
         try:
-            leased = self._around.launcher.lease_port()
+            leased = self._effects.launcher.lease_port()
         except OSError as problem:
             self._cannot_start(problem)
             return
         with leased as lease:
             command = self._engine.command(self._member, self._index, lease.port)
             try:
-                process = self._around.launcher.start(self.board.status.id, command, lease.port)
+                process = self._effects.launcher.start(self.cell.status.id, command, lease.port)
             except OSError as problem:
                 self._cannot_start(problem)
                 return
             self._announce(process, lease.port)
             self._command = command
-            self._life = Life(
-                process, self._engine, self.board, self._around, chats_as=_chats_as(self._member)
+            self._run = ProcessRun(
+                process, self._engine, self.cell, self._effects, chats_as=_chats_as(self._member)
             )
-            ended = await self._life.run(self._wish)
-        self._settle(self._life, ended)
+            ended = await self._run.run(self._intent)
+        self._settle(self._run, ended)
 
     def _announce(self, process: RunningProcess, port: int) -> None:
-        status = self.board.status
+        status = self.cell.status
         again = status.state is ReplicaState.WAITING and not self._renewed
         self._renewed = False
-        self.board.move(
+        self.cell.move(
             Event.START,
             **_whereabouts(process, port),
             answers_to=self._member.names,
@@ -210,7 +210,7 @@ class Keeper:
         )
 
     def _cannot_start(self, problem: OSError) -> None:
-        self.board.move(Event.START)
+        self.cell.move(Event.START)
         missing = isinstance(problem, FileNotFoundError | PermissionError)
         diagnosis = Diagnosis(
             cause=ExitCause.ENGINE_MISSING if missing else ExitCause.UNKNOWN,
@@ -219,23 +219,23 @@ class Keeper:
         )
         self._crashed(diagnosis, ready_for_s=0.0)
 
-    def _settle(self, life: Life, ended: Exit) -> None:
+    def _settle(self, run: ProcessRun, ended: Exit) -> None:
         """What follows from an exit."""
-        status = self.board.status
-        if status.state is ReplicaState.STOPPING and self._wish.want is Want.RENEW and not life.stuck:
+        status = self.cell.status
+        if status.state is ReplicaState.STOPPING and self._intent.now is Intent.RENEW and not run.stuck:
             self._renewed = True
-            self._wish.make(Want.RUN)
-            self.board.move(Event.RENEWED, retry_in_s=0.0, **NO_PROCESS)
+            self._intent.make(Intent.RUN)
+            self.cell.move(Event.RENEWED, retry_in_s=0.0, **NO_PROCESS)
             return
-        if status.state in (ReplicaState.STOPPING, ReplicaState.DRAINING) and not life.stuck:
-            self.board.move(Event.ENDED, **NO_PROCESS)
+        if status.state in (ReplicaState.STOPPING, ReplicaState.DRAINING) and not run.stuck:
+            self.cell.move(Event.ENDED, **NO_PROCESS)
             logger.info("%s: stopped", status.id)
             return
-        self._was_ever_ready |= life.ready_at_s is not None
-        if life.ready_at_s is not None:
-            by_itself = not life.stuck and ended_by_itself(ended)
+        self._was_ever_ready |= run.ready_at_s is not None
+        if run.ready_at_s is not None:
+            by_itself = not run.stuck and ended_by_itself(ended)
             self._lost = Loss(base_url=status.base_url, by_itself=by_itself)
-        self._crashed(self._with_less(self._diagnosed(life, ended)), life.ready_for_s())
+        self._crashed(self._with_less(self._diagnosed(run, ended)), run.ready_for_s())
 
     def _with_less(self, diagnosis: Diagnosis) -> Diagnosis:
         """A start that cannot succeed as planned is tried once with less, or that is offered."""
@@ -251,31 +251,31 @@ class Keeper:
         self._member = replace(self._member, plan=less)
         return replace(diagnosis, retryable=True, remedy=f"It is started again with {less.reasons[0]}.")
 
-    def _diagnosed(self, life: Life, ended: Exit) -> Diagnosis:
-        if life.stuck:
-            return Diagnosis(cause=ExitCause.STUCK, summary=life.stuck)
+    def _diagnosed(self, run: ProcessRun, ended: Exit) -> Diagnosis:
+        if run.stuck:
+            return Diagnosis(cause=ExitCause.STUCK, summary=run.stuck)
         facts = ExitFacts(
             code=ended.code,
             signal=ended.signal,
-            was_ready=life.ready_at_s is not None,
-            log_tail=life.log.lines,
+            was_ready=run.ready_at_s is not None,
+            log_tail=run.log.lines,
             oom_kills=ended.oom_kills,
         )
         return self._engine.diagnose(facts)
 
     def _crashed(self, diagnosis: Diagnosis, ready_for_s: float) -> None:
-        around, status = self._around, self.board.status
-        self._crashes = around.back_off.crashes_after(self._crashes, ready_for_s)
-        if diagnosis.retryable and self._crashes >= around.patience.tries and not self._was_ever_ready:
+        effects, status = self._effects, self.cell.status
+        self._crashes = effects.back_off.crashes_after(self._crashes, ready_for_s)
+        if diagnosis.retryable and self._crashes >= effects.patience.tries and not self._was_ever_ready:
             tries = f" It was started {self._crashes} times and never became ready."
             diagnosis = replace(diagnosis, summary=diagnosis.summary + tries, retryable=False)
         if not diagnosis.retryable:
-            self.board.move(Event.DOOMED, last_exit=diagnosis, lost=self._lost, **NO_PROCESS)
+            self.cell.move(Event.DOOMED, last_exit=diagnosis, lost=self._lost, **NO_PROCESS)
             logger.error("%s: failed. %s %s", status.id, diagnosis.summary, diagnosis.remedy)
             return
-        delay_s = around.back_off.delay_s(self._crashes, around.rng.random())
+        delay_s = effects.back_off.delay_s(self._crashes, effects.rng.random())
         facts: Mapping[str, Any] = {**NO_PROCESS, "last_exit": diagnosis, "lost": self._lost}
-        self.board.move(Event.CRASHED, retry_in_s=delay_s, **facts)
+        self.cell.move(Event.CRASHED, retry_in_s=delay_s, **facts)
         words = f"{diagnosis.summary} {diagnosis.remedy}".strip() if self._degraded else diagnosis.summary
         logger.warning("%s: %s Starting again in %.1f s.", status.id, words, delay_s)
 

@@ -1,4 +1,4 @@
-"""What a keeper is given: the effects it may use, and the rules for how often and how long."""
+"""What a controller is given: the effects it may use, and the rules for how often and how long."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -56,7 +56,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Effects:
     launcher: Launcher
     clock: Clock
     rng: random.Random

@@ -17,7 +17,7 @@ class Event(StrEnum):
     ADOPTED = "adopted"  # found running and able to serve, left by an earlier control plane
     ANSWERED = "answered"  # its health path said 200
     DRAIN = "drain"  # no new requests, please
-    STOP = "stop"  # asked to exit, for good or to rest
+    STOP = "stop"  # asked to exit, for good or to sleep
     STUCK = "stuck"  # lives but does not answer; it is ended to be started again
     ENDED = "ended"  # gone, as asked
     RENEWED = "renewed"  # gone, as asked, to be started again at once

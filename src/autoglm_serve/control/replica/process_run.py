@@ -1,21 +1,21 @@
 """One life of a replica: a process from its start to its exit.
 
-Follows the log and the health path, tells readiness and progress to the board, and ends the process when it
+Follows the log and the health path, tells readiness and progress to the cell, and ends the process when it
 is stuck or no longer wanted. Ready is what has generated a token; stuck is what does not answer, or answers
-and gets on with nothing. Why it ended, and whether there is another life, is the keeper's to decide.
+and gets on with nothing. Why it ended, and whether there is another life, is the controller's to decide.
 """
 
 import asyncio
 import logging
 from functools import reduce
 
-from autoglm_serve.control.replica.effects import Surroundings
-from autoglm_serve.control.replica.goal import Wish
+from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
+from autoglm_serve.control.replica.intent import IntentCell
 from autoglm_serve.control.replica.lifecycle import Event
 from autoglm_serve.control.replica.log_tail import LogTail
 from autoglm_serve.control.replica.progress import Standstill, Work, after_look
-from autoglm_serve.control.replica.status_cell import Board
+from autoglm_serve.control.replica.status_cell import StatusCell
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.replica import Progress
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 SLOWER = 1.5
 
 
-class Life:
+class ProcessRun:
     """Awaits one process; its fields tell afterwards how it went."""
 
     def __init__(
         self,
         process: RunningProcess,
         engine: Engine,
-        board: Board,
-        around: Surroundings,
+        cell: StatusCell,
+        effects: Effects,
         *,
         chats_as: str | None = None,
         ready: bool = False,
@@ -43,31 +43,31 @@ class Life:
         """`chats_as` is the model to ask for a token, where it is one that chats; `ready` is for a process
         that was found serving."""
         self.log = LogTail(process.log_path)
-        self.ready_at_s: float | None = around.clock.now_s() if ready else None
+        self.ready_at_s: float | None = effects.clock.now_s() if ready else None
         self.stuck: str = ""
         """What it did not do, where it was ended because it was stuck."""
         self._process = process
         self._engine = engine
-        self._board = board
-        self._around = around
+        self._cell = cell
+        self._effects = effects
         self._chats_as = chats_as
         self._longest_s = 0.0
         """The longest standstill that it got over."""
-        self._started_s = around.clock.now_s()
+        self._started_s = effects.clock.now_s()
         self._warned: set[str] = set()
 
     def ready_for_s(self) -> float:
-        return 0.0 if self.ready_at_s is None else self._around.clock.now_s() - self.ready_at_s
+        return 0.0 if self.ready_at_s is None else self._effects.clock.now_s() - self.ready_at_s
 
-    async def run(self, wish: Wish) -> Exit:
+    async def run(self, intent: IntentCell) -> Exit:
         """Returns when the process is gone, by itself or because it is not wanted any more."""
         try:
-            async with running(self._process.exited(), self._watch(), _unwanted(wish)) as (exited, *others):
+            async with running(self._process.exited(), self._watch(), _unwanted(intent)) as (exited, *others):
                 await first_of(exited, *others)
                 if not exited.done():
                     others[0].cancel()
-                    self._board.move(Event.STUCK if self.stuck else Event.STOP)
-                    await self._end(exited, wish)
+                    self._cell.move(Event.STUCK if self.stuck else Event.STOP)
+                    await self._end(exited, intent)
                 return exited.result() if exited.done() else self._immortal()
         except BaseException:
             self._process.kill()
@@ -76,20 +76,20 @@ class Life:
             self._read_log()
             await self._process.close()
 
-    async def _end(self, exited: asyncio.Task[Exit], wish: Wish) -> None:
-        """Asks the process to stop; a new wish, which may have a shorter grace, counts at once."""
+    async def _end(self, exited: asyncio.Task[Exit], intent: IntentCell) -> None:
+        """Asks the process to stop; a new intent, which may have a shorter grace, counts at once."""
         while not exited.done():
-            grace_s = self._around.patience.stuck_grace_s if wish.want.alive else wish.grace_s
-            news = wish.changed(wish.version)
+            grace_s = self._effects.patience.stuck_grace_s if intent.now.alive else intent.grace_s
+            news = intent.changed(intent.version)
             async with running(self._process.end(grace_s), news) as (ending, told):
                 await first_of(exited, ending, told)
                 if ending.done():
-                    await asyncio.wait((exited,), timeout=self._around.patience.notice_s)
+                    await asyncio.wait((exited,), timeout=self._effects.patience.notice_s)
                     return
 
     def _immortal(self) -> Exit:
         """SIGKILL did not end it: it hangs in the kernel, most likely in a driver. Nobody can wait for it."""
-        logger.error("%s: pid %d cannot be ended", self._board.status.id, self._process.pid)
+        logger.error("%s: pid %d cannot be ended", self._cell.status.id, self._process.pid)
         return Exit()
 
     async def _watch(self) -> None:
@@ -99,7 +99,7 @@ class Life:
                 await first_of(*tasks)
 
     async def _become_ready(self) -> bool:
-        clock, patience = self._around.clock, self._around.patience
+        clock, patience = self._effects.clock, self._effects.patience
         look_s, last_sign_s = patience.first_look_s, clock.now_s()
         while not await self._healthy():
             if self._read_log():
@@ -113,7 +113,7 @@ class Life:
         if not await self._first_token():
             return False
         self.ready_at_s = clock.now_s()
-        self._board.move(
+        self._cell.move(
             Event.ANSWERED,
             start_s=self.ready_at_s - self._started_s,
             progress=Progress(stage="ready", fraction=1.0),
@@ -122,14 +122,14 @@ class Life:
 
     async def _first_token(self) -> bool:
         """Its health path answers; whether it can generate is another matter."""
-        clock, patience = self._around.clock, self._around.patience
+        clock, patience = self._effects.clock, self._effects.patience
         since_s = clock.now_s()
         while self._chats_as is not None:
             match await self._token(patience.first_token_s):
                 case Health.OK:
                     return True
                 case Health.ABSENT:
-                    logger.warning("%s: does not take a plain chat; it is not tried", self._board.status.id)
+                    logger.warning("%s: does not take a plain chat; it is not tried", self._cell.status.id)
                     return True
                 case _ if clock.now_s() - since_s > patience.first_token_s:
                     self.stuck = (
@@ -142,7 +142,7 @@ class Life:
 
     async def _get_on(self) -> None:
         """Returns when it carries requests and gets on with none, nor with a single token of its own."""
-        clock, patience = self._around.clock, self._around.patience
+        clock, patience = self._effects.clock, self._effects.patience
         still: Standstill | None = None
         while True:
             await clock.sleep(patience.work_look_s)
@@ -161,12 +161,12 @@ class Life:
                 return
 
     async def _look(self, before: Standstill | None) -> Standstill:
-        status, clock = self._board.status, self._around.clock
-        in_flight, taken = self._around.use(status.slot)
+        status, clock = self._cell.status, self._effects.clock
+        in_flight, taken = self._effects.use(status.slot)
         counters = None
         if in_flight:
-            timeout_s = self._around.patience.health_timeout_s
-            counters = await self._around.counters(status.base_url, timeout_s=timeout_s)
+            timeout_s = self._effects.patience.health_timeout_s
+            counters = await self._effects.counters(status.base_url, timeout_s=timeout_s)
         work = Work(in_flight=in_flight, finished=taken - in_flight, counters=counters)
         still = after_look(before, work, clock.now_s())
         if before is not None and still is not before and work.in_flight:
@@ -175,10 +175,10 @@ class Life:
 
     async def _token(self, timeout_s: float) -> Health:
         assert self._chats_as is not None
-        return await self._around.generate(self._board.status.base_url, self._chats_as, timeout_s=timeout_s)
+        return await self._effects.generate(self._cell.status.base_url, self._chats_as, timeout_s=timeout_s)
 
     async def _stay_ready(self) -> None:
-        clock, patience = self._around.clock, self._around.patience
+        clock, patience = self._effects.clock, self._effects.patience
         silences, next_ask_s = 0, clock.now_s() + patience.health_every_s
         while silences < patience.silences:
             await clock.sleep(patience.ready_look_s)
@@ -189,8 +189,8 @@ class Life:
         self.stuck = f"Its health path {self._engine.health_path} did not answer {silences} times in a row."
 
     async def _healthy(self) -> bool:
-        status, timeout_s = self._board.status, self._around.patience.health_timeout_s
-        answer = await self._around.ask(status.base_url, self._engine.health_path, timeout_s=timeout_s)
+        status, timeout_s = self._cell.status, self._effects.patience.health_timeout_s
+        answer = await self._effects.ask(status.base_url, self._engine.health_path, timeout_s=timeout_s)
         return answer is Health.OK
 
     def _read_log(self) -> bool:
@@ -198,7 +198,7 @@ class Life:
         lines = self.log.read_new()
         found = [progress for line in lines if (progress := self._engine.progress(line)) is not None]
         if found and self.ready_at_s is None:
-            self._board.note(progress=found[-1])
+            self._cell.note(progress=found[-1])
         if isinstance(self._engine, MeasuringEngine):
             self._measure(self._engine, lines)
         return bool(lines)
@@ -207,15 +207,15 @@ class Life:
         """What the engine says of its memory, and what it warns of, each warning once."""
         said = [ledger for line in lines if (ledger := engine.measured(line)) is not None]
         if said:
-            memory = reduce(MeasuredLedger.merged, said, self._board.status.memory or MeasuredLedger())
-            self._board.note(memory=memory)
+            memory = reduce(MeasuredLedger.merged, said, self._cell.status.memory or MeasuredLedger())
+            self._cell.note(memory=memory)
         for warning in dict.fromkeys(filter(None, map(engine.warning, lines))):
             if warning not in self._warned:
                 self._warned.add(warning)
-                logger.warning("%s: %s", self._board.status.id, warning)
+                logger.warning("%s: %s", self._cell.status.id, warning)
 
 
-async def _unwanted(wish: Wish) -> None:
+async def _unwanted(intent: IntentCell) -> None:
     """Returns once the process is to stop."""
-    while wish.want.alive:
-        await wish.changed(wish.version)
+    while intent.now.alive:
+        await intent.changed(intent.version)

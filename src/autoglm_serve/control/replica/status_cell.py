@@ -8,7 +8,7 @@ from autoglm_serve.control.replica.lifecycle import Event, after
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 
 
-class Board:
+class StatusCell:
     """Holds the present status and says when there is a new one."""
 
     def __init__(self, status: ReplicaStatus, on_change: Callable[[], None]) -> None:

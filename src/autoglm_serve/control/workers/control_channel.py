@@ -19,7 +19,7 @@ from autoglm_serve.launch import unix_socket
 log = logging.getLogger(__name__)
 
 
-class FleetLine:
+class ControlPlaneEnd:
     """Owns the control socket and the view that was pushed last."""
 
     def __init__(

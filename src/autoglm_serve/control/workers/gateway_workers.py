@@ -4,8 +4,8 @@ The sockets stay open here, so connections wait for a successor instead of being
 by starting its successor on the same socket and then letting it go: it takes no new connection and finishes
 what it carries, however long that is. Knows nothing of HTTP or fleets.
 
-Each process has a seat, its row in the shared load table and its file of counters: no two that live have the
-same.
+Each process has a worker id, its row in the shared load table and its file of counters: no two that live
+have the same.
 """
 
 import asyncio
@@ -43,14 +43,14 @@ _MOST_BUSY = 60
 class Adopted:
     """A worker that an earlier control plane started."""
 
-    seat: int
+    worker_id: int
     process: LocalProcess
     listener: socket.socket | None
     """Where it listens; None if it only finishes what it carries."""
 
 
 class GatewayWorkers:
-    """Owns the worker processes, their seats and their sockets."""
+    """Owns the worker processes, their ids and their sockets."""
 
     def __init__(
         self,
@@ -60,12 +60,11 @@ class GatewayWorkers:
         launcher: LocalLauncher,
         clock: Clock,
         adopted: Iterable[Adopted] = (),
-        left: Callable[[int], None] = lambda seat: None,
-        beats: Callable[[int], int] = lambda seat: 0,
+        left: Callable[[int], None] = lambda worker_id: None,
+        beats: Callable[[int], int] = lambda worker_id: 0,
     ) -> None:
-        """`command(seat, descriptor)` is the worker on that seat, which inherits its socket as `descriptor`;
-        `left` is told of each seat that nobody has any more; `beats` is a number that grows while the worker
-        on a seat gets on."""
+        """`command(worker_id, descriptor)` is that worker, which inherits its socket as `descriptor`; `left`
+        is told of each id that nobody has any more; `beats` is a number that grows while one gets on."""
         self._listeners = listeners
         self._command = command
         self._launcher = launcher
@@ -73,7 +72,7 @@ class GatewayWorkers:
         self._left = left
         self._beats = beats
         self._adopted = tuple(adopted)
-        self._seats: dict[int, LocalProcess] = {each.seat: each.process for each in self._adopted}
+        self._workers: dict[int, LocalProcess] = {each.worker_id: each.process for each in self._adopted}
         self._at: dict[int, LocalProcess] = {}
         """The worker at each listener."""
         self._crashes = dict.fromkeys(range(len(listeners)), 0)
@@ -88,11 +87,11 @@ class GatewayWorkers:
         """Returns when every worker has ended after `drain`."""
         async with self._group:
             for each in self._adopted:
-                place = next((i for i, at in enumerate(self._listeners) if at is each.listener), None)
-                self._attend(each.process, each.seat, place)
-            for place in range(len(self._listeners)):
-                if place not in self._at:
-                    self._start(place)
+                at = next((i for i, at in enumerate(self._listeners) if at is each.listener), None)
+                self._attend(each.process, each.worker_id, at)
+            for at in range(len(self._listeners)):
+                if at not in self._at:
+                    self._start(at)
 
     def serves(self, pid: int) -> None:
         """This worker has said that it takes connections."""
@@ -107,8 +106,8 @@ class GatewayWorkers:
     def outdated(self) -> bool:
         """A worker that was adopted is not what would be started today."""
         return any(
-            process.record.argv != self._command(seat, LISTENER).argv
-            for seat, process in self._seats.items()
+            process.record.argv != self._command(worker_id, LISTENER).argv
+            for worker_id, process in self._workers.items()
             if process in self._at.values()
         )
 
@@ -118,8 +117,8 @@ class GatewayWorkers:
         Returns when the successors serve; those before them may still finish what they carry.
         """
         async with self._renewing:
-            for place in range(len(self._listeners)):
-                if self._stopping or not await self._renew(place, told):
+            for at in range(len(self._listeners)):
+                if self._stopping or not await self._renew(at, told):
                     return False
         return True
 
@@ -134,111 +133,118 @@ class GatewayWorkers:
         for listener in self._listeners:
             listener.close()
         async with asyncio.TaskGroup() as group:
-            for process in tuple(self._seats.values()):
+            for process in tuple(self._workers.values()):
                 group.create_task(process.end(grace_s))
 
-    async def _renew(self, place: int, told: Callable[[str], None]) -> bool:
-        while (seat := self._free_seat()) is None and not self._stopping:
-            told(f"gateway worker {place}: waiting for one before it to finish what it carries")
+    async def _renew(self, at: int, told: Callable[[str], None]) -> bool:
+        while (worker_id := self._free_id()) is None and not self._stopping:
+            told(f"gateway worker {at}: waiting for one before it to finish what it carries")
             await self._change()
-        old = self._at.get(place)
-        if self._stopping or seat is None or old is None:
+        old = self._at.get(at)
+        if self._stopping or worker_id is None or old is None:
             return not self._stopping  # one that has crashed is on its way back, as new as can be
         try:
-            new = self._spawn(place, seat)
+            new = self._spawn(at, worker_id)
         except OSError as problem:
-            told(f"gateway worker {place}: its successor cannot be started ({problem}); the old one stays")
+            told(f"gateway worker {at}: its successor cannot be started ({problem}); the old one stays")
             return False
         if not await self._comes_up(new):
-            told(f"gateway worker {place}: its successor did not come up; the old one stays")
+            told(f"gateway worker {at}: its successor did not come up; the old one stays")
             new.kill()
             return False
-        self._at[place] = new
-        old.rename(f"retired-{self._seat_of(old)}")
+        self._at[at] = new
+        old.rename(f"retired-{self._id_of(old)}")
         old.send(_RETIRE)
-        told(f"gateway worker {place}: pid {new.pid} serves; pid {old.pid} finishes what it carries")
+        told(f"gateway worker {at}: pid {new.pid} serves; pid {old.pid} finishes what it carries")
         return True
 
     async def _comes_up(self, process: LocalProcess) -> bool:
         try:
             async with asyncio.timeout(_START_S):
-                while process.pid not in self._serving and process in self._seats.values():
+                while process.pid not in self._serving and process in self._workers.values():
                     await self._change()
         except TimeoutError:
             return False
-        return process in self._seats.values()
+        return process in self._workers.values()
 
-    def _seat_of(self, process: LocalProcess) -> int:
-        return next(seat for seat, held in self._seats.items() if held is process)
+    def _id_of(self, process: LocalProcess) -> int:
+        return next(worker_id for worker_id, held in self._workers.items() if held is process)
 
-    def _free_seat(self) -> int | None:
-        return next((seat for seat in range(seats(len(self._listeners))) if seat not in self._seats), None)
+    def _free_id(self) -> int | None:
+        return next(
+            (
+                worker_id
+                for worker_id in range(worker_ids(len(self._listeners)))
+                if worker_id not in self._workers
+            ),
+            None,
+        )
 
-    def _start(self, place: int) -> None:
-        seat = self._free_seat()
-        assert seat is not None, "there are twice as many seats as listeners"
-        self._at[place] = self._spawn(place, seat)
+    def _start(self, at: int) -> None:
+        worker_id = self._free_id()
+        assert worker_id is not None, "there are twice as many ids as listeners"
+        self._at[at] = self._spawn(at, worker_id)
 
-    def _starts(self, place: int) -> bool:
+    def _starts(self, at: int) -> bool:
         """Starts one again; false where that fails for now, which must not end the others."""
         try:
-            self._start(place)
+            self._start(at)
         except OSError as problem:
-            log.error("gateway worker %d cannot be started: %s; it is tried again", place, problem)
+            log.error("gateway worker %d cannot be started: %s; it is tried again", at, problem)
             return False
         return True
 
-    def _spawn(self, place: int, seat: int) -> LocalProcess:
-        listener = self._listeners[place]
+    def _spawn(self, at: int, worker_id: int) -> LocalProcess:
+        listener = self._listeners[at]
         process = self._launcher.start(
-            f"gateway-{seat}",
-            self._command(seat, LISTENER),
+            f"gateway-{worker_id}",
+            self._command(worker_id, LISTENER),
             listener.getsockname()[1],
             listener=listener.fileno(),
         )
-        self._attend(process, seat, None)
+        self._attend(process, worker_id, None)
         return process
 
-    def _attend(self, process: LocalProcess, seat: int, place: int | None) -> None:
-        self._seats[seat] = process
-        if place is not None:
-            self._at[place] = process
-        self._group.create_task(self._follow(process, seat))
+    def _attend(self, process: LocalProcess, worker_id: int, at: int | None) -> None:
+        self._workers[worker_id] = process
+        if at is not None:
+            self._at[at] = process
+        self._group.create_task(self._follow(process, worker_id))
 
-    async def _follow(self, process: LocalProcess, seat: int) -> None:
+    async def _follow(self, process: LocalProcess, worker_id: int) -> None:
         """One process to its end, and what follows from it."""
         started_s = self._clock.now_s()
         try:
-            async with running(self._end_when_still(process, seat)):
+            async with running(self._end_when_still(process, worker_id)):
                 how = await process.exited()
         finally:
-            del self._seats[seat]
+            del self._workers[worker_id]
             await process.close()
         self._serving.discard(process.pid)
-        self._left(seat)
+        self._left(worker_id)
         self._announce()
-        place = next((place for place, worker in self._at.items() if worker is process), None)
-        if place is None or self._stopping:
+        at = next((at for at, worker in self._at.items() if worker is process), None)
+        if at is None or self._stopping:
             return  # it was let go
-        del self._at[place]
+        del self._at[at]
         self.restarts += 1
         lived_s = self._clock.now_s() - started_s
-        self._crashes[place] = _BACK_OFF.crashes_after(self._crashes[place], lived_s)
-        log.warning("gateway worker %d ended (%s); starting it again", place, _said(how))
+        self._crashes[at] = _BACK_OFF.crashes_after(self._crashes[at], lived_s)
+        log.warning("gateway worker %d ended (%s); starting it again", at, _said(how))
         while True:
-            await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[place], random.random()))
-            if self._stopping or self._starts(place):
+            await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[at], random.random()))
+            if self._stopping or self._starts(at):
                 return
-            self._crashes[place] += 1
+            self._crashes[at] += 1
 
-    async def _end_when_still(self, process: LocalProcess, seat: int) -> None:
+    async def _end_when_still(self, process: LocalProcess, worker_id: int) -> None:
         """Kill a worker that got on and does no more. A look that comes late counts nothing: we were stopped
         too, with the whole machine perhaps."""
-        still, busy, got_on, before = 0, 0, False, self._beats(seat)
+        still, busy, got_on, before = 0, 0, False, self._beats(worker_id)
         while still < _MOST_STILL and busy < _MOST_BUSY:
             due_s = self._clock.now_s() + _LOOK_S
             await self._clock.sleep(_LOOK_S)
-            now = self._beats(seat)
+            now = self._beats(worker_id)
             if now != before:
                 still, busy, got_on, before = 0, 0, True, now
             elif got_on and self._clock.now_s() - due_s < _LOOK_S:
@@ -256,7 +262,7 @@ class GatewayWorkers:
         await self._news.wait()
 
 
-def seats(workers: int) -> int:
+def worker_ids(workers: int) -> int:
     """Room for every worker and for one before it that finishes what it carries."""
     return 2 * workers
 

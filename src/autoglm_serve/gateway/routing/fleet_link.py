@@ -21,7 +21,7 @@ _RETRY_S = 0.5
 _LINE_LIMIT_BYTES = 1 << 22
 
 
-class Link:
+class WorkerEnd:
     """One worker's end of the line."""
 
     def __init__(self, socket: Path, index: int, fleet: FleetHolder) -> None:

@@ -1,29 +1,29 @@
 import asyncio
 
-from autoglm_serve.control.replica.goal import Want, Wish
+from autoglm_serve.control.replica.intent import Intent, IntentCell
 from autoglm_serve.control.tasks import first_of, running
 from tests.fakes.clock import settled
 
 
 def test_a_wish_made_before_its_waiter_waits_is_not_lost() -> None:
     async def story() -> None:
-        wish = Wish(Want.RUN)
-        seen = wish.version
-        wish.make(Want.END)
-        await asyncio.wait_for(wish.changed(seen), 1)
+        intent = IntentCell(Intent.RUN)
+        seen = intent.version
+        intent.make(Intent.END)
+        await asyncio.wait_for(intent.changed(seen), 1)
 
     asyncio.run(story())
 
 
 def test_every_waiter_hears_of_a_wish() -> None:
     async def story() -> None:
-        wish = Wish(Want.RUN)
-        async with running(*(wish.changed(wish.version) for _ in range(3))) as waiters:
+        intent = IntentCell(Intent.RUN)
+        async with running(*(intent.changed(intent.version) for _ in range(3))) as waiters:
             await settled()
-            wish.make(Want.REST, 5.0)
+            intent.make(Intent.SLEEP, 5.0)
             await settled()
             assert all(waiter.done() for waiter in waiters)
-        assert (wish.want, wish.grace_s) == (Want.REST, 5.0)
+        assert (intent.now, intent.grace_s) == (Intent.SLEEP, 5.0)
 
     asyncio.run(story())
 
