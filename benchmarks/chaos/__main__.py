@@ -8,7 +8,7 @@ import argparse
 import sys
 from types import ModuleType
 
-from benchmarks.chaos import kills, overhead, overload, peers, rolling, steady, storm
+from benchmarks.chaos import kills, large, overhead, overload, peers, rolling, steady, storm
 
 MEASURES: dict[str, ModuleType] = {
     "storm": storm,
@@ -16,6 +16,7 @@ MEASURES: dict[str, ModuleType] = {
     "steady": steady,
     "rolling": rolling,
     "overload": overload,
+    "large": large,
     "overhead": overhead,
     "peers": peers,
 }

@@ -35,7 +35,7 @@ class Line:
         self.used += 1
         self._play(relay)
 
-    def abort(self) -> None: ...
+    def drop(self, relay: Relay) -> None: ...
 
 
 class Lines:

@@ -89,3 +89,31 @@ def test_an_error_event_is_cut_off_whole(line_end: bytes) -> None:
 )
 def test_talk_of_errors_is_no_error(events: bytes) -> None:
     assert before_error(events) == (events, b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}',
+        b'{"usage" : {"details":{"cached_tokens":1},"prompt_tokens":3,"completion_tokens":5},"x":[1]}',
+        b'{"usage":null,"response":{"usage":{"input_tokens":3,"output_tokens":5}}}',
+        b'{"usage":{"prompt_tokens":3,"completion_tokens":5},"said":"\\"usage\\": {\\"prompt_tokens\\": 9}"}',
+        b'{"pad":"' + b"x" * (1 << 20) + b'","usage":{"prompt_tokens":3,"completion_tokens":5}}',
+    ],
+)
+def test_token_counts_are_found_wherever_an_engine_puts_them(body: bytes) -> None:
+    assert usage_of(body) == Usage(prompt_tokens=3, completion_tokens=5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"usage":null}',
+        b'{"usage":7,"x":{}}',
+        b'{"usage":{"prompt_tokens":3',
+        b'{"usage":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+    ],
+)
+def test_what_is_no_count_of_tokens_is_none(body: bytes) -> None:
+    assert usage_of(body) is None

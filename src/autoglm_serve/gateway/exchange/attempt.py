@@ -89,10 +89,10 @@ async def exchange(
         return Ending(result=Result.LOST, reason="connection closed before the request was sent")
     relay.connection = connection
     client.on_pause, client.on_resume = relay.pause, relay.resume
-    if client.paused:  # it was slow before the replica that it read from was lost
-        relay.pause()
     try:
         connection.send(message, relay)
+        if client.paused:  # it was slow before the replica that it read from was lost
+            relay.pause()
         return await ending
     finally:
         relay.abandon()

@@ -14,6 +14,7 @@ from enum import Enum
 
 from autoglm_serve.gateway.exchange import reasoning
 from autoglm_serve.gateway.exchange.delivery import Clock, Delivery
+from autoglm_serve.gateway.exchange.stream_times import StreamTimes
 from autoglm_serve.gateway.recovery.journal import (
     NO_USAGE,
     Usage,
@@ -32,7 +33,6 @@ from autoglm_serve.gateway.wire.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
 _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
-_EVENTS_THAT_TELL = 8
 _NEWLINE, _BRACE = b"\n}"
 _PASSED_ON = frozenset(
     {b"content-type", b"content-encoding", b"cache-control", b"retry-after", b"content-disposition"}
@@ -115,7 +115,6 @@ class Relay:
         self._collected: list[bytes] = []
         self._collected_bytes = 0
         self._passing = False
-        self._paused = False
         self.ahead_tokens = ahead_tokens
         self.may_go = may_go
         self._usual = UNUSUAL
@@ -125,11 +124,7 @@ class Relay:
         self._not_events = len(self._chunks)
         """Chunks of the journal that are none of its events: what others sent, and comments."""
         self._innocent = self._given_up = False
-        self._begun_s = clock.time()
-        self._first_event_s = 0.0
-        self._seen_events = 0
-        self._seen_s = 0.0
-        """When it was last seen to have more events than before."""
+        self._times = StreamTimes(clock.time())
         self.connection: Connection | None = None
 
     # upstream.Reply
@@ -181,15 +176,14 @@ class Relay:
 
     def pause(self) -> None:
         """The client is slow: stop reading from the replica."""
-        self._paused = True
+        self._times.pause(self._clock.time())
         if self.connection is not None:
-            self.connection.pause()
+            self.connection.pause(self)
 
     def resume(self) -> None:
-        self._paused = False
-        self._seen_s = self._clock.time()
+        self._times.resume(self._clock.time())
         if self.connection is not None:
-            self.connection.resume()
+            self.connection.resume(self)
 
     @property
     def events(self) -> int:
@@ -199,26 +193,22 @@ class Relay:
     def silent_s(self, now_s: float) -> float:
         """How long the stream had brought nothing when it was looked at, which is now; before its first
         event, and while it is paused, 0."""
-        events = self.events
-        if events != self._seen_events:
-            self._seen_events, self._seen_s = events, now_s
-        return now_s - self._seen_s if events and not self._paused else 0.0
+        self._times.look(self.events, now_s)
+        return self._times.silent_s(now_s)
 
     @property
     def interval_s(self) -> float | None:
         """The usual time between two of its events; None if they were too few to tell."""
-        if self._seen_events < _EVENTS_THAT_TELL:
-            return None
-        return (self._seen_s - self._first_event_s) / (self._seen_events - 1)
+        return self._times.interval_s
 
     def waiting_s(self, now_s: float) -> float:
         """How long its first event is being waited for; 0 once it has come."""
-        return 0.0 if self.events else now_s - self._begun_s
+        return 0.0 if self.events else self._times.waiting_s(now_s)
 
     @property
     def prefill_s(self) -> float | None:
         """How long its first event took; None if there was none."""
-        return self._first_event_s - self._begun_s if self._first_event_s else None
+        return self._times.prefill_s
 
     def lose(self, reason: str, *, innocent: bool = False) -> None:
         """The replica is given up: by its words, its silence, or somebody who knows.
@@ -230,14 +220,14 @@ class Relay:
         self._given_up = True
         self.on_lost(reason)
         if connection is not None:
-            connection.abort()
+            connection.drop(self)
 
     def abandon(self) -> None:
         """Nobody waits any more: drop the connection, unless the reply had ended."""
         if not self._ending.done():
             self._ending.cancel()
         if self.connection is not None:
-            self.connection.abort()
+            self.connection.drop(self)
             self.connection = None
 
     # how
@@ -306,8 +296,8 @@ class Relay:
         What arrived and was not sent, because the client has it already, is a sign of life as well.
         """
         self._not_events += bool(sent) - arrived
-        if arrived and not self._first_event_s:
-            self._first_event_s = self._clock.time()
+        if arrived:
+            self._times.first(self._clock.time())
         if self._splicer is None and not self._held and self._delivery.passes_unchanged:
             self._usual = usual_beginning(sent) or self._usual
 
@@ -332,7 +322,7 @@ class Relay:
         connection = self.connection
         self._settle(result, reason)
         if connection is not None:
-            connection.abort()
+            connection.drop(self)
 
     def _end_whole(self, body: bytes) -> None:
         headers = self._headers

@@ -22,6 +22,8 @@ _ERROR = re.compile(
 )
 _DONE = re.compile(rb"^data:\s?\[DONE\]", re.MULTILINE)
 _MOST_TOKENS = 1 << 32  # of one request; more is no count, and would not fit into a counter for long
+_USAGE = b'"usage"'
+_MOST_USAGE_BYTES = 4096
 _TAIL_CHUNKS = 16  # the finish, a usage event and [DONE] are among the last few chunks
 
 
@@ -58,7 +60,7 @@ class Journal:
     def usage(self) -> Usage:
         """The token counts of the last event that has any."""
         for part in self._tail():
-            if b'"usage"' in part:
+            if _USAGE in part:
                 for data in reversed(list(data_of(part))):
                     found = usage_of(data)
                     if found is not None:
@@ -132,19 +134,33 @@ def is_json(data: bytes) -> bool:
 
 
 def usage_of(body: bytes) -> Usage | None:
-    """The token counts of a reply or an event, if it is JSON and has them."""
-    if b'"usage"' not in body:
-        return None
-    try:
-        usage = orjson.loads(body).get("usage")
-    except (orjson.JSONDecodeError, AttributeError):
-        return None
-    if not isinstance(usage, dict):
+    """The token counts of a reply or an event, if it is JSON and has them.
+
+    Only what follows the last "usage" is parsed: a reply may have a megabyte of log probabilities before it.
+    In a text the quotes are escaped, so that no text can be taken for it.
+    """
+    at = body.rfind(_USAGE)
+    usage = _object_at(body, at + len(_USAGE)) if at >= 0 else None
+    if usage is None:
         return None
     return Usage(
         prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
         completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
     )
+
+
+def _object_at(body: bytes, start: int) -> dict[str, object] | None:
+    """The object that is the value of the name which ends at `start`; None where it is none, or large."""
+    told = body[start : start + _MOST_USAGE_BYTES].lstrip(b" \r\n\t:")
+    end = told.find(b"}") if told.startswith(b"{") else -1
+    while end >= 0:  # there are objects in it: the first brace may not be its own
+        try:
+            value: dict[str, object] = orjson.loads(told[: end + 1])
+        except orjson.JSONDecodeError:
+            end = told.find(b"}", end + 1)
+        else:
+            return value
+    return None
 
 
 def _count(usage: dict[str, object], *names: str) -> int:

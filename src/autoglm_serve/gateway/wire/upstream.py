@@ -6,11 +6,13 @@ Knows HTTP, not what the bytes mean: a `Reply` gets the head, the body as it arr
 import asyncio
 import logging
 import select
+import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
 
+from autoglm_serve.gateway.wire.connection_state import Effect, Event, State, after
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,9 @@ _LAST_STATUS = 599
 _IDLE_LIMIT = 128  # per address
 _IDLE_S = 4.0  # below uvicorn's and cpp-httplib's keep-alive of 5 s, so that we close first
 _CONNECT_TIMEOUT_S = 5.0
+_UNREAD_BYTES = 256 * 1024
+"""Of an answer, taken by the kernel while nobody reads it: left to itself it takes tens of megabytes."""
+_NOBODY_WAITS = (State.IDLE, State.OVER)
 
 
 class Reply(Protocol):
@@ -34,60 +39,95 @@ class Reply(Protocol):
     def on_lost(self, reason: str) -> None: ...
 
 
+class _Reading:
+    """One answer while it is read: made with its request, and let go with it, so that nothing of it stays."""
+
+    __slots__ = ("complete", "head_bytes", "headers", "in_body", "keep_alive", "parser", "parts", "reply")
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.parser = httptools.HttpResponseParser(self)
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.head_bytes = 0
+        self.in_body = False
+        self.parts: list[bytes] = []
+        self.complete = False
+        self.keep_alive = False
+
+    def let_go(self) -> None:
+        del self.parser  # it holds us as we hold it
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self.complete:  # whose answer was the first, then?
+            raise ValueError("more than one answer to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_body:  # a trailer is no header
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status > _LAST_STATUS:
+            raise ValueError(f"there is no status {status}")
+        if status >= 200:
+            self.in_body = True
+            self.reply.on_head(status, tuple(self.headers))
+
+    def on_body(self, data: bytes) -> None:
+        self.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.parser.get_status_code() < 200:  # 100 Continue: the real head follows
+            self.headers = []
+        else:
+            self.complete = True
+            self.keep_alive = self.parser.should_keep_alive()  # it knows only now
+
+
 class Connection(asyncio.Protocol):
-    """One connection to a replica."""
+    """One connection to a replica. What may follow what is in `connection_state`; here it is done."""
 
     def __init__(self, on_idle: Callable[["Connection"], None]) -> None:
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
         self._news = select.poll()
         """Whether there is anything to read that the loop has not read yet."""
-        self._reply: Reply | None = None
-        self._parser: httptools.HttpResponseParser | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._in_body = False
-        self._parts: list[bytes] = []
-        self._complete = False
-        self._keep_alive = False
-        self._paused = False
+        self._state = State.IDLE
+        self._reading: _Reading | None = None
         self.used = 0
         """Requests it has carried."""
         self.idle_since_s = 0.0
 
     def send(self, data: tuple[bytes, ...], reply: Reply) -> None:
         """Send a whole request; its answer goes to `reply`. Only on an open, idle connection."""
-        assert self._reply is None, "a connection carries one request at a time"
-        self._reply = reply
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers = []
-        self._head_bytes = 0
-        self._in_body = False
-        self._complete = False
-        self._keep_alive = False
-        self.used += 1
+        assert self._state is State.IDLE, "a connection carries one request at a time"
         assert self._transport is not None
+        self._move(Event.SEND)
+        self._reading = _Reading(reply)
+        self.used += 1
         self._transport.writelines(data)
 
-    def abort(self) -> None:
-        """Drop the connection at once: the engine sees its client leave and stops generating."""
-        self._reply = None
-        if self._transport is not None:
-            self._transport.abort()
+    def pause(self, reply: Reply) -> None:
+        """Read nothing for now; has no effect for whose answer is over."""
+        if self._answers(reply):
+            self._move(Event.PAUSE)
+
+    def resume(self, reply: Reply) -> None:
+        if self._answers(reply):
+            self._move(Event.RESUME)
+
+    def drop(self, reply: Reply) -> None:
+        """Nobody wants the answer: cut at once, so that the engine sees its client leave and stops.
+
+        Has no effect for whose answer is over: the connection may be somebody else's.
+        """
+        if self._answers(reply):
+            self._move(Event.DROP)
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def pause(self) -> None:
-        if self._transport is not None and not self._paused:
-            self._transport.pause_reading()
-            self._paused = True
-
-    def resume(self) -> None:
-        if self._transport is not None and self._paused:
-            self._transport.resume_reading()
-            self._paused = False
+        self._move(Event.CLOSE)
 
     @property
     def open(self) -> bool:
@@ -103,101 +143,98 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._news.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        end = transport.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
+        self._news.register(end.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        if self._reply is None or self._parser is None:
-            self.abort()  # an answer that nobody asked for
+        reading = self._reading
+        if reading is None:
+            self._move(Event.STRAY)
             return
-        reply = self._reply
         try:
-            self._take(data, self._parser, reply)
+            self._take(data, reading)
         except Exception:  # the loop would log it and leave whoever waits for the reply waiting
             log.exception("a bug in the gateway ended a reply")
-            self.abort()
-            reply.on_lost("a bug in the gateway")
+            self._move(Event.DROP)
+            reading.reply.on_lost("a bug in the gateway")
 
-    def _take(self, data: bytes, parser: httptools.HttpResponseParser, reply: Reply) -> None:
+    def _take(self, data: bytes, reading: _Reading) -> None:
         try:
-            parser.feed_data(data)
+            reading.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._lose(f"not HTTP: {error.__context__ or error}")
+            self._move(Event.BREAK, f"not HTTP: {error.__context__ or error}")
             return
         except httptools.HttpParserUpgrade:
-            self._lose("it went over to another protocol, which nobody asked for")
+            self._move(Event.BREAK, "it went over to another protocol, which nobody asked for")
             return
-        if not self._in_body:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._lose("the head of its answer has no end")
+        if not reading.in_body:
+            reading.head_bytes += len(data)
+            if reading.head_bytes > _MAX_HEAD_BYTES:
+                self._move(Event.BREAK, "the head of its answer has no end")
             return
-        if self._parts:
-            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._parts.clear()
-            reply.on_body(body)
-        if self._complete and self._reply is not None:
-            self._finish()
+        parts = reading.parts
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            reading.reply.on_body(body)
+        if reading.complete and self._reading is reading:
+            self._move(Event.WHOLE if self._reusable(reading) else Event.LAST)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._reply is None:
+        reading = self._reading
+        if reading is None:
+            self._move(Event.GONE)
+        elif exc is None and reading.in_body and ends_with_connection(reading.headers):
+            self._move(Event.LAST)
+        else:
+            why = f"connection lost: {exc}" if exc else "connection closed before the end of the reply"
+            self._move(Event.BREAK, why)
+
+    # how
+
+    def _answers(self, reply: Reply) -> bool:
+        return self._reading is not None and self._reading.reply is reply
+
+    def _reusable(self, reading: _Reading) -> bool:
+        """Not with bytes unsent of a request that was answered early: who did not want it may never read
+        the rest."""
+        unsent_bytes = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return reading.keep_alive and self.open and not unsent_bytes
+
+    def _move(self, event: Event, reason: str = "") -> None:
+        self._state, effects = after(self._state, event)
+        reading = self._reading
+        if reading is not None and self._state in _NOBODY_WAITS:
+            self._reading = None
+            reading.let_go()
+        for effect in effects:
+            match effect:
+                case Effect.KEEP:
+                    self._on_idle(self)
+                case Effect.TELL_END:
+                    assert reading is not None
+                    reading.reply.on_end()
+                case Effect.TELL_LOST:
+                    assert reading is not None
+                    reading.reply.on_lost(reason or "it is no longer used")
+                case _:
+                    self._to_transport(effect)
+
+    def _to_transport(self, effect: Effect) -> None:
+        transport = self._transport
+        if transport is None:
             return
-        if exc is None and self._in_body and ends_with_connection(self._headers):
-            self._finish()
-        else:
-            self._lose(f"connection lost: {exc}" if exc else "connection closed before the end of the reply")
-
-    # httptools callbacks
-
-    def on_message_begin(self) -> None:
-        if self._complete:  # whose answer was the first, then?
-            raise ValueError("more than one answer to one request")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body:  # a trailer is no header
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if status > _LAST_STATUS:
-            raise ValueError(f"there is no status {status}")
-        if status >= 200 and self._reply is not None:
-            self._in_body = True
-            self._reply.on_head(status, tuple(self._headers))
-
-    def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
-
-    def on_message_complete(self) -> None:
-        assert self._parser is not None
-        if self._parser.get_status_code() < 200:  # 100 Continue: the real head follows
-            self._headers = []
-        else:
-            self._complete = True
-            self._keep_alive = self._parser.should_keep_alive()  # it knows only now
-
-    @property
-    def _unsent_bytes(self) -> int:
-        """Of a request that was answered early: who did not want it may never read the rest."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def _finish(self) -> None:
-        reply, self._reply = self._reply, None
-        self._parser = None
-        self.resume()  # the next client has done nothing to be kept waiting
-        if self._keep_alive and self.open and not self._unsent_bytes:
-            self._on_idle(self)
-        else:
-            self.close()
-        if reply is not None:
-            reply.on_end()
-
-    def _lose(self, reason: str) -> None:
-        reply, self._reply = self._reply, None
-        self.abort()
-        if reply is not None:
-            reply.on_lost(reason)
+        match effect:
+            case Effect.HOLD:
+                transport.pause_reading()
+            case Effect.READ:
+                transport.resume_reading()
+            case Effect.CLOSE:
+                transport.close()
+            case Effect.CUT:
+                transport.abort()
 
 
 class Pool:
