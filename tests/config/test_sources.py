@@ -197,11 +197,6 @@ def test_a_file_that_the_system_refuses_to_look_at_is_named(
         ),
         pytest.param({"file": "port = 1\n[zzz]\na = 1"}, "autoglm.toml:2: unknown key 'zzz'.", id="a table"),
         pytest.param(
-            {"env": {"AUTOGLM_REPLICA": "2"}},
-            "AUTOGLM_REPLICA: unknown variable. Did you mean AUTOGLM_REPLICAS?",
-            id="unknown variable",
-        ),
-        pytest.param(
             {"flags": {"served_model_name": ["a,b", "a"]}},
             "--served-model-name: 'a' is given twice.",
             id="a name twice",
@@ -228,17 +223,36 @@ def test_what_is_wrong_is_named(tmp_path: Path, sources: dict[str, object], mess
 
 
 def test_everything_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
-    message = refusal(
-        tmp_path, flags={"port": "x"}, env={"AUTOGLM_HUB": "y", "AUTOGLM_PROT": "1"}, file="prot = 1"
-    )
-    assert message.startswith("4 options are wrong:")
-    for where in ("--port:", "AUTOGLM_HUB:", "AUTOGLM_PROT:", "autoglm.toml:1:"):
+    message = refusal(tmp_path, flags={"port": "x"}, env={"AUTOGLM_HUB": "y"}, file="prot = 1")
+    assert message.startswith("3 options are wrong:")
+    for where in ("--port:", "AUTOGLM_HUB:", "autoglm.toml:1:"):
         assert f"\n  {where}" in message
 
 
 def test_variables_of_phone_agent_clients_are_left_alone(tmp_path: Path) -> None:
     options, _ = load_in(tmp_path, env=dict.fromkeys(CLIENT_VARIABLES, "anything"))
     assert options == Options()
+
+
+def test_an_unknown_variable_is_told_of_and_stops_nothing(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "AUTOGLM_REPLICA": "2", "AUTOGLM_TEAM": "phones"}
+    options, provenance = load({}, environ, tmp_path)
+    assert options == Options()
+    assert provenance.unknown == (
+        "AUTOGLM_REPLICA: no option has this name. Did you mean AUTOGLM_REPLICAS?",
+        "AUTOGLM_TEAM: no option has this name.",
+    )
+
+
+def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting(tmp_path: Path) -> None:
+    links = {
+        "AUTOGLM_PORT": "tcp://10.0.0.1:80",
+        "AUTOGLM_SERVICE_HOST": "10.0.0.1",
+        "AUTOGLM_PORT_80_TCP": "x",
+    }
+    options, provenance = load({}, {"HOME": str(tmp_path), **links}, tmp_path)
+    assert options == Options()
+    assert provenance.unknown == ()
 
 
 def test_no_variable_is_both_ours_and_a_clients() -> None:

@@ -112,7 +112,8 @@ file and line.
 _TAIL = f"""
 ## Variables that are left alone
 
-An unknown variable that begins with `AUTOGLM_` is an error, because it is most likely a misspelt option.
-These are not, because phone-agent clients read them and often run on the same machine:
+An unknown variable that begins with `AUTOGLM_` is told of at the start and changes nothing. Those that
+Kubernetes and Docker make for a service of that name (`AUTOGLM_PORT=tcp://…`, `AUTOGLM_SERVICE_HOST`) are
+left alone, and so are these, which phone-agent clients read:
 {", ".join(f"`{name}`" for name in sorted(CLIENT_VARIABLES))}.
 """

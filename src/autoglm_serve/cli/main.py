@@ -5,6 +5,7 @@ asked for, so `autoglm version` does not pay for what `autoglm serve` needs.
 """
 
 import importlib
+import logging
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from autoglm_serve import __version__
+from autoglm_serve.cli.other_servers import translated
 from autoglm_serve.cli.parser import Parser
 from autoglm_serve.core.errors import ExitCode, ServeError
 from autoglm_serve.core.wording import did_you_mean
+
+log = logging.getLogger(__name__)
 
 
 class VerbModule(Protocol):
@@ -37,6 +41,8 @@ class Verb:
     """`run(args, options)` with the service's options loaded, instead of `run(args)`."""
     engine_args: bool = False
     """Takes the engine's own flags after a bare `--`."""
+    module: str = ""
+    """Where it is, if not in a module of its own name."""
 
 
 VERBS = (
@@ -47,10 +53,21 @@ VERBS = (
         with_options=True,
         engine_args=True,
     ),
+    Verb(name="chat", summary="talk to a model in the terminal, with pictures too", with_options=True),
+    Verb(name="pull", summary="download a model now, to be served later", with_options=True),
+    Verb(
+        name="models",
+        summary="list the models that are here, and which are served",
+        with_options=True,
+    ),
     Verb(name="status", summary="ask a running service how it is", with_options=True),
+    Verb(name="ps", summary="the same as status", with_options=True, module="status"),
+    Verb(name="logs", summary="show what replicas and gateway workers have logged", with_options=True),
     Verb(name="restart", summary="restart a service's parts one by one, while it serves", with_options=True),
+    Verb(name="stop", summary="stop a running service; requests in flight are finished", with_options=True),
     Verb(name="config", summary="show every option, its value and where it came from", engine_args=True),
     Verb(name="version", summary="print the version, and those of the engines found"),
+    Verb(name="completion", summary="print a script that completes commands in bash, zsh or fish"),
 )
 
 
@@ -84,20 +101,29 @@ def _run(argv: list[str]) -> int:
 
 
 def _run_verb(verb: Verb, argv: list[str]) -> int:
-    module = cast("VerbModule", importlib.import_module(f"autoglm_serve.cli.{verb.name}"))
-    parser = Parser(
-        prog=f"autoglm {verb.name}",
-        usage=f"autoglm {verb.name} [flags]" + (" [-- flags of the engine]" if verb.engine_args else ""),
-        description=verb.summary[0].upper() + verb.summary[1:] + ".",
-    )
-    module.add_arguments(parser)
-    args = _parse(parser, argv, verb)
+    args = _parse(parser_of(verb), argv, verb)
     try:
-        return _called(verb, module, args)
+        return _called(verb, _module(verb), args)
     except ServeError as error:
         if getattr(args, "json", False):
             _print_json(error)
         raise
+
+
+def parser_of(verb: Verb) -> Parser:
+    """What a verb understands."""
+    parser = Parser(
+        prog=f"autoglm {verb.name}",
+        usage=f"autoglm {verb.name} [flags]" + (" [-- flags of the engine]" if verb.engine_args else ""),
+        description=verb.summary[0].upper() + verb.summary[1:] + ".",
+        engine_args=verb.engine_args,
+    )
+    _module(verb).add_arguments(parser)
+    return parser
+
+
+def _module(verb: Verb) -> VerbModule:
+    return cast("VerbModule", importlib.import_module(f"autoglm_serve.cli.{verb.module or verb.name}"))
 
 
 def _called(verb: Verb, module: VerbModule, args: Namespace) -> int:
@@ -105,7 +131,13 @@ def _called(verb: Verb, module: VerbModule, args: Namespace) -> int:
         return module.run(args)
     from autoglm_serve.config.sources import load  # here: pydantic is for the verbs that need it
 
-    options, _ = load(vars(args), os.environ, Path.cwd())
+    options, provenance = load(vars(args), os.environ, Path.cwd())
+    if provenance.unknown:
+        from autoglm_serve.observe import logs
+
+        logs.configure(options.log_format, "warning")
+        for line in provenance.unknown:
+            log.warning(line)
     return module.run(args, options)
 
 
@@ -119,10 +151,12 @@ def _print_json(error: ServeError) -> None:
 
 def _parse(parser: Parser, argv: list[str], verb: Verb) -> Namespace:
     """Parse; what follows a bare `--` is the engine's."""
-    if not verb.engine_args or "--" not in argv:
+    if not verb.engine_args:
         return parser.parse_strictly(argv)
+    if "--" not in argv:
+        return parser.parse_strictly(translated(argv))
     cut = argv.index("--")
-    args = parser.parse_strictly(argv[:cut])
+    args = parser.parse_strictly(translated(argv[:cut]))
     args.engine_args = tuple(argv[cut + 1 :])
     return args
 

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.parser import add_flags, add_model
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.engines.base import Command
@@ -50,6 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "What to plan for: a GGUF file, a folder, or a repository on the hub. [zai-org/AutoGLM-Phone-9B; the "
         "bundled demo model with --engine llama_cpp]"
     )
+    add_model(parser)
     add_flags(parser, only=OPTIONS, words={"model": model})
 
 

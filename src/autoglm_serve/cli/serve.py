@@ -10,13 +10,14 @@ from typing import NoReturn
 
 import uvloop
 
-from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.parser import add_flags, add_model
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.observe import logs
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    add_model(parser)
     add_flags(parser)
     parser.add_argument(
         "--takeover",

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from autoglm_serve.config.options import ENV_PREFIX, Option, Options, declared
 from autoglm_serve.core.errors import ConfigError
+from autoglm_serve.core.links import is_link
 from autoglm_serve.core.wording import did_you_mean
 
 CONFIG_VARIABLE = "AUTOGLM_CONFIG"
@@ -63,6 +64,8 @@ class Provenance:
 
     origins: Mapping[str, Origin]
     config_file: Path | None
+    unknown: tuple[str, ...] = ()
+    """What looks like a misspelt variable, in words. The namespace is crowded, so it stops nothing."""
 
 
 Found = dict[str, tuple[object, Origin]]
@@ -77,10 +80,11 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> 
     """
     config_file = find_config_file(flags.get("config"), environ, cwd)
     problems: list[str] = []
+    unknown: list[str] = []
     found: Found = {}
     if config_file is not None:
         found |= _from_file(config_file, cwd, problems)
-    found |= _from_environment(environ, problems)
+    found |= _from_environment(environ, unknown)
     found |= _from_flags(flags)
     options = _checked(found, problems)
     if options is None or problems:
@@ -90,7 +94,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> 
         for option in declared()
     }
     _check_together(options, origins)
-    return options, Provenance(origins=origins, config_file=config_file)
+    return options, Provenance(origins=origins, config_file=config_file, unknown=tuple(unknown))
 
 
 def find_config_file(named: object, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -161,17 +165,19 @@ def _line_of(key: str, text: str) -> int:
     return next((number for number, line in enumerate(text.splitlines(), 1) if start.match(line)), 1)
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Found:
+def _from_environment(environ: Mapping[str, str], unknown: list[str]) -> Found:
     by_variable = {option.variable: option.name for option in declared()}
     found: Found = {}
     for variable, value in environ.items():
         if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE or not value:
             continue  # an empty variable counts as not set, as in compose files
+        if is_link(variable, value):
+            continue
         if variable in by_variable:
             origin = Origin(source=Source.ENVIRONMENT, where=variable)
             found[by_variable[variable]] = (value, origin)
         elif variable not in CLIENT_VARIABLES:
-            problems.append(f"{variable}: unknown variable.{did_you_mean(variable, by_variable)}")
+            unknown.append(f"{variable}: no option has this name.{did_you_mean(variable, by_variable)}")
     return found
 
 

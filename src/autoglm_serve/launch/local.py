@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from autoglm_serve.core.links import without_links
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.oom import oom_kills
@@ -117,7 +118,7 @@ class LocalLauncher:
         self._state_dir = state_dir
         self._logs = state_dir / "logs"
         self._records = Records(state_dir)
-        self._environment = dict(os.environ if environment is None else environment)
+        self._environment = without_links(os.environ if environment is None else environment)
 
     def left(self) -> tuple[ReplicaRecord, ...]:
         """What an earlier service left running; the caller holds the state directory's lock."""

@@ -42,11 +42,7 @@ class StateDir:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _locked(self) -> bool:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+        return _try_lock(self._lock)
 
     def close(self) -> None:
         os.close(self._lock)
@@ -58,3 +54,26 @@ class StateDir:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def holder(path: Path) -> int | None:
+    """The pid of the service that holds this directory; None where there is none."""
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if _try_lock(lock):
+            return None
+        said = os.read(lock, 20).strip()
+        return int(said) if said.isdigit() else None
+    finally:
+        os.close(lock)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

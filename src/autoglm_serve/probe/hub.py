@@ -297,6 +297,23 @@ class HuggingFace:
             raise NotReachable(f"{self.title} could not be reached ({_said(problem)})") from problem
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedRepository:
+    """A repository that was downloaded, whole or in part."""
+
+    name: str
+    folder: Path
+    size_bytes: int
+
+
+def cached_repositories(cache: Path | None = None) -> Iterator[CachedRepository]:
+    """What lies in the cache of Hugging Face's library, by name."""
+    base = cache or Path(import_module("huggingface_hub.constants").HF_HUB_CACHE)
+    for folder in sorted(base.glob("models--*")):
+        name = folder.name.removeprefix("models--").replace("--", "/", 1)
+        yield CachedRepository(name=name, folder=folder, size_bytes=_bytes_in(folder))
+
+
 # --- ModelScope -----------------------------------------------------------------------------------
 
 
