@@ -30,7 +30,7 @@ from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.replica import ExitFacts
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import vllm_versions
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.plan.calibration import SHIPPED
 from autoglm_serve.plan.choose import decide
@@ -155,7 +155,9 @@ class Engine:
         files = ModelFiles(
             reference="stand-in", format=ModelFormat.HUGGING_FACE, path=Path(self.session.args.model)
         )
-        command = self.adapter.command(Member(names=(NAME,), files=files, plan=self.plan), 0, self.port)
+        member = Member(names=(NAME,), files=files, plan=self.plan)
+        listen = Listen(host="127.0.0.1", port=self.port)
+        command = self.adapter.command(member, self.plan.placements[0], listen)
         begun = time.monotonic()
         process = self._start(command)
         reader = threading.Thread(target=self._follow, args=(process,))

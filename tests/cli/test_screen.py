@@ -7,12 +7,12 @@ from rich.console import Console
 
 from autoglm_serve.cli.screen import TerminalReporter
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Deployment, Member, Plan
+from autoglm_serve.core.plan import Deployment, Member, Placement, Plan
 
 
 def test_the_examples_can_be_copied_from_a_narrow_terminal() -> None:
     files = ModelFiles(reference="demo", format=ModelFormat.GGUF)
-    plan = Plan(engine="llama.cpp", replicas=1, max_model_len=4096, max_num_seqs=4)
+    plan = Plan(engine="llama.cpp", placements=(Placement(),), max_model_len=4096, max_num_seqs=4)
     member = Member(names=("autoglm-phone-demo",), files=files, plan=plan, capabilities=frozenset())
     shown = io.StringIO()
     reporter = TerminalReporter(Console(file=shown, width=40))

@@ -15,11 +15,11 @@ from autoglm_serve.core.engine_traits import Constants
 from autoglm_serve.core.errors import ConfigError, EngineFailed
 from autoglm_serve.core.hardware import GIB, GpuSource
 from autoglm_serve.core.ledger import Badge, MeasuredLedger, MeasuredSpeed
-from autoglm_serve.core.plan import Member
+from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ReplicaState, ReplicaStatus
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.deploy import calibrate, planning
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.plan.calibration import Measurement, refit
@@ -55,8 +55,8 @@ class Pretender(Vllm):
     def __init__(self, program: str) -> None:
         self._program = program
 
-    def command(self, member: Member, index: int, port: int) -> Command:
-        return Command(argv=(sys.executable, "-c", self._program, str(port)))
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
+        return Command(argv=(sys.executable, "-c", self._program, str(listen.port)))
 
 
 def decision() -> Decision:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from autoglm_serve.core.plan import Member
-from autoglm_serve.engines.base import Engine, MeasuringEngine
+from autoglm_serve.core.plan import Member, Placement
+from autoglm_serve.engines.base import Engine, Listen, MeasuringEngine
 from autoglm_serve.engines.catalog import MEASURING
 from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.launch.ports import LOOPBACK, PortLease
 from autoglm_serve.launch.process import kill_session
 from tests.engines.hosts.test_llama_cpp_host import member as demo_member
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
@@ -53,8 +54,9 @@ class Served:
 def start(engine: Engine, member: Member, state_dir: Path) -> Iterator[Served]:
     """As the supervisor starts it: through its adapter and the launcher, on a leased port."""
     launcher = LocalLauncher(state_dir)
-    with launcher.lease_port() as lease:
-        process = launcher.start("r0", engine.command(member, 0, lease.port), lease.port)
+    with PortLease() as lease:
+        listen = Listen(host=LOOPBACK, port=lease.port)
+        process = launcher.spawn("r0", engine.command(member, Placement(), listen), lease.port)
         try:
             served = Served(lease.port, member.name)
             wait_until_healthy(served, engine)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 from autoglm_serve.engines.llama_cpp import (
     DEFAULT_MAX_MODEL_LEN,
@@ -17,14 +17,16 @@ from autoglm_serve.engines.llama_cpp import (
     context_tokens,
     vision_geometry,
 )
+from tests.fakes.addresses import at
 
 ENGINE = LlamaCpp()
 FILES = ModelFiles(reference="m", format=ModelFormat.GGUF, path=Path("/m.gguf"), mmproj=Path("/t.gguf"))
-MEMBER = Member(names=("phone", "alias"), files=FILES, plan=Plan(engine="llama.cpp", replicas=1))
+PLAN = Plan(engine="llama.cpp", placements=(Placement(),))
+MEMBER = Member(names=("phone", "alias"), files=FILES, plan=PLAN)
 
 
 def flags_of(member: Member) -> dict[str, str]:
-    argv = ENGINE.command(member, 0, 4711).argv
+    argv = ENGINE.command(member, Placement(), at(4711)).argv
     return dict(zip(argv[3::2], argv[4::2], strict=True))
 
 
@@ -39,7 +41,13 @@ def diagnosed(
 
 
 def test_a_bare_plan_names_the_model_its_tower_the_port_and_the_served_name() -> None:
-    expected = {"--port": "4711", "--model": "/m.gguf", "--mmproj": "/t.gguf", "--alias": "phone"}
+    expected = {
+        "--host": "127.0.0.1",
+        "--port": "4711",
+        "--model": "/m.gguf",
+        "--mmproj": "/t.gguf",
+        "--alias": "phone",
+    }
     assert flags_of(MEMBER) == expected | {"--slots": "4"}
 
 
@@ -52,7 +60,7 @@ def test_a_full_plan_reaches_the_command_line() -> None:
 
 def test_the_persons_own_flags_come_last() -> None:
     plan = replace(MEMBER.plan, engine_args=("--grace-s", "1"))
-    assert ENGINE.command(replace(MEMBER, plan=plan), 0, 1).argv[-2:] == ("--grace-s", "1")
+    assert ENGINE.command(replace(MEMBER, plan=plan), Placement(), at(1)).argv[-2:] == ("--grace-s", "1")
 
 
 def test_a_model_without_a_tower_has_none() -> None:

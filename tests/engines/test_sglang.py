@@ -8,9 +8,10 @@ import pytest
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import Ledger, MeasuredLedger
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 from autoglm_serve.engines.sglang import Sglang
+from tests.fakes.addresses import at
 
 ENGINE = Sglang()
 LEDGER = Ledger(
@@ -24,8 +25,7 @@ LEDGER = Ledger(
 )
 PLAN = Plan(
     engine="sglang",
-    replicas=1,
-    gpu_groups=((0, 1),),
+    placements=(Placement(gpus=(0, 1)),),
     tensor_parallel=2,
     max_model_len=25_480,
     max_num_seqs=64,
@@ -38,7 +38,9 @@ PLAN = Plan(
 
 def argv(plan: Plan = PLAN) -> tuple[str, ...]:
     files = ModelFiles(reference="zai-org/AutoGLM-Phone-9B", format=ModelFormat.HUGGING_FACE)
-    return ENGINE.command(Member(names=("phone", "alias"), files=files, plan=plan), 0, 9001).argv
+    return ENGINE.command(
+        Member(names=("phone", "alias"), files=files, plan=plan), Placement(), at(9001)
+    ).argv
 
 
 def value(words: tuple[str, ...], flag: str) -> str:

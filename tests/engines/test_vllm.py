@@ -9,17 +9,17 @@ import pytest
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 from autoglm_serve.engines import vllm_versions
 from autoglm_serve.engines.vllm import Vllm
+from tests.fakes.addresses import at
 
 CAPTURED = Path(__file__).parent / "captured"
 ENGINE = Vllm()
 PLAN = Plan(
     engine="vllm",
-    replicas=2,
-    gpu_groups=((0,), (1,)),
+    placements=(Placement(gpus=(0,)), Placement(gpus=(1,))),
     max_model_len=25_480,
     max_num_seqs=64,
     max_num_batched_tokens=8192,
@@ -35,7 +35,7 @@ def member(plan: Plan = PLAN) -> Member:
 
 
 def argv(plan: Plan = PLAN, index: int = 0) -> tuple[str, ...]:
-    return ENGINE.command(member(plan), index, 9001).argv
+    return ENGINE.command(member(plan), plan.placements[index], at(9001)).argv
 
 
 def value(words: tuple[str, ...], flag: str) -> str:
@@ -81,29 +81,32 @@ def test_one_gpu_a_replica_has_no_parallel_flags() -> None:
 
 
 def test_tensor_parallel_switches_off_what_needs_nvlink_multicast() -> None:
-    words = argv(replace(PLAN, tensor_parallel=2, gpu_groups=((0, 1),)))
+    words = argv(replace(PLAN, tensor_parallel=2, placements=(Placement(gpus=(0, 1)),)))
     assert value(words, "--tensor-parallel-size") == "2"
     assert "-cc.pass_config.fuse_allreduce_rms=false" in words
     assert "--disable-custom-all-reduce" not in words
 
 
 def test_without_peer_access_it_is_not_tried() -> None:
-    plan = replace(PLAN, tensor_parallel=2, gpu_groups=((0, 1),), peer_access=False)
-    command = ENGINE.command(member(plan), 0, 1)
+    plan = replace(PLAN, tensor_parallel=2, placements=(Placement(gpus=(0, 1)),), peer_access=False)
+    command = ENGINE.command(member(plan), Placement(), at(1))
     assert "--disable-custom-all-reduce" in command.argv
     assert command.env["NCCL_P2P_DISABLE"] == "1"
 
 
 def test_whole_images_for_each_gpu() -> None:
-    plan = replace(PLAN, tensor_parallel=2, gpu_groups=((0, 1),), encoder_data_parallel=True)
+    plan = replace(PLAN, tensor_parallel=2, placements=(Placement(gpus=(0, 1)),), encoder_data_parallel=True)
     assert value(argv(plan), "--mm-encoder-tp-mode") == "data"
 
 
 def test_each_replica_has_its_own_gpus() -> None:
-    environments = [ENGINE.command(member(), index, 1).env for index in range(2)]
+    environments = [ENGINE.command(member(), placement, at(1)).env for placement in PLAN.placements]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in environments] == ["0", "1"]
-    probed = replace(PLAN, gpu_devices=(("GPU-a",), ("GPU-b",)))
-    assert ENGINE.command(member(probed), 1, 1).env["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    probed = replace(
+        PLAN,
+        placements=(Placement(gpus=(0,), devices=("GPU-a",)), Placement(gpus=(1,), devices=("GPU-b",))),
+    )
+    assert ENGINE.command(member(probed), probed.placements[1], at(1)).env["CUDA_VISIBLE_DEVICES"] == "GPU-b"
 
 
 def test_a_person_s_own_flags_come_last() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,10 +30,11 @@ class FaultyAdapter:
     health_path: str = "/health"
     continuation: Continuation = Continuation.PREFILL
 
-    def command(self, member: Member, index: int, port: int) -> Command:
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         return Command(
             argv=(
-                *(sys.executable, "-m", "tests.fakes.faulty_engine", "--port", str(port)),
+                *(sys.executable, "-m", "tests.fakes.faulty_engine"),
+                *listen.flags,
                 *("--models", member.name),
                 *self.flags,
                 *member.plan.engine_args,
@@ -59,6 +60,6 @@ def faulty_member(replicas: int = 1, *, on_demand: bool = False, engine_args: tu
     return Member(
         names=("faulty-model",),
         files=ModelFiles(reference="faulty", format=ModelFormat.REMOTE),
-        plan=Plan(engine="faulty", replicas=replicas, engine_args=engine_args),
+        plan=Plan(engine="faulty", placements=(Placement(),) * replicas, engine_args=engine_args),
         on_demand=on_demand,
     )

@@ -1,21 +1,28 @@
 """A launcher without processes: a test says when they end and what they print."""
 
 import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 
 from autoglm_serve.control.clock import Clock
-from autoglm_serve.engines.base import Command
-from autoglm_serve.launch.base import Exit
+from autoglm_serve.core.plan import Placement
+from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.launch.base import NO_NOTE, Exit
+from autoglm_serve.launch.log_tail import LogTail
+from autoglm_serve.launch.records import ReplicaRecord
 
 
 class FakeProcess:
     """Ends when told to by the test, or when it is asked to stop and obeys."""
 
-    def __init__(self, pid: int, command: Command, log_path: Path, clock: Clock, *, obeys: bool) -> None:
+    def __init__(
+        self, pid: int, command: Command, listen: Listen, log_path: Path, clock: Clock, *, obeys: bool
+    ) -> None:
         self.pid = pid
         self.command = command
+        self.listen = listen
+        self.log = LogTail(log_path)
         self.log_path = log_path
         self.graces_s: list[float] = []
         """The grace of each request to stop."""
@@ -53,48 +60,43 @@ class FakeProcess:
         self.closed = True
 
 
-class FakeLease:
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.held = False
-
-    def __enter__(self) -> "FakeLease":
-        self.held = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.held = False
-
-
 class FakeLauncher:
     """Remembers everything it started, oldest first."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self.started: list[FakeProcess] = []
-        self.leases: list[FakeLease] = []
         self.obeys = True
         """Whether processes end when they are asked to."""
         self.broken: OSError | None = None
         """Raised by the next starts."""
-        self.no_port: OSError | None = None
-        """Raised by the next leases."""
         self._folder = folder
         self._clock = clock
         self._pids = count(101)
 
-    def lease_port(self) -> FakeLease:
-        if self.no_port is not None:
-            raise self.no_port
-        self.leases.append(FakeLease(20_000 + len(self.leases)))
-        return self.leases[-1]
-
-    def start(self, replica_id: str, command: Command, port: int) -> FakeProcess:
+    async def start(
+        self,
+        replica_id: str,
+        command: Callable[[Listen], Command],
+        placement: Placement,
+        *,
+        note: Mapping[str, str] = NO_NOTE,
+    ) -> FakeProcess:
         if self.broken is not None:
             raise self.broken
         number = len(self.started)
         log_path = self._folder / f"{replica_id}.{number}.log"
-        process = FakeProcess(next(self._pids), command, log_path, self._clock, obeys=self.obeys)
+        listen = Listen(host="127.0.0.1", port=20_000 + number)
+        process = FakeProcess(
+            next(self._pids), command(listen), listen, log_path, self._clock, obeys=self.obeys
+        )
         self.started.append(process)
         return process
+
+    async def left(self) -> tuple[ReplicaRecord, ...]:
+        return ()
+
+    async def adopt(self, left: ReplicaRecord) -> None:
+        return None
+
+    async def end(self, left: Iterable[ReplicaRecord]) -> None:
+        assert not tuple(left)

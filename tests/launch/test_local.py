@@ -19,6 +19,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
 from autoglm_serve.launch.orphans import reap_orphans
+from autoglm_serve.launch.ports import PortLease
 from autoglm_serve.launch.process import MARK, ProcessIdentity, boot_id
 from autoglm_serve.launch.records import Records, ReplicaRecord
 from tests.fakes import session
@@ -58,8 +59,8 @@ def record_of(state_dir: Path, replica_id: str = "r0") -> dict[str, Any]:
 def test_exit_status_and_signal_are_told_apart(tmp_path: Path) -> None:
     async def story() -> None:
         launcher = LocalLauncher(tmp_path)
-        by_itself = launcher.start("r0", python("raise SystemExit(7)"), 1)
-        by_signal = launcher.start("r1", python("import os; os.kill(os.getpid(), 9)"), 2)
+        by_itself = launcher.spawn("r0", python("raise SystemExit(7)"), 1)
+        by_signal = launcher.spawn("r1", python("import os; os.kill(os.getpid(), 9)"), 2)
         assert await by_itself.exited() == Exit(code=7)
         assert await by_signal.exited() == Exit(signal=9)
         await by_itself.close()
@@ -76,7 +77,7 @@ def test_output_goes_to_the_log_and_nothing_is_read_from_us(tmp_path: Path) -> N
             "print('err', file=sys.stderr)",
             "print(repr(sys.stdin.read()))",
         )
-        process = LocalLauncher(tmp_path).start("r0", python(*code), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", python(*code), 1)
         await process.exited()
         assert sorted(process.log_path.read_text().split()) == ["''", "err", "out"]
         await process.close()
@@ -92,11 +93,11 @@ def test_it_leads_a_session_of_its_own_with_default_signals(tmp_path: Path) -> N
             "print(sorted(os.listdir('/proc/self/fd'))[:4])",
         )
         # Python itself ignores SIGPIPE in the child; the shell tells what it was given.
-        process = LocalLauncher(tmp_path).start("r0", Command(argv=("/bin/sh", "-c", "trap; echo ok")), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", Command(argv=("/bin/sh", "-c", "trap; echo ok")), 1)
         await process.exited()
         assert process.log_path.read_text() == "ok\n"
         await process.close()
-        process = LocalLauncher(tmp_path).start("r1", python(*code), 1)
+        process = LocalLauncher(tmp_path).spawn("r1", python(*code), 1)
         await process.exited()
         assert process.log_path.read_text().startswith("True")
         await process.close()
@@ -107,9 +108,9 @@ def test_it_leads_a_session_of_its_own_with_default_signals(tmp_path: Path) -> N
 def test_no_descriptor_of_ours_is_inherited(tmp_path: Path) -> None:
     async def story() -> None:
         launcher = LocalLauncher(tmp_path)
-        with launcher.lease_port(), (tmp_path / "open").open("w") as ours:
+        with PortLease(), (tmp_path / "open").open("w") as ours:
             shown = f"ls /proc/self/fd/{ours.fileno()} /proc/self/fd/{LISTENER} 2>&1 | grep -c 'No such'"
-            process = launcher.start("r0", Command(argv=("/bin/sh", "-c", shown)), 1)
+            process = launcher.spawn("r0", Command(argv=("/bin/sh", "-c", shown)), 1)
             await process.exited()
         assert process.log_path.read_text() == "2\n"
         await process.close()
@@ -125,7 +126,7 @@ def test_a_listener_is_inherited_where_it_is_promised(tmp_path: Path) -> None:
             "listener.accept()[0].send(b'hello')",
         )
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            process = LocalLauncher(tmp_path).start("w0", python(*code), 1, listener=listener.fileno())
+            process = LocalLauncher(tmp_path).spawn("w0", python(*code), 1, listener=listener.fileno())
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             assert await reader.read() == b"hello"
             writer.close()
@@ -140,7 +141,7 @@ def test_the_environment_of_a_command_is_added_to_ours(tmp_path: Path) -> None:
     async def story() -> None:
         launcher = LocalLauncher(tmp_path, environment={"PATH": os.environ["PATH"], "A": "1", "B": "1"})
         command = Command(argv=("/bin/sh", "-c", "echo $A$B"), env={"B": "2"})
-        process = launcher.start("r0", command, 1)
+        process = launcher.spawn("r0", command, 1)
         await process.exited()
         assert process.log_path.read_text() == "12\n"
         await process.close()
@@ -150,7 +151,7 @@ def test_the_environment_of_a_command_is_added_to_ours(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-engine is not installed"):
-        LocalLauncher(tmp_path).start("r0", Command(argv=("no-such-engine",)), 1)
+        LocalLauncher(tmp_path).spawn("r0", Command(argv=("no-such-engine",)), 1)
     assert Records(tmp_path).read_all() == ()
 
 
@@ -158,7 +159,7 @@ def test_the_last_logs_are_kept(tmp_path: Path) -> None:
     async def story() -> None:
         launcher = LocalLauncher(tmp_path)
         for number in range(6):
-            process = launcher.start("r0", Command(argv=("/bin/echo", str(number))), 1)
+            process = launcher.spawn("r0", Command(argv=("/bin/echo", str(number))), 1)
             await process.exited()
             await process.close()
 
@@ -172,7 +173,7 @@ def test_the_last_logs_are_kept(tmp_path: Path) -> None:
 
 def test_it_is_recorded_while_it_runs_and_forgotten_after(tmp_path: Path) -> None:
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family(), 4711)
+        process = LocalLauncher(tmp_path).spawn("r0", family(), 4711)
         record = record_of(tmp_path)
         assert record["identity"]["pid"] == process.pid
         assert (record["port"], record["log_path"]) == (4711, str(process.log_path))
@@ -193,7 +194,7 @@ def test_the_program_does_not_run_before_its_record_is_on_disk(tmp_path: Path) -
 
     async def story() -> None:
         with pytest.raises(OSError, match="replicas"):
-            LocalLauncher(tmp_path / "state").start("r0", Command(argv=("/usr/bin/touch", str(ran))), 1)
+            LocalLauncher(tmp_path / "state").spawn("r0", Command(argv=("/usr/bin/touch", str(ran))), 1)
 
     before = set(psutil.Process().children())
     run(story)
@@ -207,7 +208,7 @@ def test_the_program_does_not_run_before_its_record_is_on_disk(tmp_path: Path) -
 @pytest.mark.parametrize("flags", [(), ("--child",)])
 def test_asking_is_enough_for_a_process_that_obeys(tmp_path: Path, flags: tuple[str, ...]) -> None:
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family(*flags), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family(*flags), 1)
         await said(process)
         await process.end(10)
         assert await process.exited() == Exit(signal=signal.SIGTERM)
@@ -219,7 +220,7 @@ def test_asking_is_enough_for_a_process_that_obeys(tmp_path: Path, flags: tuple[
 
 def test_one_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family("--ignore-term", "--child"), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family("--ignore-term", "--child"), 1)
         await said(process)
         began = time.monotonic()
         await process.end(0.3)
@@ -233,7 +234,7 @@ def test_one_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> N
 
 def test_what_a_leader_leaves_behind_is_ended_with_its_close(tmp_path: Path) -> None:
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family("--child", "--leader-leaves"), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family("--child", "--leader-leaves"), 1)
         assert await process.exited() == Exit(code=3)
         assert len(process.record.identity.family()) == 1
         await process.close()
@@ -256,7 +257,7 @@ def test_who_left_the_session_is_ended_with_it(tmp_path: Path, flags: tuple[str,
     """A worker that survives its engine would hold the GPU's memory."""
 
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family(*flags), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family(*flags), 1)
         await said(process)
         left = daemons(process)
         await process.end(0.5)
@@ -271,7 +272,7 @@ def test_who_left_the_session_is_ended_when_its_engine_was_killed(tmp_path: Path
     """By then nobody's parent tells."""
 
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family("--daemon"), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family("--daemon"), 1)
         await said(process)
         left = daemons(process)
         os.kill(process.pid, signal.SIGKILL)
@@ -299,7 +300,7 @@ def test_who_has_copied_an_engines_variables_is_left_alone(tmp_path: Path) -> No
     """To start by hand what the service starts, say."""
 
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family(), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family(), 1)
         await said(process)
         assert family_beside_a_copy(process) == [process.pid]
         process.kill()
@@ -312,7 +313,7 @@ def test_who_has_copied_an_engines_variables_is_left_alone(tmp_path: Path) -> No
 def test_each_start_has_a_family_of_its_own(tmp_path: Path) -> None:
     async def story() -> None:
         launcher = LocalLauncher(tmp_path)
-        first, second = (launcher.start(name, family("--daemon"), 1) for name in ("r0", "r1"))
+        first, second = (launcher.spawn(name, family("--daemon"), 1) for name in ("r0", "r1"))
         await asyncio.gather(said(first), said(second))
         others = daemons(second)
         first.kill()
@@ -329,7 +330,7 @@ def test_each_start_has_a_family_of_its_own(tmp_path: Path) -> None:
 
 def test_kill_needs_no_waiting(tmp_path: Path) -> None:
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family("--ignore-term", "--child"), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family("--ignore-term", "--child"), 1)
         await said(process)
         process.kill()
         assert await process.exited() == Exit(signal=signal.SIGKILL)
@@ -378,7 +379,7 @@ def test_an_exit_is_noticed_of_a_process_that_is_not_our_child(tmp_path: Path) -
 
 def test_who_left_a_session_whose_leader_is_dead_is_an_orphan_too(tmp_path: Path) -> None:
     async def story() -> None:
-        process = LocalLauncher(tmp_path).start("r0", family("--daemon", "--leader-leaves"), 1)
+        process = LocalLauncher(tmp_path).spawn("r0", family("--daemon", "--leader-leaves"), 1)
         await process.exited()
         left = daemons(process)
         assert [orphan.id for orphan in await reap_orphans(tmp_path, grace_s=0.1)] == ["r0"]
@@ -393,8 +394,8 @@ def test_orphans_are_found_by_their_records_and_ended(tmp_path: Path) -> None:
 
     async def story() -> None:
         launcher = LocalLauncher(tmp_path)
-        whole = launcher.start("r0", family("--ignore-term"), 1)
-        headless = launcher.start("r1", family("--child", "--leader-leaves"), 2)
+        whole = launcher.spawn("r0", family("--ignore-term"), 1)
+        headless = launcher.spawn("r1", family("--child", "--leader-leaves"), 2)
         await asyncio.gather(said(whole), headless.exited())
         reaped = await reap_orphans(tmp_path, grace_s=0.1)
         assert [orphan.id for orphan in reaped] == ["r0", "r1"]
@@ -409,7 +410,7 @@ def test_orphans_are_found_by_their_records_and_ended(tmp_path: Path) -> None:
 
 def test_a_record_whose_pid_is_somebody_elses_today_ends_nobody(tmp_path: Path) -> None:
     async def story() -> None:
-        bystander = LocalLauncher(tmp_path / "other").start("x", family(), 1)
+        bystander = LocalLauncher(tmp_path / "other").spawn("x", family(), 1)
         identity = ProcessIdentity(pid=bystander.pid, start_ticks=1, boot_id=boot_id())
         record = ReplicaRecord(id="r0", identity=identity, argv=(), port=1, log_path=tmp_path / "x")
         Records(tmp_path).write(record)

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from autoglm_serve.core.plan import Plan
+from autoglm_serve.core.plan import Placement, Plan
 from autoglm_serve.core.replica import ExitCause
 from autoglm_serve.plan.degrade import degraded
 
 PLAN = Plan(
     engine="vllm",
-    replicas=2,
+    placements=(Placement(), Placement()),
     max_num_seqs=64,
     max_model_len=25_480,
     gpu_memory_utilization=0.95,

@@ -21,7 +21,7 @@ import pytest
 
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import ExitCause, ExitFacts
 from autoglm_serve.demo import demo_model
 from autoglm_serve.demo.evaluate import held_out_cases, held_out_talk, png, screen_content
@@ -31,6 +31,7 @@ from autoglm_serve.demo.tasks import Case
 from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.launch.ports import PortLease
 from autoglm_serve.probe.model_facts import from_folder
+from tests.fakes.addresses import at
 
 PYTHON = os.environ.get("AUTOGLM_TEST_VLLM_PYTHON", "")
 SITE = os.environ.get("AUTOGLM_TEST_VLLM_SITE", "")
@@ -47,7 +48,7 @@ pytestmark = [
 
 PLAN = Plan(
     engine="vllm",
-    replicas=1,
+    placements=(Placement(),),
     max_model_len=2048,
     max_num_seqs=4,
     max_num_batched_tokens=2048,
@@ -95,7 +96,7 @@ def cases() -> list[tuple[Screen, Case]]:
 
 def start(plan: Plan, folder: Path, port: int) -> tuple[subprocess.Popen[bytes], Path]:
     files = ModelFiles(reference="demo", format=ModelFormat.HUGGING_FACE, path=demo_model().hf_dir)
-    command = Vllm().command(Member(names=("phone",), files=files, plan=plan), 0, port)
+    command = Vllm().command(Member(names=("phone",), files=files, plan=plan), Placement(), at(port))
     cores = min(2, os.cpu_count() or 1)
     ranks = plan.tensor_parallel * plan.pipeline_parallel
     threads = "|".join(str(rank % cores) for rank in range(ranks))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from autoglm_serve.cli.parser import add_flags, add_model
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 
 if TYPE_CHECKING:
     from autoglm_serve.core.plan import Member
@@ -145,9 +145,13 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
 def _commands(member: "Member") -> list[Command]:
     """One command a replica, as `serve` would start it."""
     from autoglm_serve.engines.catalog import ENGINES
+    from autoglm_serve.launch.ports import LOOPBACK
 
     engine = ENGINES[member.plan.engine]
-    return [engine.command(member, index, FIRST_PORT + index) for index in range(member.plan.replicas)]
+    return [
+        engine.command(member, placement, Listen(host=LOOPBACK, port=FIRST_PORT + number))
+        for number, placement in enumerate(member.plan.placements)
+    ]
 
 
 def _line(command: Command) -> str:

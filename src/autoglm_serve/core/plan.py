@@ -7,17 +7,12 @@ from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, VisionGe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How one model is run on this machine. Made by `plan`, turned into argv by an engine adapter."""
+class ReplicaSpec:
+    """What one replica runs, wherever that is; an engine adapter turns it into a command line."""
 
     engine: str
-    replicas: int
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
-    gpu_groups: tuple[tuple[int, ...], ...] = ()
-    """The GPUs of each replica, by index; empty where the engine runs on the CPU."""
-    gpu_devices: tuple[tuple[str, ...], ...] = ()
-    """The same GPUs as CUDA_VISIBLE_DEVICES names them, where the driver was asked; else empty."""
     content_format: str | None = None
     """How the chat template wants message parts (vLLM: string or openai); None leaves it to the engine."""
     max_model_len: int | None = None
@@ -50,8 +45,38 @@ class Plan:
     predicted: Predicted | None = None
     engine_args: tuple[str, ...] = ()
     """The person's own engine flags, passed through last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where one replica runs."""
+
+    host: str = ""
+    """The machine, as its launcher names it; empty for this one."""
+    gpus: tuple[int, ...] = ()
+    """By index; empty where the engine runs on the CPU."""
+    devices: tuple[str, ...] = ()
+    """The same GPUs as CUDA_VISIBLE_DEVICES names them, where the driver was asked; else empty."""
+    address: str = ""
+    """The base URL where it serves already, kept alive by others; empty for one that we start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(ReplicaSpec):
+    """How one model is run: the spec that all its replicas share, a placement for each, and the reasons."""
+
+    placements: tuple[Placement, ...]
     reasons: tuple[str, ...] = ()
     """Why this and nothing else, in sentences a person reads."""
+
+    @property
+    def replicas(self) -> int:
+        return len(self.placements)
+
+    @property
+    def gpu_groups(self) -> tuple[tuple[int, ...], ...]:
+        """The GPUs of each replica; empty where the engine runs on the CPU."""
+        return tuple(placement.gpus for placement in self.placements if placement.gpus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +90,6 @@ class Member:
     capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
     vision: VisionGeometry | None = None
     audio: AudioSpan | None = None
-    upstreams: tuple[str, ...] = ()
-    """Base URLs, one a replica, where the engine is external."""
     upstream_model: str | None = None
     """The name that the engine knows the model by, where that is not the served name."""
     upstream_engine: str | None = None
@@ -82,6 +105,11 @@ class Member:
     @property
     def name(self) -> str:
         return self.names[0]
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The base URLs of its replicas, where others keep them alive."""
+        return tuple(placement.address for placement in self.plan.placements if placement.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

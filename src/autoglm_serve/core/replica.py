@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from autoglm_serve.core.ledger import MeasuredLedger
 
@@ -117,4 +116,5 @@ class ReplicaStatus:
     """While it waits: how long, from when it ended, until it is started again."""
     memory: MeasuredLedger | None = None
     """What its engine said of the GPU memory that it took, where it says that."""
-    log_path: Path | None = None
+    log: str = ""
+    """Where a person finds what its process prints."""

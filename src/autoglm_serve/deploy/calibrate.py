@@ -16,14 +16,14 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from statistics import median
+from typing import Any
 
-from autoglm_serve.control.replica.log_tail import LogTail
 from autoglm_serve.core.errors import EngineFailed
 from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import ExitFacts, Progress, ReplicaState, ReplicaStatus
 from autoglm_serve.core.workload import Workload
-from autoglm_serve.engines.base import MeasuringEngine
+from autoglm_serve.engines.base import Listen, MeasuringEngine
 from autoglm_serve.launch.base import Launcher, RunningProcess
 from autoglm_serve.plan.calibration import held_against
 from autoglm_serve.probe import measurements
@@ -35,14 +35,14 @@ QUESTIONS = 4
 
 log = logging.getLogger(__name__)
 
-Ask = Callable[[int, str, Workload, int], MeasuredSpeed]
-"""(port, model, workload, number) → how fast one lone request was answered; blocks."""
+Ask = Callable[[Listen, str, Workload, int], MeasuredSpeed]
+"""(address, model, workload, number) → how fast one lone request was answered; blocks."""
 
 
 async def measure(
     member: Member,
     engine: MeasuringEngine,
-    launcher: Launcher,
+    launcher: Launcher[Any],
     workload: Workload,
     *,
     ask: Ask,
@@ -50,18 +50,20 @@ async def measure(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> tuple[MeasuredLedger, MeasuredSpeed]:
     """Start replica 0 of `member`, measure it, end it. Raises EngineFailed where it does not start."""
-    with launcher.lease_port() as lease:
-        process = launcher.start("calibration", engine.command(member, 0, lease.port), lease.port)
-        try:
-            ledger = await _until_ready(process, engine, on_progress, sleep)
-            speeds = [
-                await asyncio.to_thread(ask, lease.port, member.name, workload, number)
-                for number in range(QUESTIONS)
-            ]
-        finally:
-            await process.end(GRACE_S)
-            await process.exited()
-            await process.close()
+    placement = member.plan.placements[0]
+    process = await launcher.start(
+        "calibration", lambda listen: engine.command(member, placement, listen), placement
+    )
+    try:
+        ledger = await _until_ready(process, engine, on_progress, sleep)
+        speeds = [
+            await asyncio.to_thread(ask, process.listen, member.name, workload, number)
+            for number in range(QUESTIONS)
+        ]
+    finally:
+        await process.end(GRACE_S)
+        await process.exited()
+        await process.close()
     return ledger, _typical(speeds[1:])
 
 
@@ -71,7 +73,7 @@ async def _until_ready(
     on_progress: Callable[[Progress], None],
     sleep: Callable[[float], Awaitable[None]],
 ) -> MeasuredLedger:
-    log, ledger, ready = LogTail(process.log_path), MeasuredLedger(), False
+    log, ledger, ready = process.log, MeasuredLedger(), False
     ended = asyncio.ensure_future(process.exited())
     silent_s = 0.0
     while not ready:
@@ -129,7 +131,7 @@ def _typical(speeds: list[MeasuredSpeed]) -> MeasuredSpeed:
     )
 
 
-def ask_once(port: int, model: str, workload: Workload, number: int) -> MeasuredSpeed:
+def ask_once(listen: Listen, model: str, workload: Workload, number: int) -> MeasuredSpeed:
     """One streamed chat with one screenshot, alone on the engine."""
     words = f"{number} " + "tap the next thing " * (workload.fresh_tokens // 4)
     image = screenshot(workload.image_width_px, workload.image_height_px, number)
@@ -143,7 +145,7 @@ def ask_once(port: int, model: str, workload: Workload, number: int) -> Measured
         "ignore_eos": True,
         "stream": True,
     }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection = http.client.HTTPConnection(listen.host, listen.port, timeout=300)
     try:
         begun = time.perf_counter()
         connection.request(

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from autoglm_serve.config.options import Options, Section, declared
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Deployment, Member, Plan
+from autoglm_serve.core.plan import Deployment, Member, Placement, Plan
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.deploy import planning
@@ -292,7 +292,7 @@ def _speech(options: Options, chat: Member) -> tuple[Member, ...]:
     assert speech.max_audio_s is not None
     plan = Plan(
         engine=LlamaCppSpeech.name,
-        replicas=1,
+        placements=(Placement(),),
         threads=_SPEECH_THREADS,
         max_model_len=speech.context_tokens,
         max_num_seqs=_SPEECH_SLOTS,

@@ -1,16 +1,17 @@
 """What the rest of the project may ask of an engine.
 
 An adapter turns a plan into a command line, reads the engine's log, and interprets its exits. It starts
-nothing and holds no state; `launch` runs the command and `watch` keeps it alive.
+nothing and holds no state; `launch` runs the command and `control` keeps it alive.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.ledger import MeasuredLedger
-from autoglm_serve.core.plan import Member
+from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitFacts, Progress
 
 
@@ -20,6 +21,28 @@ class Command:
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells two commands apart without showing what is in them."""
+        return sha256(repr((self.argv, sorted(self.env.items()))).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where a process listens, chosen by who starts it."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """As every server here takes it."""
+        return ("--host", self.host, "--port", str(self.port))
 
 
 class Engine(Protocol):
@@ -48,8 +71,8 @@ class Engine(Protocol):
         """A start that shows no progress for this long is given up."""
         ...
 
-    def command(self, member: Member, index: int, port: int) -> Command:
-        """The process of replica `index` of `member`, listening on 127.0.0.1:`port` and nowhere else."""
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
+        """A replica of `member` at this placement, which listens there and nowhere else."""
         ...
 
     def progress(self, line: str) -> Progress | None:

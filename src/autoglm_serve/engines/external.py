@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import Capability, ModelFiles, ModelFormat, VisionGeometry
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.probe.upstream import RemoteModel, models_at
 
 ASK_TIMEOUT_S = 10.0
@@ -25,7 +25,7 @@ class External:
     continuation = Continuation.NONE
     start_timeout_s = float("inf")
 
-    def command(self, member: Member, index: int, port: int) -> Command:
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         raise NotImplementedError("an external engine is somebody else's to start")
 
     def progress(self, line: str) -> Progress | None:
@@ -51,10 +51,9 @@ async def attach(upstreams: Sequence[str], names: Sequence[str] = ()) -> Member:
     return Member(
         names=tuple(names) or (model.name,),
         files=ModelFiles(reference=", ".join(upstreams), format=ModelFormat.REMOTE),
-        plan=_plan(len(upstreams), model, unanswered=len(upstreams) - len(told)),
+        plan=_plan(upstreams, model, unanswered=len(upstreams) - len(told)),
         capabilities=CAPABILITIES,
         vision=VisionGeometry(),
-        upstreams=tuple(upstreams),
         upstream_model=model.name,
         upstream_engine=model.engine,
     )
@@ -87,10 +86,14 @@ def _names(models: Sequence[RemoteModel]) -> list[str]:
     return [model.name for model in models]
 
 
-def _plan(count: int, model: RemoteModel, *, unanswered: int) -> Plan:
+def _plan(addresses: Sequence[str], model: RemoteModel, *, unanswered: int) -> Plan:
+    count = len(addresses)
     reasons = [f"{count} addresses already serve {model.name}" if count > 1 else f"It serves {model.name}"]
     if unanswered:
         reasons.append(f"{unanswered} of them do not answer yet")
     return Plan(
-        engine=External.name, replicas=count, max_model_len=model.max_model_len, reasons=tuple(reasons)
+        engine=External.name,
+        placements=tuple(Placement(address=address) for address in addresses),
+        max_model_len=model.max_model_len,
+        reasons=tuple(reasons),
     )

@@ -9,9 +9,9 @@ from enum import IntEnum
 
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import ModelFiles, VisionGeometry
-from autoglm_serve.core.plan import Member
+from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.log_patterns import clue, killed, telling
 
 DEFAULT_MAX_MODEL_LEN = 16_384
@@ -182,10 +182,11 @@ class LlamaCpp:
     continuation = Continuation.PREFILL
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
-    def command(self, member: Member, index: int, port: int) -> Command:
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         return Command(
             argv=(
-                *(sys.executable, "-m", "autoglm_serve.engines.hosts.llama_cpp_host", "--port", str(port)),
+                *(sys.executable, "-m", "autoglm_serve.engines.hosts.llama_cpp_host"),
+                *listen.flags,
                 *flags(member),
                 *member.plan.engine_args,
             )

@@ -5,8 +5,8 @@ Turns a plan into the command line of `speech_host`. Its log and its exits are l
 
 import sys
 
-from autoglm_serve.core.plan import Member
-from autoglm_serve.engines.base import Command
+from autoglm_serve.core.plan import Member, Placement
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.llama_cpp import LlamaCpp, flags
 
 
@@ -15,12 +15,13 @@ class LlamaCppSpeech(LlamaCpp):
 
     name = "llama.cpp-speech"
 
-    def command(self, member: Member, index: int, port: int) -> Command:
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         span = member.audio
         limits = ("--min-audio-s", str(span.shortest_s), "--max-audio-s", str(span.longest_s)) if span else ()
         return Command(
             argv=(
-                *(sys.executable, "-m", "autoglm_serve.engines.hosts.speech_host", "--port", str(port)),
+                *(sys.executable, "-m", "autoglm_serve.engines.hosts.speech_host"),
+                *listen.flags,
                 *flags(member),
                 *limits,
                 *member.plan.engine_args,

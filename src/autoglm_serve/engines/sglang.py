@@ -11,9 +11,9 @@ from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, ReplicaSpec
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.log_patterns import Clue, clue, last_words
 from autoglm_serve.engines.vllm import environment
 
@@ -40,17 +40,18 @@ class Sglang:
     continuation = Continuation.FLAGS
     start_timeout_s = 900.0
 
-    def command(self, member: Member, index: int, port: int) -> Command:
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         plan = member.plan
         model = member.files.path or member.files.reference
         return Command(
             argv=(
                 *(sys.executable, "-m", "sglang.launch_server", "--model-path", str(model)),
-                *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", member.name),
+                *listen.flags,
+                *("--served-model-name", member.name),
                 *flags(plan),
                 *plan.engine_args,
             ),
-            env={name: value for name, value in environment(plan, index).items() if "VLLM" not in name},
+            env={name: value for name, value in environment(plan, placement).items() if "VLLM" not in name},
         )
 
     def progress(self, line: str) -> Progress | None:
@@ -71,7 +72,7 @@ class Sglang:
         return last_words(self.title, _CLUES, facts)
 
 
-def flags(plan: Plan) -> tuple[str, ...]:
+def flags(plan: ReplicaSpec) -> tuple[str, ...]:
     """The flags of a plan; the person's own come after them and so win."""
     settings: dict[str, object] = {
         "--tp-size": plan.tensor_parallel if plan.tensor_parallel > 1 else None,
@@ -94,7 +95,7 @@ def flags(plan: Plan) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _static_share(plan: Plan) -> float | None:
+def _static_share(plan: ReplicaSpec) -> float | None:
     """SGLang's share covers weights and KV cache alone; the plan's covers activations too."""
     if plan.ledger is None:
         return plan.gpu_memory_utilization

@@ -12,9 +12,9 @@ import sys
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, ReplicaSpec
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.log_patterns import Clue, clue, last_words
 
 
@@ -27,18 +27,18 @@ class Vllm:
     continuation = Continuation.FLAGS
     start_timeout_s = 900.0  # compiling and capturing say nothing for minutes on a cold cache
 
-    def command(self, member: Member, index: int, port: int) -> Command:
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         plan = member.plan
         model = member.files.path or member.files.reference
         return Command(
             argv=(
                 *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)),
-                *("--host", "127.0.0.1", "--port", str(port)),
+                *listen.flags,
                 *("--served-model-name", *member.names),
                 *flags(plan),
                 *plan.engine_args,
             ),
-            env=environment(plan, index),
+            env=environment(plan, placement),
         )
 
     def progress(self, line: str) -> Progress | None:
@@ -63,7 +63,7 @@ class Vllm:
 # --- plan to command line --------------------------------------------------------------------------------
 
 
-def flags(plan: Plan) -> tuple[str, ...]:
+def flags(plan: ReplicaSpec) -> tuple[str, ...]:
     """The flags of a plan; the person's own come after them and so win."""
     settings: dict[str, object] = {
         "--tensor-parallel-size": plan.tensor_parallel if plan.tensor_parallel > 1 else None,
@@ -80,7 +80,7 @@ def flags(plan: Plan) -> tuple[str, ...]:
     return (*words, *_image_flags(plan), *_parallel_flags(plan), "--disable-uvicorn-access-log")
 
 
-def _image_flags(plan: Plan) -> tuple[str, ...]:
+def _image_flags(plan: ReplicaSpec) -> tuple[str, ...]:
     if plan.images_per_prompt is None:
         return ()
     # Left to its default, vLLM makes room for a whole video when it starts: gigabytes, and minutes.
@@ -90,7 +90,7 @@ def _image_flags(plan: Plan) -> tuple[str, ...]:
     return (*limit, "--mm-processor-kwargs", _compact({"max_pixels": plan.max_pixels}))
 
 
-def _parallel_flags(plan: Plan) -> tuple[str, ...]:
+def _parallel_flags(plan: ReplicaSpec) -> tuple[str, ...]:
     if plan.tensor_parallel == 1:
         return ()
     parts = [
@@ -107,12 +107,11 @@ def _parallel_flags(plan: Plan) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def environment(plan: Plan, index: int) -> dict[str, str]:
-    """What replica `index` gets beyond our own environment: its GPUs, and no telemetry."""
+def environment(plan: ReplicaSpec, placement: Placement) -> dict[str, str]:
+    """What a replica gets beyond our own environment: its GPUs, and no telemetry."""
     env = {"VLLM_NO_USAGE_STATS": "1"}
-    if plan.gpu_groups:
-        group = plan.gpu_groups[index % len(plan.gpu_groups)]
-        devices = plan.gpu_devices[index % len(plan.gpu_devices)] if plan.gpu_devices else map(str, group)
+    if placement.gpus:
+        devices = placement.devices or map(str, placement.gpus)
         env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}
     if plan.tensor_parallel * plan.pipeline_parallel > 1 and not plan.peer_access:
         env["NCCL_P2P_DISABLE"] = "1"

@@ -9,18 +9,20 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from autoglm_serve.core.links import without_links
-from autoglm_serve.engines.base import Command
-from autoglm_serve.launch.base import Exit
+from autoglm_serve.core.plan import Placement
+from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.launch.base import NO_NOTE, Exit
+from autoglm_serve.launch.log_tail import LogTail
 from autoglm_serve.launch.oom import oom_kills
 from autoglm_serve.launch.orphans import end_orphans, find_orphans
-from autoglm_serve.launch.ports import PortLease
+from autoglm_serve.launch.ports import LOOPBACK, PortLease
 from autoglm_serve.launch.process import MARK, ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
 
@@ -39,8 +41,10 @@ class LocalProcess:
 
     def __init__(self, record: ReplicaRecord, pidfd: int, records: Records) -> None:
         self.record = record
+        self.log = LogTail(record.log_path)
         self._pidfd = pidfd
         self._records = records
+        self._lease: PortLease | None = None
         self._oom_kills_before = oom_kills()
 
     @property
@@ -48,8 +52,16 @@ class LocalProcess:
         return self.record.identity.pid
 
     @property
+    def listen(self) -> Listen:
+        return self.record.listen
+
+    @property
     def log_path(self) -> Path:
         return self.record.log_path
+
+    def hold(self, lease: PortLease) -> None:
+        """Nobody else gets its port before it is closed."""
+        self._lease = lease
 
     async def exited(self) -> Exit:
         """Returns when the process has ended, with how."""
@@ -79,6 +91,8 @@ class LocalProcess:
         """After its exit: ends what it left behind and forgets it."""
         await end_session(self.record.identity, 0.0)
         self._records.remove(self.record.id)
+        if self._lease is not None:
+            self._lease.close()
         os.close(self._pidfd)
 
 
@@ -120,33 +134,55 @@ class LocalLauncher:
         self._records = Records(state_dir)
         self._environment = without_links(os.environ if environment is None else environment)
 
-    def left(self) -> tuple[ReplicaRecord, ...]:
+    async def left(self) -> tuple[ReplicaRecord, ...]:
         """What an earlier service left running; the caller holds the state directory's lock."""
         return find_orphans(self._state_dir)
 
-    async def end(self, records: Iterable[ReplicaRecord]) -> None:
+    async def end(self, left: Iterable[ReplicaRecord]) -> None:
         """Ends some of what was left."""
-        await end_orphans(self._state_dir, records)
+        await end_orphans(self._state_dir, left)
 
-    def adopt(self, record: ReplicaRecord) -> LocalProcess | None:
+    async def adopt(self, left: ReplicaRecord) -> LocalProcess | None:
         """A process that an earlier service started, as if it were ours; None if it has ended.
 
         It is not our child, so how it ends will not be known.
         """
         try:
-            pidfd = os.pidfd_open(record.pid)
+            pidfd = os.pidfd_open(left.pid)
         except ProcessLookupError:
             return None
-        if not record.identity.alive:
+        if not left.identity.alive:
             os.close(pidfd)
             return None
-        return LocalProcess(record, pidfd, self._records)
+        return LocalProcess(left, pidfd, self._records)
 
-    def lease_port(self) -> PortLease:
-        return PortLease()
+    async def start(
+        self,
+        replica_id: str,
+        command: Callable[[Listen], Command],
+        placement: Placement,
+        *,
+        note: Mapping[str, str] = NO_NOTE,
+    ) -> LocalProcess:
+        """Starts a replica on a loopback port that stays its own. Raises OSError where it cannot be made."""
+        lease = PortLease()
+        try:
+            listen = Listen(host=LOOPBACK, port=lease.port)
+            process = self.spawn(replica_id, command(listen), lease.port, note=note)
+        except BaseException:
+            lease.close()
+            raise
+        process.hold(lease)
+        return process
 
-    def start(
-        self, replica_id: str, command: Command, port: int, *, listener: int | None = None
+    def spawn(
+        self,
+        replica_id: str,
+        command: Command,
+        port: int,
+        *,
+        listener: int | None = None,
+        note: Mapping[str, str] = NO_NOTE,
     ) -> LocalProcess:
         """Starts a process; one with a `listener` inherits that socket as descriptor 4.
 
@@ -163,7 +199,13 @@ class LocalLauncher:
                 identity = ProcessIdentity.of(pid, mark)
                 assert identity is not None, "a child that was not waited for has an entry in /proc"
                 record = ReplicaRecord(
-                    id=replica_id, identity=identity, argv=command.argv, port=port, log_path=log_path
+                    id=replica_id,
+                    identity=identity,
+                    argv=command.argv,
+                    port=port,
+                    log_path=log_path,
+                    fingerprint=command.fingerprint,
+                    note=dict(note),
                 )
                 self._records.write(record)
                 process = LocalProcess(record, os.pidfd_open(pid), self._records)

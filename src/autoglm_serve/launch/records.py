@@ -5,9 +5,12 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.launch.ports import LOOPBACK
 from autoglm_serve.launch.process import ProcessIdentity
 
 
@@ -20,10 +23,22 @@ class ReplicaRecord:
     argv: tuple[str, ...]
     port: int
     log_path: Path
+    fingerprint: str = ""
+    """Of the command that it was started by; a record of before there was one has none."""
+    note: Mapping[str, str] = field(default_factory=dict)
+    """What its owner wants to find again."""
 
     @property
     def pid(self) -> int:
         return self.identity.pid
+
+    @property
+    def listen(self) -> Listen:
+        return Listen(host=LOOPBACK, port=self.port)
+
+    def runs(self, command: Command) -> bool:
+        """It was started by this command."""
+        return self.fingerprint == command.fingerprint if self.fingerprint else self.argv == command.argv
 
 
 class Records:
@@ -67,6 +82,7 @@ def _record(data: dict[str, object]) -> ReplicaRecord:
             "argv": [*argv],
             "port": int(port),
             "log_path": str(log_path),
+            **more,
         }:
             return ReplicaRecord(
                 id=replica_id,
@@ -76,5 +92,11 @@ def _record(data: dict[str, object]) -> ReplicaRecord:
                 argv=tuple(map(str, argv)),
                 port=port,
                 log_path=Path(log_path),
+                fingerprint=str(more.get("fingerprint", "")),
+                note=_words(more.get("note")),
             )
     raise ValueError("not a replica record")
+
+
+def _words(value: object) -> dict[str, str]:
+    return {str(name): str(word) for name, word in value.items()} if isinstance(value, dict) else {}

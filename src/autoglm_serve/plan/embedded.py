@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autoglm_serve.core.ledger import HostLedger
-from autoglm_serve.core.plan import Plan
+from autoglm_serve.core.plan import Placement, Plan
 from autoglm_serve.plan.memory import gib
 
 _SHARE = 0.8  # of what is free, for everything of ours: everybody else needs the rest
@@ -94,7 +94,7 @@ def plan_embedded(
     threads = wishes.threads or max(1, host.cores // size.replicas)
     return Plan(
         engine=engine,
-        replicas=size.replicas,
+        placements=(Placement(),) * size.replicas,
         threads=threads,
         max_model_len=size.context,
         max_num_seqs=size.slots,

@@ -12,7 +12,7 @@ from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import Gpu, Hardware, Link
 from autoglm_serve.core.ledger import Predicted
-from autoglm_serve.core.plan import Plan
+from autoglm_serve.core.plan import Placement, Plan
 from autoglm_serve.plan.cost import image_tokens, predict
 from autoglm_serve.plan.memory import QUANTIZED_BYTES, Fit, Limits, fit, gib, longest_image_tokens
 from autoglm_serve.plan.request import Pins, Request
@@ -216,11 +216,9 @@ class Search:
         )
         plan = Plan(
             engine=self.traits.engine,
-            replicas=replicas,
+            placements=self._placements(groups),
             tensor_parallel=shape.tensor_parallel,
             pipeline_parallel=shape.pipeline_parallel,
-            gpu_groups=groups,
-            gpu_devices=self._devices(groups),
             content_format=self.facts.content_format,
             max_model_len=limits.max_model_len,
             max_num_seqs=limits.max_num_seqs,
@@ -248,9 +246,13 @@ class Search:
             score=score(predicted, self.request),
         )
 
-    def _devices(self, groups: tuple[tuple[int, ...], ...]) -> tuple[tuple[str, ...], ...]:
-        devices = tuple(tuple(self.hardware.gpu(index).device for index in group) for group in groups)
-        return devices if all(all(group) for group in devices) else ()
+    def _placements(self, groups: tuple[tuple[int, ...], ...]) -> tuple[Placement, ...]:
+        devices = {index: self.hardware.gpu(index).device for group in groups for index in group}
+        named = all(devices.values())
+        return tuple(
+            Placement(gpus=group, devices=tuple(devices[index] for index in group) if named else ())
+            for group in groups
+        )
 
 
 # --- which GPUs ------------------------------------------------------------------------------------------

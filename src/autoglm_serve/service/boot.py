@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from autoglm_serve.config.options import Options
-from autoglm_serve.control.fleet.adoption import Leftovers, claimed, inherit
+from autoglm_serve.control.fleet.adoption import claimed
+from autoglm_serve.control.workers.adoption import Leftovers, inherit
 from autoglm_serve.core.errors import ConfigError, ExitCode, StateDirBusy
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.deploy.decide import decide, recall, remember
@@ -32,17 +33,19 @@ async def serve(
         listeners = _any_port(options, held)
         state_dir = held.enter_context(_claimed(_state_dir(options, listeners), takeover=takeover)).path
         launcher = LocalLauncher(state_dir)
-        left = await inherit(launcher, state_dir, options.host, options.port)  # of a killed service
+        left = await inherit(
+            await launcher.left(), launcher, state_dir, options.host, options.port
+        )  # of a killed service
         listeners = _listeners(options, held, listeners, left.listeners)
         deployment = await _deployment(options, reporter, state_dir, launcher, left, takeover=takeover)
         reporter.planned(deployment)
-        places, found = await claimed(deployment, ENGINES, left.replicas, launcher)
+        desired, found = await claimed(deployment, ENGINES, left.replicas, launcher)
         state = BootState(
             state_dir=state_dir,
             launcher=launcher,
             listeners=listeners,
             workers=left.workers,
-            places=places,
+            desired=desired,
             found=found,
             taken_over=takeover,
         )

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from autoglm_serve.config.options import Options
 from autoglm_serve.control.fleet.operations import Operations
-from autoglm_serve.control.fleet.places import revised
 from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.steps import Steps
 from autoglm_serve.control.fleet.supervisor import Supervisor
@@ -132,14 +131,14 @@ class Operator:
     async def _go_over(self, change: Change, after: Deployment) -> None:
         """Make `after` what runs, or leave what ran before in force."""
         before, options = self.deployment, self.options
-        old_places = self._supervisor.places()
-        new_places = revised(old_places, before, after)
+        ran = self._supervisor.desired
+        wanted = ran.revised(before, after)
         # A model that goes, or goes by another name, is known until its replicas are gone.
         names = {member.name for member in after.members}
         leaving = (member for member in before.members if member.name not in names)
         self.deployment = Deployment(members=(*after.members, *leaving))
         self.options = change.options
-        problem = await self._operations.change(old_places, new_places, workers=change.for_workers)
+        problem = await self._operations.change(ran, wanted, workers=change.for_workers)
         self.deployment = before if problem else after
         self.options = options if problem else change.options
         self._on_change()

@@ -18,12 +18,11 @@ from typing import Any, Protocol
 from autoglm_serve import __version__
 from autoglm_serve.config.options import Options
 from autoglm_serve.control.clock import RealClock
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.idle import IdleWatch
-from autoglm_serve.control.fleet.places import Place
 from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.fleet.view import fleet_view
-from autoglm_serve.control.replica.controller import Found
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
@@ -38,6 +37,7 @@ from autoglm_serve.gateway.routing.load import MAX_WORKERS, LoadTable
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
+from autoglm_serve.launch.base import RunningProcess
 from autoglm_serve.launch.listeners import dialled
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.observe import admin
@@ -74,14 +74,14 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootState:
-    """What a service starts on: its sockets and places, and what of an earlier one goes on in them."""
+    """What a service starts on: its sockets and replicas, and what of an earlier one goes on."""
 
     state_dir: Path
     launcher: LocalLauncher
     listeners: tuple[socket.socket, ...]
     workers: tuple[Adopted, ...]
-    places: tuple[Place, ...]
-    found: Mapping[str, Found]
+    desired: DesiredState
+    found: Mapping[str, RunningProcess]
     taken_over: bool = False
     """From a control plane that ran: its workers run its code."""
 
@@ -116,7 +116,7 @@ class Service:
             launcher=state.launcher,
             on_change=self._changed,
             use=self._use,
-            places=state.places,
+            desired=state.desired,
             found=state.found,
         )
         self._idle = IdleWatch(
@@ -243,7 +243,7 @@ class Service:
             "last_exit": status.last_exit,
             "progress": status.progress,
             "memory": status.memory,
-            "log": status.log_path,
+            "log": status.log,
         }
 
     def _changed(self) -> None:
@@ -337,6 +337,6 @@ def _cannot_start(statuses: tuple[ReplicaStatus, ...]) -> EngineFailed:
     exit = last.last_exit
     return EngineFailed(
         f"No replica of {last.model} can run: {exit.summary}",
-        why=f"{exit.cause}; the log is {last.log_path}" if last.log_path else str(exit.cause),
+        why=f"{exit.cause}; the log is {last.log}" if last.log else str(exit.cause),
         next_step=exit.remedy or "Look at the log.",
     )

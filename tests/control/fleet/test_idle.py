@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoglm_serve.control.fleet.idle import IdleWatch, Seen, Use, after_look, may_sleep
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from tests.fakes.clock import FakeClock, settled
 
@@ -63,7 +63,7 @@ class World:
 
     def __init__(self) -> None:
         files = ModelFiles(reference="m", format=ModelFormat.GGUF, path=Path("/m"))
-        plan = Plan(engine="e", replicas=1)
+        plan = Plan(engine="e", placements=(Placement(),))
         chat = Member(names=("chat",), files=files, plan=plan)
         ears = Member(names=("ears",), files=files, plan=plan, on_demand=True, idle_stop_s=IDLE_S)
         self.state = S.READY

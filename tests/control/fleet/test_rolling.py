@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from autoglm_serve.control.fleet.places import revised
 from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.core.plan import Deployment, Member
@@ -172,7 +171,7 @@ def test_a_model_with_another_name_is_asked_by_its_old_one_until_it_is_restarted
 
 
 async def conform(roll: Roll, before: Member, after: Member) -> bool:
-    places = roll.world.supervisor.places()
-    old, new = Deployment(members=(places[0].member,)), Deployment(members=(after,))
-    assert places[0].member == before
-    return await roll.rolling.conform(revised(places, old, new), DRAIN_S, roll.told.append)
+    desired = roll.world.supervisor.desired
+    assert desired.replicas[0].member == before
+    wanted = desired.revised(Deployment(members=(before,)), Deployment(members=(after,)))
+    return await roll.rolling.conform(wanted, DRAIN_S, roll.told.append)

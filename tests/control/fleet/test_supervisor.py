@@ -11,7 +11,7 @@ import pytest
 from autoglm_serve.control.replica.controller import ended_by_itself
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import ExitCause, Loss, ReplicaState
 from autoglm_serve.launch.base import Exit
 from tests.control.worlds import run, world
@@ -233,22 +233,20 @@ def test_an_engine_that_is_not_installed_fails_once_and_says_so(tmp_path: Path) 
     run(story)
 
 
-@pytest.mark.parametrize("where", ["start", "lease_port"])
-def test_a_machine_without_room_for_a_process_is_waited_for(tmp_path: Path, where: str) -> None:
+def test_a_machine_without_room_for_a_process_is_waited_for(tmp_path: Path) -> None:
     """A full disk, no descriptors, no processes left: other than a program that is missing, it passes."""
 
     async def story() -> None:
         async with world(tmp_path, faulty_member()) as w:
             await w.clock.advance(1)
             problem = OSError(errno.ENOSPC, "No space left on device")
-            broken = {"start": "broken", "lease_port": "no_port"}[where]
-            setattr(w.launcher, broken, problem)
+            w.launcher.broken = problem
             w.process.leave(code=1)
             await w.clock.advance(600)
             assert w.status.retry_in_s
             assert w.status.last_exit is not None
             assert "No space left" in w.status.last_exit.summary
-            setattr(w.launcher, broken, None)
+            w.launcher.broken = None
             await w.clock.advance(100)
             assert w.status.state is S.READY
 
@@ -415,7 +413,6 @@ def test_stop_asks_within_the_grace_and_then_everything_is_stopped(tmp_path: Pat
             assert [s.state for s in w.supervisor.statuses()] == [S.STOPPED, S.STOPPED]
             assert [p.graces_s for p in w.launcher.started] == [[7.0], [7.0]]
             assert all(p.closed for p in w.launcher.started)
-            assert not any(lease.held for lease in w.launcher.leases)
             assert w.status.last_exit is None
 
     run(story)
@@ -534,8 +531,7 @@ def external_member(*urls: str) -> Member:
     return Member(
         names=("theirs",),
         files=ModelFiles(reference="theirs", format=ModelFormat.REMOTE),
-        plan=Plan(engine="external", replicas=len(urls)),
-        upstreams=urls,
+        plan=Plan(engine="external", placements=tuple(Placement(address=url) for url in urls)),
     )
 
 

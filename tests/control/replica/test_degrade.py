@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoglm_serve.control.replica.health import Health
-from autoglm_serve.core.plan import Member
+from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, ReplicaState
-from autoglm_serve.engines.base import Command
+from autoglm_serve.engines.base import Command, Listen
 from tests.control.worlds import World, run, world
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 
@@ -14,8 +14,8 @@ from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 class Hungry(FaultyAdapter):
     """Every exit is for now of GPU memory. The environment tells the plan."""
 
-    def command(self, member: Member, index: int, port: int) -> Command:
-        command = FaultyAdapter.command(self, member, index, port)
+    def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
+        command = FaultyAdapter.command(self, member, placement, listen)
         return replace(command, env={"SEQUENCES": str(member.plan.max_num_seqs)})
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:

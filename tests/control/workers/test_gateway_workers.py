@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from autoglm_serve.control.clock import RealClock
 from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
 from autoglm_serve.engines.base import Command
+from autoglm_serve.launch.base import NO_NOTE
 from autoglm_serve.launch.local import LocalLauncher, LocalProcess
 from tests.control.worlds import run
 from tests.fakes.clock import FakeClock, settled
@@ -27,13 +29,19 @@ class FullDisk(LocalLauncher):
         self.failures = 0
         self.started: asyncio.Queue[LocalProcess] = asyncio.Queue()
 
-    def start(
-        self, replica_id: str, command: Command, port: int, *, listener: int | None = None
+    def spawn(
+        self,
+        replica_id: str,
+        command: Command,
+        port: int,
+        *,
+        listener: int | None = None,
+        note: Mapping[str, str] = NO_NOTE,
     ) -> LocalProcess:
         if self.failures:
             self.failures -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
-        process = super().start(replica_id, command, port, listener=listener)
+        process = super().spawn(replica_id, command, port, listener=listener, note=note)
         self.started.put_nowait(process)
         return process
 

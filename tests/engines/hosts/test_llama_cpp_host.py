@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from autoglm_serve.core.model import ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 from autoglm_serve.demo import demo_model
 from autoglm_serve.engines.llama_cpp import HostExit, LlamaCpp
 from autoglm_serve.launch.ports import PortLease
+from tests.fakes.addresses import at
 from tests.fakes.engine_process import REPOSITORY
 
 pytestmark = pytest.mark.process
@@ -51,11 +52,15 @@ class Host:
 
 def member(*, path: Path = DEMO.gguf, mmproj: Path | None = DEMO.mmproj, **plan: Any) -> Member:
     files = ModelFiles(reference="demo", format=ModelFormat.GGUF, path=path, mmproj=mmproj)
-    return Member(names=("demo",), files=files, plan=Plan(engine="llama.cpp", replicas=1, threads=1, **plan))
+    return Member(
+        names=("demo",),
+        files=files,
+        plan=Plan(engine="llama.cpp", placements=(Placement(),), threads=1, **plan),
+    )
 
 
 def spawn(asked: Member, port: int) -> subprocess.Popen[str]:
-    argv = LlamaCpp().command(asked, 0, port).argv
+    argv = LlamaCpp().command(asked, Placement(), at(port)).argv
     return subprocess.Popen(argv, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
 
 

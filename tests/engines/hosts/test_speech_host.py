@@ -12,12 +12,13 @@ from starlette.applications import Starlette
 
 from autoglm_serve.core import multipart
 from autoglm_serve.core.model import AudioSpan, ModelFiles, ModelFormat
-from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.engines.hosts import audio
 from autoglm_serve.engines.hosts.speech_host import PROMPT, Chunk, Listener, application, arguments
 from autoglm_serve.engines.hosts.transcription import Segment
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from tests.fakes import sounds
+from tests.fakes.addresses import at
 
 SPAN = AudioSpan(shortest_s=0.1, longest_s=2.0)
 
@@ -190,10 +191,16 @@ def test_the_host_understands_what_the_adapter_writes() -> None:
     member = Member(
         names=("ears",),
         files=ModelFiles(reference="m", format=ModelFormat.GGUF, path=Path("m"), mmproj=Path("t")),
-        plan=Plan(engine="llama.cpp-speech", replicas=1, threads=2, max_num_seqs=2, max_model_len=2048),
+        plan=Plan(
+            engine="llama.cpp-speech",
+            placements=(Placement(),),
+            threads=2,
+            max_num_seqs=2,
+            max_model_len=2048,
+        ),
         audio=AudioSpan(shortest_s=0.2, longest_s=12.5),
     )
-    argv = LlamaCppSpeech().command(member, 0, 4711).argv
+    argv = LlamaCppSpeech().command(member, Placement(), at(4711)).argv
     settings = arguments(argv[3:])
     assert argv[2] == "autoglm_serve.engines.hosts.speech_host"
     assert (settings.port, settings.alias, settings.threads, settings.slots) == (4711, "ears", 2, 2)

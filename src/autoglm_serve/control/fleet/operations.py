@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from autoglm_serve.control.fleet.places import Place
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.steps import Steps
 from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
@@ -36,7 +36,7 @@ class Operations:
 
         self._undertake(work)
 
-    async def change(self, before: Sequence[Place], after: Sequence[Place], *, workers: bool) -> str:
+    async def change(self, before: DesiredState, after: DesiredState, *, workers: bool) -> str:
         """Goes over to other replicas, and to new gateway workers; back again where that fails.
 
         Returns what went wrong; nothing where all went well.

@@ -6,21 +6,24 @@ Knows nothing of the gateway.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from autoglm_serve.control.clock import Clock, RealClock
-from autoglm_serve.control.fleet.places import Place, claims
+from autoglm_serve.control.fleet.desired import DesiredState, claims
+from autoglm_serve.control.fleet.reconcile import Present
 from autoglm_serve.control.replica import health
 from autoglm_serve.control.replica.attached import AddressController
 from autoglm_serve.control.replica.backoff import BackOff
-from autoglm_serve.control.replica.controller import Found, ReplicaController
+from autoglm_serve.control.replica.base import Controller
+from autoglm_serve.control.replica.controller import ReplicaController
+from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.control.replica.effects import Ask, Counters, Effects, Generate, Patience
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
-from autoglm_serve.launch.base import Launcher
+from autoglm_serve.launch.base import Launcher, RunningProcess
 
 SLEEP_GRACE_S = 30.0
 """For what a model on demand still finishes when it is put to sleep."""
@@ -34,7 +37,7 @@ class Supervisor:
         deployment: Deployment,
         *,
         engines: Mapping[str, Engine],
-        launcher: Launcher,
+        launcher: Launcher[Any],
         clock: Clock | None = None,
         rng: random.Random | None = None,
         on_change: Callable[[], None] = lambda: None,
@@ -44,11 +47,12 @@ class Supervisor:
         use: Callable[[int], tuple[int, int]] = lambda slot: (0, 0),
         patience: Patience | None = None,
         back_off: BackOff | None = None,
-        places: Iterable[Place] | None = None,
-        found: Mapping[str, Found] = MappingProxyType({}),
+        desired: DesiredState | None = None,
+        found: Mapping[str, RunningProcess] = MappingProxyType({}),
     ) -> None:
-        """`use` tells of a slot how many requests are in flight and how many it was given so far; `found` are
-        the processes that an earlier control plane left, by the id of their place."""
+        """`use` tells of a slot how many requests are in flight and how many it was given so far; `desired`
+        is what ought to run, by default the deployment from scratch; `found` are the processes of it that an
+        earlier control plane left, by the id of their replica."""
         self.first_ready = asyncio.Event()
         """Set once a replica can serve."""
         self._gone = asyncio.Event()
@@ -66,10 +70,8 @@ class Supervisor:
             patience=patience or Patience(),
             back_off=back_off or BackOff(),
         )
-        self._places = tuple(places or (place for place, _ in claims(deployment, engines)))
-        self._controllers = tuple(
-            _controller(place, engines, self._effects, found.get(place.id)) for place in self._places
-        )
+        wanted = desired.replicas if desired else tuple(each for each, _ in claims(deployment, engines))
+        self._controllers = tuple(self._controller(each, found.get(each.id)) for each in wanted)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
         self._news = asyncio.Event()
@@ -88,11 +90,11 @@ class Supervisor:
 
     def statuses(self) -> tuple[ReplicaStatus, ...]:
         """Every replica as it is now, in the order of slots."""
-        return tuple(controller.cell.status for controller in self._controllers)
+        return tuple(controller.status for controller in self._controllers)
 
     def log_tail(self, replica_id: str) -> tuple[str, ...]:
         """The last lines of a replica's log, oldest first."""
-        return next(k.log_tail for k in self._controllers if k.cell.status.id == replica_id)
+        return next(k.log_tail for k in self._controllers if k.status.id == replica_id)
 
     def wake(self, model: str) -> None:
         """Starts a model on demand; nothing happens to one that runs."""
@@ -117,27 +119,30 @@ class Supervisor:
         self._news.set()
         await self._gone.wait()
 
-    # changes to what runs; `rolling` puts them in order
+    # the steps towards what ought to run; `rolling` takes them in order
 
     @property
     def stopping(self) -> bool:
         return self._stopping
 
-    def controller(self, replica_id: str) -> ReplicaController | AddressController | None:
-        return next((each for each in self._controllers if each.cell.status.id == replica_id), None)
+    def controller(self, replica_id: str) -> Controller | None:
+        return next((each for each in self._controllers if each.status.id == replica_id), None)
 
-    def places(self) -> tuple[Place, ...]:
-        """Every replica's place, in the order of `statuses`."""
-        return self._places
+    @property
+    def desired(self) -> DesiredState:
+        """What every replica that there is was last told to be, in the order of `statuses`."""
+        return DesiredState(replicas=tuple(each.desired for each in self._controllers))
 
-    def free_slot(self) -> int:
-        taken = {place.slot for place in self._places}
-        return next(slot for slot in count() if slot not in taken)
+    def present(self) -> tuple[Present, ...]:
+        """Every replica that there is, held against what it was told to be."""
+        return tuple(
+            Present(replica=each.desired, holds=each.holds, outdated=each.outdated)
+            for each in self._controllers
+        )
 
-    def add(self, place: Place) -> None:
+    def add(self, replica: DesiredReplica) -> None:
         """One more replica."""
-        controller = _controller(place, self._engines, self._effects, None)
-        self._places += (place,)
+        controller = self._controller(replica)
         self._controllers += (controller,)
         self._run(controller)
 
@@ -148,23 +153,17 @@ class Supervisor:
             return
         controller.end(grace_s)
         await asyncio.wait((self._tasks.pop(replica_id),))
-        kept = [
-            (place, each)
-            for place, each in zip(self._places, self._controllers, strict=True)
-            if each is not controller
-        ]
-        self._places = tuple(place for place, _ in kept)
-        self._controllers = tuple(each for _, each in kept)
+        self._controllers = tuple(each for each in self._controllers if each is not controller)
         self._changed()
 
-    def adapt(self, places: Mapping[str, Place]) -> None:
-        """What replicas are to be from their next start on, by id; told as one change."""
+    def adapt(self, desired: DesiredState) -> None:
+        """What the replicas that there are ought to be from their next start on; told as one change."""
+        wanted = {each.id: each for each in desired.replicas}
         self._quiet = True
-        for place, controller in zip(self._places, self._controllers, strict=True):
-            new = places.get(place.id)
-            if new is not None and new != place and isinstance(controller, ReplicaController):
-                controller.adapt(new.member, self._engines[new.member.plan.engine])
-        self._places = tuple(places.get(place.id, place) for place in self._places)
+        for controller in self._controllers:
+            new = wanted.get(controller.desired.id)
+            if new is not None and new != controller.desired:
+                controller.adapt(new, self._engines[new.member.plan.engine])
         self._quiet = False
         self._changed()
 
@@ -174,42 +173,23 @@ class Supervisor:
         if not self._stopping:
             await self._news.wait()
 
-    def _run(self, controller: ReplicaController | AddressController) -> None:
-        name = controller.cell.status.id
+    def _controller(self, replica: DesiredReplica, found: RunningProcess | None = None) -> Controller:
+        engine = self._engines[replica.member.plan.engine]
+        if replica.placement.address:
+            return AddressController(replica, engine, self._effects)
+        return ReplicaController(replica, engine, self._effects, found=found)
+
+    def _run(self, controller: Controller) -> None:
+        name = controller.status.id
         self._tasks[name] = self._group.create_task(controller.run(), name=f"controller {name}")
 
     def _changed(self) -> None:
         if self._quiet:
             return
         self._news.set()
-        if any(controller.cell.state is ReplicaState.READY for controller in self._controllers):
+        if any(each.status.state is ReplicaState.READY for each in self._controllers):
             self.first_ready.set()
         self._on_change()
 
-    def _of(self, model: str) -> Iterator[ReplicaController | AddressController]:
-        return (controller for controller in self._controllers if controller.cell.status.model == model)
-
-
-def _controller(
-    place: Place, engines: Mapping[str, Engine], effects: Effects, found: Found | None
-) -> ReplicaController | AddressController:
-    member = place.member
-    engine = engines[member.plan.engine]
-    status = _first_status(place)
-    if member.upstreams:
-        return AddressController(status, engine, effects)
-    return ReplicaController(status, member, place.index, engine, effects, found=found)
-
-
-def _first_status(place: Place) -> ReplicaStatus:
-    member, index = place.member, place.index
-    groups = member.plan.gpu_groups
-    return ReplicaStatus(
-        id=place.id,
-        slot=place.slot,
-        model=member.name,
-        engine=member.plan.engine,
-        state=ReplicaState.STOPPED,
-        base_url=member.upstreams[index] if member.upstreams else "",
-        gpus=groups[index] if index < len(groups) else (),
-    )
+    def _of(self, model: str) -> Iterator[Controller]:
+        return (each for each in self._controllers if each.status.model == model)

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
+from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.control.replica.lifecycle import Event
-from autoglm_serve.control.replica.status_cell import StatusCell
+from autoglm_serve.control.replica.status_cell import StatusCell, first_status
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
@@ -21,12 +23,27 @@ LOST_AFTER = 2
 class AddressController:
     """One address."""
 
-    def __init__(self, status: ReplicaStatus, engine: Engine, effects: Effects) -> None:
+    def __init__(self, desired: DesiredReplica, engine: Engine, effects: Effects) -> None:
+        status = replace(first_status(desired), base_url=desired.placement.address)
         self.cell = StatusCell(status, effects.on_change)
+        self.desired = desired
+        self.ours = self.outdated = False
+        self.holds: frozenset[tuple[str, int]] = frozenset()
         self.log_tail: tuple[str, ...] = ()
         self._engine = engine
         self._effects = effects
         self._over = asyncio.Event()
+
+    @property
+    def status(self) -> ReplicaStatus:
+        return self.cell.status
+
+    def adapt(self, desired: DesiredReplica, engine: Engine) -> None:
+        self.desired, self._engine = desired, engine
+        self.cell.note(model=desired.member.name)
+
+    def renew(self, grace_s: float) -> None:
+        """It is not ours to start."""
 
     def wake(self) -> None:
         """It is always awake."""

@@ -1,20 +1,21 @@
 """Keeps one replica alive: a run, a diagnosis, a wait, the next run.
 
 What follows from an event is in `lifecycle`, how long to wait in `backoff`, why it ended in the engine's
-adapter; here they meet. Run by `supervisor`, one for each replica.
+adapter; here they meet.
 """
 
 import logging
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.intent import Intent, IntentCell
 from autoglm_serve.control.replica.lifecycle import Event, after
 from autoglm_serve.control.replica.process_run import ProcessRun
-from autoglm_serve.control.replica.status_cell import StatusCell
+from autoglm_serve.control.replica.status_cell import StatusCell, first_status
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member
@@ -27,9 +28,8 @@ from autoglm_serve.core.replica import (
     ReplicaState,
     ReplicaStatus,
 )
-from autoglm_serve.engines.base import Engine
+from autoglm_serve.engines.base import Command, Engine, Listen
 from autoglm_serve.launch.base import Exit, RunningProcess
-from autoglm_serve.launch.ports import LOOPBACK
 from autoglm_serve.plan.degrade import degraded
 
 logger = logging.getLogger(__name__)
@@ -43,34 +43,27 @@ NO_PROCESS: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A process that an earlier control plane started, and that serves."""
-
-    process: RunningProcess
-    port: int
-
-
 class ReplicaController:
     """One replica whose processes are ours."""
 
     def __init__(
         self,
-        status: ReplicaStatus,
-        member: Member,
-        index: int,
+        desired: DesiredReplica,
         engine: Engine,
         effects: Effects,
         *,
-        found: Found | None = None,
+        found: RunningProcess | None = None,
     ) -> None:
         """`found` is its process, where an earlier control plane left one that serves."""
+        status = first_status(desired)
         self.cell = StatusCell(status if found is None else _adopted(status, found), effects.on_change)
-        self._member = member
-        self._index = index
+        self.desired = desired
+        self.ours = True
+        self._spec = desired.member
+        """What is started: as desired, or with less."""
         self._engine = engine
         self._effects = effects
-        self._intent = IntentCell(Intent.SLEEP if member.on_demand and found is None else Intent.RUN)
+        self._intent = IntentCell(Intent.SLEEP if desired.member.on_demand and found is None else Intent.RUN)
         self._run: ProcessRun | None = None
         self._crashes = 0
         self._was_ever_ready = False
@@ -78,11 +71,14 @@ class ReplicaController:
         """The one plan with less has been taken."""
         self._renewed = False
         self._lost: Loss | None = None
-        self._command = engine.command(member, index, found.port) if found is not None else None
+        self._process_of = desired
+        """What was desired as the present process was started, or its start failed."""
+        self._command: Command | None = None
         """How the present process was started."""
         if found is not None:
+            self._command = engine.command(desired.member, desired.placement, found.listen)
             self._run = ProcessRun(
-                found.process, engine, self.cell, effects, chats_as=_chats_as(member), ready=True
+                found, engine, self.cell, effects, chats_as=_chats_as(desired.member), ready=True
             )
 
     @property
@@ -99,22 +95,34 @@ class ReplicaController:
             self._intent.make(Intent.SLEEP, grace_s)
 
     @property
-    def gone(self) -> bool:
-        """It has no process."""
-        return self.cell.status.pid is None
+    def status(self) -> ReplicaStatus:
+        return self.cell.status
 
     @property
     def outdated(self) -> bool:
         """Its process is not what would be started now."""
-        port = self.cell.status.port
-        if port is None or self._command is None:
+        if self._intent.now is Intent.SLEEP:
             return False
-        return self._engine.command(self._member, self._index, port) != self._command
+        if self._process_of.generation != self.desired.generation:
+            return True
+        if self._run is None or self.cell.status.pid is None:
+            return False
+        return self._command_for(self._run.process.listen) != self._command
 
-    def adapt(self, member: Member, engine: Engine) -> None:
+    @property
+    def holds(self) -> frozenset[tuple[str, int]]:
+        """The GPUs of its process."""
+        if self.cell.status.pid is None:
+            return frozenset()
+        placement = self._process_of.placement
+        return frozenset((placement.host, gpu) for gpu in placement.gpus)
+
+    def adapt(self, desired: DesiredReplica, engine: Engine) -> None:
         """What its next process is to be; the present one goes on."""
-        self._member, self._engine, self._degraded = member, engine, False
-        self.cell.note(model=member.name, engine=member.plan.engine)
+        if desired.member != self.desired.member:
+            self._spec, self._degraded = desired.member, False
+        self.desired, self._engine = desired, engine
+        self.cell.note(model=desired.member.name, engine=desired.member.plan.engine)
 
     def renew(self, grace_s: float) -> None:
         """Stops the process and starts another at once; starts one where there is none but should be."""
@@ -170,34 +178,33 @@ class ReplicaController:
             self.cell.move(Event.STOP, retry_in_s=None)
 
     async def _live(self) -> None:
+        self._process_of = desired = self.desired
         try:
-            leased = self._effects.launcher.lease_port()
+            process = await self._effects.launcher.start(
+                desired.id, self._command_for, desired.placement, note=desired.note
+            )
         except OSError as problem:
             self._cannot_start(problem)
             return
-        with leased as lease:
-            command = self._engine.command(self._member, self._index, lease.port)
-            try:
-                process = self._effects.launcher.start(self.cell.status.id, command, lease.port)
-            except OSError as problem:
-                self._cannot_start(problem)
-                return
-            self._announce(process, lease.port)
-            self._command = command
-            self._run = ProcessRun(
-                process, self._engine, self.cell, self._effects, chats_as=_chats_as(self._member)
-            )
-            ended = await self._run.run(self._intent)
-        self._settle(self._run, ended)
+        self._announce(process)
+        self._command = self._command_for(process.listen)
+        self._run = ProcessRun(
+            process, self._engine, self.cell, self._effects, chats_as=_chats_as(self._spec)
+        )
+        self._settle(self._run, await self._run.run(self._intent))
 
-    def _announce(self, process: RunningProcess, port: int) -> None:
+    def _command_for(self, listen: Listen) -> Command:
+        return self._engine.command(self._spec, self.desired.placement, listen)
+
+    def _announce(self, process: RunningProcess) -> None:
         status = self.cell.status
         again = status.state is ReplicaState.WAITING and not self._renewed
         self._renewed = False
         self.cell.move(
             Event.START,
-            **_whereabouts(process, port),
-            answers_to=self._member.names,
+            **_whereabouts(process),
+            answers_to=self._spec.names,
+            gpus=self._process_of.placement.gpus,
             restarts=status.restarts + again,
             progress=None,
             start_s=None,
@@ -206,7 +213,7 @@ class ReplicaController:
         logger.info(
             "%s: %s of %s %s, pid %d, port %d",
             *(status.id, self._engine.title, status.model),
-            *("started again" if again else "started", process.pid, port),
+            *("started again" if again else "started", process.pid, process.listen.port),
         )
 
     def _cannot_start(self, problem: OSError) -> None:
@@ -241,14 +248,14 @@ class ReplicaController:
         """A start that cannot succeed as planned is tried once with less, or that is offered."""
         if diagnosis.retryable or self._was_ever_ready or self._degraded:
             return diagnosis
-        less = degraded(self._member.plan, diagnosis.cause)
+        less = degraded(self._spec.plan, diagnosis.cause)
         if less is None:
             return diagnosis
-        if not self._member.may_degrade:
+        if not self._spec.may_degrade:
             offer = f"{diagnosis.remedy} Or start with --degrade, which takes {less.reasons[0]}."
             return replace(diagnosis, remedy=offer.strip())
         self._degraded = True
-        self._member = replace(self._member, plan=less)
+        self._spec = replace(self._spec, plan=less)
         return replace(diagnosis, retryable=True, remedy=f"It is started again with {less.reasons[0]}.")
 
     def _diagnosed(self, run: ProcessRun, ended: Exit) -> Diagnosis:
@@ -293,21 +300,21 @@ _SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
 _ASKED_TO_LEAVE = frozenset({0, 128 + signal.SIGINT, 128 + signal.SIGTERM})
 
 
-def _whereabouts(process: RunningProcess, port: int) -> dict[str, Any]:
+def _whereabouts(process: RunningProcess) -> dict[str, Any]:
     return {
         "pid": process.pid,
-        "port": port,
-        "base_url": f"http://{LOOPBACK}:{port}",
-        "log_path": process.log_path,
+        "port": process.listen.port,
+        "base_url": process.listen.url,
+        "log": process.log.name,
     }
 
 
-def _adopted(status: ReplicaStatus, found: Found) -> ReplicaStatus:
+def _adopted(status: ReplicaStatus, found: RunningProcess) -> ReplicaStatus:
     return replace(
         status,
         state=after(status.state, Event.ADOPTED),
         progress=Progress(stage="ready", fraction=1.0),
-        **_whereabouts(found.process, found.port),
+        **_whereabouts(found),
     )
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.replica.backoff import BackOff
@@ -57,7 +57,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    launcher: Launcher
+    launcher: Launcher[Any]
     clock: Clock
     rng: random.Random
     ask: Ask

@@ -13,7 +13,6 @@ from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.control.replica.intent import IntentCell
 from autoglm_serve.control.replica.lifecycle import Event
-from autoglm_serve.control.replica.log_tail import LogTail
 from autoglm_serve.control.replica.progress import Standstill, Work, after_look
 from autoglm_serve.control.replica.status_cell import StatusCell
 from autoglm_serve.control.tasks import first_of, running
@@ -42,11 +41,11 @@ class ProcessRun:
     ) -> None:
         """`chats_as` is the model to ask for a token, where it is one that chats; `ready` is for a process
         that was found serving."""
-        self.log = LogTail(process.log_path)
+        self.log = process.log
         self.ready_at_s: float | None = effects.clock.now_s() if ready else None
         self.stuck: str = ""
         """What it did not do, where it was ended because it was stuck."""
-        self._process = process
+        self.process = process
         self._engine = engine
         self._cell = cell
         self._effects = effects
@@ -62,7 +61,7 @@ class ProcessRun:
     async def run(self, intent: IntentCell) -> Exit:
         """Returns when the process is gone, by itself or because it is not wanted any more."""
         try:
-            async with running(self._process.exited(), self._watch(), _unwanted(intent)) as (exited, *others):
+            async with running(self.process.exited(), self._watch(), _unwanted(intent)) as (exited, *others):
                 await first_of(exited, *others)
                 if not exited.done():
                     others[0].cancel()
@@ -70,18 +69,18 @@ class ProcessRun:
                     await self._end(exited, intent)
                 return exited.result() if exited.done() else self._immortal()
         except BaseException:
-            self._process.kill()
+            self.process.kill()
             raise
         finally:
             self._read_log()
-            await self._process.close()
+            await self.process.close()
 
     async def _end(self, exited: asyncio.Task[Exit], intent: IntentCell) -> None:
         """Asks the process to stop; a new intent, which may have a shorter grace, counts at once."""
         while not exited.done():
             grace_s = self._effects.patience.stuck_grace_s if intent.now.alive else intent.grace_s
             news = intent.changed(intent.version)
-            async with running(self._process.end(grace_s), news) as (ending, told):
+            async with running(self.process.end(grace_s), news) as (ending, told):
                 await first_of(exited, ending, told)
                 if ending.done():
                     await asyncio.wait((exited,), timeout=self._effects.patience.notice_s)
@@ -89,7 +88,7 @@ class ProcessRun:
 
     def _immortal(self) -> Exit:
         """SIGKILL did not end it: it hangs in the kernel, most likely in a driver. Nobody can wait for it."""
-        logger.error("%s: pid %d cannot be ended", self._cell.status.id, self._process.pid)
+        logger.error("%s: pid %d cannot be ended", self._cell.status.id, self.process.pid)
         return Exit()
 
     async def _watch(self) -> None:

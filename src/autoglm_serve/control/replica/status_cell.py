@@ -4,8 +4,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.control.replica.lifecycle import Event, after
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+
+
+def first_status(desired: DesiredReplica) -> ReplicaStatus:
+    """Of a replica that nothing has happened to."""
+    return ReplicaStatus(
+        id=desired.id,
+        slot=desired.slot,
+        model=desired.member.name,
+        engine=desired.member.plan.engine,
+        state=ReplicaState.STOPPED,
+        gpus=desired.placement.gpus,
+    )
 
 
 class StatusCell:

@@ -196,7 +196,7 @@ class GatewayWorkers:
 
     def _spawn(self, at: int, worker_id: int) -> LocalProcess:
         listener = self._listeners[at]
-        process = self._launcher.start(
+        process = self._launcher.spawn(
             f"gateway-{worker_id}",
             self._command(worker_id, LISTENER),
             listener.getsockname()[1],

@@ -1,4 +1,4 @@
-"""The process of one llama.cpp replica: loads a GGUF and serves it on 127.0.0.1.
+"""The process of one llama.cpp replica: loads a GGUF and serves it at one address.
 
 `python -m autoglm_serve.engines.hosts.llama_cpp_host --port P --model FILE …`; `engines.llama_cpp` writes
 that line and reads the exit status. Owns the settings of llama.cpp's server; knows nothing of fleets.
@@ -28,7 +28,6 @@ from autoglm_serve.engines.llama_cpp import (
 )
 from autoglm_serve.probe.gguf import GgufError, read_gguf
 
-HOST = "127.0.0.1"
 PING_S = 10
 """A comment in silent gaps of a stream, so that a long prefill can be told from a dead engine."""
 POLL_S = 0.02
@@ -39,10 +38,10 @@ FLUSH_S = 0.1
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     settings = arguments(argv)
     require_model(settings)
-    require_port(settings.port)
-    server = load(settings, settings.port)
+    require_port(settings.host, settings.port)
+    server = load(settings, settings.host, settings.port)
     stop = StopSignal()
-    log(f"ready on http://{HOST}:{settings.port}")
+    log(f"ready on http://{settings.host}:{settings.port}")
     stop.wait()
     drain(server, settings.grace_s, stop)
     # llama.cpp's threads have nothing left to say; waiting for each of them could only hang.
@@ -50,13 +49,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="llama_cpp_host", description="Serves one GGUF on 127.0.0.1.")
+    parser = argparse.ArgumentParser(prog="llama_cpp_host", description="Serves one GGUF.")
     add_flags(parser)
     return parser.parse_args(argv)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--host", default="127.0.0.1")
     add("--port", type=int, required=True)
     add("--model", type=Path, required=True, help="the GGUF file")
     add("--mmproj", type=Path, help="the vision or audio tower")
@@ -75,21 +75,21 @@ def require_model(settings: argparse.Namespace) -> None:
             leave(HostExit.MODEL_NOT_FOUND, f"{path} is not there or cannot be read")
 
 
-def require_port(port: int) -> None:
+def require_port(host: str, port: int) -> None:
     """Fails now rather than after the model is loaded, with a status of its own."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind((HOST, port))
+            trial.bind((host, port))
             trial.listen()
         except OSError as problem:
             if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            leave(HostExit.PORT_TAKEN, f"cannot listen on {HOST}:{port}: {problem.strerror}")
+            leave(HostExit.PORT_TAKEN, f"cannot listen on {host}:{port}: {problem.strerror}")
 
 
-def load(settings: argparse.Namespace, port: int) -> Any:
-    """The running server, on `port` of 127.0.0.1; leaves with a status of its own where it cannot run."""
+def load(settings: argparse.Namespace, host: str, port: int) -> Any:
+    """The running server at that address; leaves with a status of its own where it cannot run."""
     try:
         import xllamacpp  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as problem:
@@ -97,7 +97,7 @@ def load(settings: argparse.Namespace, port: int) -> Any:
     params = xllamacpp.CommonParams()
     set_model(params, settings)
     set_context(params, settings)
-    set_server(params, port)
+    set_server(params, host, port)
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     started_s = time.monotonic()
     try:
@@ -131,8 +131,8 @@ def set_context(params: Any, settings: argparse.Namespace) -> None:
     params.cache_ram_mib = settings.prompt_cache_mib
 
 
-def set_server(params: Any, port: int) -> None:
-    params.hostnames = [HOST]
+def set_server(params: Any, host: str, port: int) -> None:
+    params.hostnames = [host]
     params.port = port
     params.ui = False
     params.endpoint_metrics = True

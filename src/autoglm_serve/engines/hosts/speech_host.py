@@ -1,4 +1,4 @@
-"""The process of one speech replica: an HTTP server on 127.0.0.1 in front of llama.cpp in the same process.
+"""The process of one speech replica: an HTTP server in front of llama.cpp in the same process.
 
 `python -m autoglm_serve.engines.hosts.speech_host --port P --model FILE --mmproj FILE …`; `llama_cpp_speech`
 writes that line and reads the exit status. llama.cpp could serve audio by itself, but takes no Ogg, asks
@@ -30,7 +30,7 @@ from autoglm_serve.core import multipart
 from autoglm_serve.core.model import AudioSpan
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.engines.hosts import audio, transcription
-from autoglm_serve.engines.hosts.llama_cpp_host import HOST, add_flags, load, log, require_model, require_port
+from autoglm_serve.engines.hosts.llama_cpp_host import add_flags, load, log, require_model, require_port
 from autoglm_serve.engines.hosts.transcription import Ask, Segment
 
 PROMPT = "Please transcribe this audio into text"
@@ -51,18 +51,18 @@ Chat = Callable[[Chunk, Callable[[Chunk], None]], None]
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     settings = arguments(argv)
     require_model(settings)
-    require_port(settings.port)
+    require_port(settings.host, settings.port)
     os.environ["LLAMA_MEDIA_MARKER"] = MEDIA_MARKER
-    engine = load(settings, port=0)
+    engine = load(settings, settings.host, port=0)
     span = AudioSpan(shortest_s=settings.min_audio_s, longest_s=settings.max_audio_s)
     listener = Listener(engine.handle_chat_completions, span)
-    asyncio.run(serve(application(listener), settings.port, settings.grace_s))
+    asyncio.run(serve(application(listener), settings.host, settings.port, settings.grace_s))
     # llama.cpp's threads have nothing left to say; waiting for each of them could only hang.
     os._exit(0)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="speech_host", description="Writes down speech, on 127.0.0.1.")
+    parser = argparse.ArgumentParser(prog="speech_host", description="Writes down speech.")
     add_flags(parser)
     parser.add_argument("--min-audio-s", type=float, default=0.1, help="shorter audio is refused")
     parser.add_argument("--max-audio-s", type=float, default=29.9, help="longer audio is cut at a pause")
@@ -231,11 +231,11 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def serve(app: Starlette, port: int, grace_s: float) -> None:
-    """Answer on `port` until SIGTERM, then finish what is in flight."""
+async def serve(app: Starlette, host: str, port: int, grace_s: float) -> None:
+    """Answer there until SIGTERM, then finish what is in flight."""
     config = uvicorn.Config(
         app,
-        host=HOST,
+        host=host,
         port=port,
         log_config=None,
         access_log=False,
@@ -256,7 +256,7 @@ async def serve(app: Starlette, port: int, grace_s: float) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    log(f"ready on http://{HOST}:{port}")
+    log(f"ready on http://{host}:{port}")
     await server.serve()
 
 

@@ -24,6 +24,11 @@ class LogTail:
         self._kept: deque[str] = deque(maxlen=KEPT_LINES)
 
     @property
+    def name(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """The last lines, oldest first."""
         return tuple(self._kept)

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from autoglm_serve.control.fleet.places import claims
-from autoglm_serve.core.plan import Deployment, Member
+from autoglm_serve.control.fleet.desired import claims
+from autoglm_serve.core.plan import Deployment, Member, Placement
 from autoglm_serve.launch.process import ProcessIdentity
 from autoglm_serve.launch.records import ReplicaRecord
+from tests.fakes.addresses import at
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
 
 ADAPTER = FaultyAdapter()
@@ -19,7 +20,7 @@ def record(name: str, member: Member, port: int) -> ReplicaRecord:
     return ReplicaRecord(
         id=name,
         identity=ProcessIdentity(pid=port, start_ticks=1, boot_id="b"),
-        argv=ADAPTER.command(member, 0, port).argv,
+        argv=ADAPTER.command(member, Placement(), at(port)).argv,
         port=port,
         log_path=Path("/x"),
     )
@@ -28,7 +29,7 @@ def record(name: str, member: Member, port: int) -> ReplicaRecord:
 def claimed(*records: ReplicaRecord) -> list[tuple[str, str, int | None]]:
     """(place, model, port of the process that goes on there)"""
     found = claims(Deployment(members=(CHAT, OTHER)), ENGINES, records)
-    return [(place.id, place.member.name, record.port if record else None) for place, record in found]
+    return [(place.id, place.member.name, record.listen.port if record else None) for place, record in found]
 
 
 def test_without_processes_the_places_are_counted_through() -> None:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from autoglm_serve.control.replica.log_tail import KEPT_LINES, LONGEST_LINE_BYTES, LogTail
+from autoglm_serve.launch.log_tail import KEPT_LINES, LONGEST_LINE_BYTES, LogTail
 
 
 def append(path: Path, text: str) -> None:
