@@ -18,6 +18,7 @@ import uvloop
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.wire.http import Headers
 from benchmarks.gateway import LOADS, measure, running_rig
 from benchmarks.machine import hardware_and_load
@@ -31,6 +32,7 @@ _STREAM = 100  # events: the journal of one answer
 _LOOK_EVERY = 10  # events: a tenth of a second at 10 ms a token
 _STREAMS = 200  # in one half of a pair
 _URL = "http://replica"
+_CHAT = Expected(ends_with_done=True, field="choices")
 
 
 class Nowhere:
@@ -72,7 +74,7 @@ def whole_s(loop: asyncio.AbstractEventLoop) -> float:
     begun_s = time.process_time()
     for _ in range(_STREAMS):
         ending: asyncio.Future[Ending] = loop.create_future()
-        relay = Relay(Delivery(Nowhere(), loop), loop, ending=ending)
+        relay = Relay(Delivery(Nowhere(), loop, expected=_CHAT), loop, ending=ending)
         watch.enter(_URL, relay)
         relay.on_head(200, ((b"content-type", b"text/event-stream"),))
         for number in range(_STREAM):

@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from tests.fakes.answers import DONE, Reply, error_reply, event
+from tests.fakes.answers import DONE, Reply, error_reply, event, json_reply, raw_reply
 
 ENGINE_DEATH = (
     b'data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root '
@@ -127,6 +127,25 @@ async def huge_event(line: Line, reply: Reply, fault: Fault) -> None:
     await line.write(reply.framed(event(content)))
 
 
+def _ended(reply: Reply, reason: str) -> bytes:
+    """The last events of a stream that the engine gives up in the shape of an end."""
+    first = reply.parts[0]
+    if first.startswith(b"event: message_start"):
+        return event({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}})
+    if first.startswith(b"event: response.created"):
+        response = {"object": "response", "status": "incomplete", "incomplete_details": {"reason": reason}}
+        return event({"type": "response.incomplete", "response": response})
+    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
+    choice["text" if b'"text_completion"' in first else "delta"] = ""
+    return event({"choices": [choice]})
+
+
+async def abort(line: Line, reply: Reply, fault: Fault) -> None:
+    ends = _ended(reply, fault.args[1] if len(fault.args) > 1 else "abort") + DONE
+    await line.write(reply.framed(ends) + reply.tail)
+    raise Broken
+
+
 STRIKES: dict[str, Strike] = {
     "hang": hang,
     "kill": kill,
@@ -140,10 +159,12 @@ STRIKES: dict[str, Strike] = {
     "done": done,
     "garbage": garbage,
     "odd": odd,
+    "abort": abort,
     "huge_event": huge_event,
 }
-NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "odd", "huge_event"})
+NEED_A_HEAD = frozenset({"half", "error", "end", "done", "garbage", "odd", "abort", "huge_event"})
 FAULTS = frozenset(STRIKES) | {
+    *("page", "nothing", "half_json", "error_body"),
     *("status", "huge_header", "bad_head", "drip", "split", "crlf", "pings", "close", "cut"),
 }
 
@@ -152,6 +173,8 @@ def strike_index(fault: Fault | None, reply: Reply) -> int | None:
     """The part before which the fault strikes; None: before the head."""
     if fault is None or not fault.strikes:
         return len(reply.parts) + 1
+    if fault.name == "abort" and not reply.chunked:
+        return len(reply.parts) + 1  # `coloured` has said it
     if fault.name == "huge_event":
         return reply.lead_parts
     if fault.at is None:
@@ -167,6 +190,17 @@ def coloured(reply: Reply, fault: Fault | None) -> Reply:
     match fault:
         case Fault("status", args):
             return error_reply(int(args[0]), args[1] if len(args) > 1 else None)
+        case Fault("page"):
+            return raw_reply(b"<html><body>Bad gateway</body></html>", kind="text/html")
+        case Fault("nothing"):
+            return raw_reply(b"")
+        case Fault("half_json"):
+            return raw_reply(b'{"id":"x","choices":[{"index":0,"mess')
+        case Fault("error_body"):
+            return json_reply({"error": {"message": "the engine is dead", "code": 500}})
+        case Fault("abort") if not reply.chunked:
+            body = b"".join(reply.parts).replace(b'"stop"', b'"abort"').replace(b'"length"', b'"abort"')
+            return raw_reply(body)
         case Fault("huge_header", args):
             reply.head = reply.head[:-2] + b"x-huge: " + b"h" * int(args[0]) + b"\r\n\r\n"
         case Fault("bad_head"):

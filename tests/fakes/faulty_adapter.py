@@ -29,6 +29,7 @@ class FaultyAdapter:
     title: str = "the faulty engine"
     health_path: str = "/health"
     continuation: Continuation = Continuation.PREFILL
+    gives_finish: bool = True
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         return Command(

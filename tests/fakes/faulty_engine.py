@@ -28,7 +28,9 @@ Faults: without an argument they strike before the first byte of the reply; with
     done[:N]    [DONE] without a finish_reason       half[:N]    half an event, then FIN
     garbage[:N] an event that is no JSON, then on    huge_event:N  one event of N bytes, then on
     odd[:N]     JSON of a wrong shape, then SIGKILL
+    abort[:N[:REASON]]  a finish reason "abort" and [DONE], as vLLM ends all in flight at SIGTERM
   and, for the whole reply
+    page  nothing  half_json  error_body   200 with HTML, no byte, half an object, an error
     status:CODE[:RETRY_AFTER_S]   429, 500, 503 … with an OpenAI error envelope
     huge_header:BYTES  bad_head   a head that no parser should take
     drip:S       one byte every S seconds            split:N     writes of N bytes, cutting events anywhere

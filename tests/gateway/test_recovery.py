@@ -75,7 +75,7 @@ def check_books(gateway: GatewayProcess, outcome: str, count: int) -> None:
 
 @pytest.mark.parametrize("at", [0, 1, 4, 7])
 @pytest.mark.parametrize(
-    "fault", ["kill", "reset", "fin", "error", "end", "done", "half", "hang", "freeze", "garbage"]
+    "fault", ["kill", "reset", "fin", "error", "end", "done", "abort", "half", "hang", "freeze", "garbage"]
 )
 def test_the_stream_goes_on_elsewhere(tmp_path: Path, fault: str, at: int) -> None:
     with pair(tmp_path, stall_s=0.2) as (gateway, first, _):

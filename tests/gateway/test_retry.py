@@ -40,7 +40,11 @@ def two_replicas(
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     "fault",
-    "kill reset fin exit status:500 status:502 status:503:1 status:504 bad_head huge_header:300000".split(),  # noqa: SIM905
+    [
+        *("kill", "reset", "fin", "exit", "status:500", "status:502", "status:503:1", "status:504"),
+        *("bad_head", "huge_header:300000", "status:302", "status:408", "status:520"),
+        *("page", "nothing", "half_json", "error_body"),
+    ],
 )
 def test_another_replica_answers_and_the_client_sees_nothing(
     tmp_path: Path, fault: str, stream: bool
@@ -56,7 +60,7 @@ def test_another_replica_answers_and_the_client_sees_nothing(
         assert gateway.metric("autoglm_replica_in_flight_cost_tokens") == 0
 
 
-@pytest.mark.parametrize("fault", ["reset:0", "fin:0", "end:0", "error:0"])
+@pytest.mark.parametrize("fault", ["reset:0", "fin:0", "end:0", "error:0", "abort:0", "abort:0:error"])
 def test_a_stream_that_broke_before_any_text_is_not_shown_twice(tmp_path: Path, fault: str) -> None:
     with two_replicas(tmp_path, "--fault", fault) as (gateway, _, _):
         for _ in range(2):
@@ -198,3 +202,27 @@ def test_every_request_of_a_mixed_run_has_one_outcome_and_the_load_returns_to_ze
         assert gateway.metric("autoglm_request_duration_seconds_count") == sent
         assert gateway.metric("autoglm_replica_in_flight_requests") == 0
         assert gateway.metric("autoglm_replica_in_flight_cost_tokens") == 0
+
+
+def test_a_replica_that_gives_its_answers_up_gets_no_new_requests_while_there_is_another(
+    tmp_path: Path,
+) -> None:
+    with two_replicas(tmp_path) as (gateway, one, two):
+        one.control(fault="abort", times=1)
+        for _ in range(8):
+            assert gateway.chat()[0] == 200
+        assert 1 <= len(one.seen()) <= 2  # the second may have come before its word
+        assert len(two.seen()) >= 7
+
+
+@pytest.mark.parametrize("fault", ["page", "nothing", "half_json", "error_body", "status:302", "status:520"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_stands_in_for_an_engine_is_not_shown_as_its_answer(
+    tmp_path: Path, fault: str, stream: bool
+) -> None:
+    with running_engine("--fault", fault) as engine, running_gateway(tmp_path, [engine.url]) as gateway:
+        status, headers, body = gateway.chat(stream=stream)
+        assert status >= 500
+        assert headers["content-type"].startswith("application/json")
+        assert json.loads(body)["error"]["code"]
+        gateway.wait_for_metric("autoglm_requests_total", 1, outcome="engine_error")

@@ -33,6 +33,8 @@ class ReplicaView:
     upstream_model: str | None = None
     """The name it knows the model by, where that is not the served name."""
     continuation: Continuation = Continuation.NONE
+    gives_finish: bool = True
+    """Its answers are known to say how they ended. Of a server that nobody here knows it is learnt."""
     capacity_requests: int | None = None
     """Requests that it should carry at once; more would only wait inside it. None: it never says no."""
     capacity_tokens: int | None = None

@@ -67,6 +67,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def gives_finish(self) -> bool:
+        """Each of its answers says how it ended, so that one that does not was cut off."""
+        ...
+
+    @property
     def start_timeout_s(self) -> float:
         """A start that shows no progress for this long is given up."""
         ...

@@ -23,6 +23,7 @@ class External:
     title = "external"
     health_path = "/health"
     continuation = Continuation.NONE
+    gives_finish = False
     start_timeout_s = float("inf")
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

@@ -180,6 +180,7 @@ class LlamaCpp:
     title = "llama.cpp"
     health_path = "/health"
     continuation = Continuation.PREFILL
+    gives_finish = True
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

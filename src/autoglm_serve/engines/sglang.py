@@ -38,6 +38,7 @@ class Sglang:
     title = "SGLang"
     health_path = "/health"
     continuation = Continuation.FLAGS
+    gives_finish = True
     start_timeout_s = 900.0
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

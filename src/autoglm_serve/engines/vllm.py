@@ -25,6 +25,7 @@ class Vllm:
     title = "vLLM"
     health_path = "/health"
     continuation = Continuation.FLAGS
+    gives_finish = True
     start_timeout_s = 900.0  # compiling and capturing say nothing for minutes on a cold cache
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

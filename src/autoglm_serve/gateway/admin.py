@@ -6,6 +6,7 @@ from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.exchange.attempt import exchange
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
+from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Headers, Request, request_head
 from autoglm_serve.gateway.wire.server import ClientConnection
@@ -14,7 +15,7 @@ from autoglm_serve.gateway.wire.server import ClientConnection
 async def forward(client: ClientConnection, request: Request, worker: Worker) -> None:
     """Answer with what the control plane says, or that it is away."""
     ending: asyncio.Future[Ending] = worker.loop.create_future()
-    relay = Relay(Delivery(client, worker.loop), worker.loop, ending=ending)
+    relay = Relay(Delivery(client, worker.loop, expected=Expected()), worker.loop, ending=ending)
     try:
         connection = await worker.pool.connect(f"unix:{worker.settings.admin_socket}")
     except OSError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
@@ -81,3 +82,4 @@ class Worker:
     streams: StreamWatch
     quarantine: Quarantine
     trial: Trial
+    habits: Habits

@@ -25,6 +25,7 @@ from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
@@ -78,6 +79,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         worker.quarantine.fleet_changed,
         lambda view: worker.trial.wake(),
         worker.router.fleet_changed,
+        worker.habits.fleet_changed,
         worker.streams.fleet_changed,
     )
     stop, retire = asyncio.Event(), asyncio.Event()
@@ -135,6 +137,7 @@ def _worker(
         streams=StreamWatch(settings.stall_s),
         quarantine=quarantine,
         trial=Trial(quarantine, fleet, loop.time),
+        habits=Habits(),
     )
 
 

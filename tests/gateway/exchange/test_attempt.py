@@ -12,6 +12,8 @@ from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.exchange.speech_input import Ear
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.recovery.answer import Expected
+from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.wire.http import Request
 
 STREAM = ((b"content-type", b"text/event-stream"),)
@@ -62,12 +64,13 @@ def attempt(kept: Play, new: Play | None = None) -> tuple[Ending, int]:
     async def run() -> tuple[Ending, int]:
         loop = asyncio.get_running_loop()
         pool = Lines(Line(kept, used=3), new)
-        worker: Any = SimpleNamespace(loop=loop, pool=pool, streams=StreamWatch(5.0))
+        worker: Any = SimpleNamespace(loop=loop, pool=pool, streams=StreamWatch(5.0), habits=Habits())
         request = Request(method=b"POST", path="/v1/chat/completions", headers={}, body=b"{}", started_s=0)
         question = Question(request=request, content_type=b"application/json", body=b"{}", named_model=None)
         client = cast("Any", Ear())
         client.start = client.write = lambda *_: None
-        return await ask(question, REPLICA, client, Delivery(client, loop), worker), pool.made
+        delivery = Delivery(client, loop, expected=Expected(ends_with_done=True))
+        return await ask(question, REPLICA, client, delivery, worker), pool.made
 
     return asyncio.run(run())
 

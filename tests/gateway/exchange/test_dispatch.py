@@ -9,6 +9,7 @@ from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.exchange.relay import Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
@@ -24,6 +25,7 @@ from tests.gateway.gateway_process import fleet_of
 from tests.gateway.raw_http import chat, post
 
 TIMEOUT_S = 50.0
+ANSWER = b'{"choices":[]}'
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -69,7 +71,7 @@ class Engine:
 
     def _answer(self, relay: Relay) -> None:
         relay.on_head(200, ((b"content-type", b"application/json"),))
-        relay.on_body(b"{}")
+        relay.on_body(ANSWER)
         relay.on_end()
 
 
@@ -105,6 +107,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         streams=StreamWatch(30),
         quarantine=quarantine,
         trial=Trial(quarantine, fleet, loop.time),
+        habits=Habits(),
     )
 
 
@@ -121,6 +124,6 @@ def test_an_answer_that_ends_as_its_time_ends_is_the_only_one(tmp_path: Path) ->
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(ask())
     assert socket.written.count(b"HTTP/1.1 ") == 1  # another would pass for that to the next request
-    assert socket.written.endswith(b"\r\n\r\n{}")
+    assert socket.written.endswith(b"\r\n\r\n" + ANSWER)
     counts = board.read([tmp_path / "board-0"])
     assert {key[-1]: count for key, count in counts.items() if key[0] == "requests"} == {"ok": 1}

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
+from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.wire.http import Headers
-from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
+from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_frame, whole_events
 
 
 def token(text: str, finish: str = "null") -> bytes:
@@ -31,8 +32,11 @@ TELLING = (
     b": ping",
     b"data:",
     token("z", '"stop"'),
+    token("z", '"abort"'),
+    b'data: {"id":"a","object":"error","message":"EngineCore"}',
 )
 DONE = TELLING[4]
+CHAT = Expected(ends_with_done=True, field="choices")
 
 
 def up_to_done(events: list[bytes]) -> list[bytes]:
@@ -79,15 +83,15 @@ JSON = ((b"content-type", b"application/json; charset=utf-8"),)
 
 
 def relayed(
-    pieces: Sequence[bytes], headers: Headers = EVENT_STREAM
+    pieces: Sequence[bytes], headers: Headers = EVENT_STREAM, *, finish_needed: bool = True
 ) -> tuple[bytes, bool, str, str, list[bytes]]:
     """What the client got, whether it was all, how the attempt ended and why, and the journal."""
     loop = asyncio.new_event_loop()
     try:
         ending: asyncio.Future[Ending] = loop.create_future()
         client = Client()
-        delivery = Delivery(client, Clock())
-        relay = Relay(delivery, Clock(), ending=ending)
+        delivery = Delivery(client, Clock(), expected=CHAT)
+        relay = Relay(delivery, Clock(), ending=ending, finish_needed=finish_needed)
         relay.on_head(200, headers)
         for piece in pieces:
             if not ending.done():
@@ -121,11 +125,50 @@ def test_whatever_was_cut_off_the_client_has_whole_events_of_what_came(
     assert got.startswith(relayed([text[:cut]] if cut else [])[0].removesuffix(b"data: [DONE]\n\n"))
 
 
-def test_what_is_usual_is_one_event_with_one_object_and_no_error() -> None:
-    assert token("x").startswith(usual_beginning(token("x") + b"\n\n"))
-    for telling in (*TELLING[:2], *TELLING[3:6], token("x") + b"\n\n" + token("y")):
-        assert usual_beginning(telling + b"\n\n") == b"", telling
-    assert not b"data: {".startswith(UNUSUAL)
+TEXT_LAST = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"x"}}],"id":"a"}\n\n'
+
+
+@pytest.mark.parametrize("usual", [token("x") + b"\n\n", TEXT_LAST])
+def test_what_is_usual_is_one_event_that_ends_nothing_and_tells_nothing(usual: bytes) -> None:
+    frame = usual_frame(usual)
+    assert frame is not None
+    for text in (b"y", b"long " * 9, b'\\"finish_reason\\":\\"stop\\"'):
+        other = usual.replace(b'"x"', b'"%b"' % text)
+        assert other.startswith(frame[0])
+        assert other.endswith(frame[1])
+    for end in (b'"stop"', b'"abort"'):
+        other = usual.replace(b"null", end)
+        assert not (other.startswith(frame[0]) and other.endswith(frame[1]))
+
+
+def test_what_tells_a_tale_is_not_usual() -> None:
+    for telling in (*TELLING, token("x") + b"\n\n" + token("y")):
+        assert usual_frame(telling + b"\n\n") is None, telling
+    assert not b"data: {".startswith(UNUSUAL[0])
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+@pytest.mark.parametrize("text", ["", "half"])
+def test_an_answer_that_the_engine_gives_up_is_lost_and_not_shown_as_ended(reason: str, text: str) -> None:
+    given_up = token(text, f'"{reason}"') + b"\n\n" + DONE + b"\n\n"
+    got, ended, how, why, _ = relayed([token("x") + b"\n\n", token("y") + b"\n\n" + given_up])
+    assert (got, ended, how) == (token("x") + b"\n\n" + token("y") + b"\n\n", False, "lost")
+    assert reason in why
+
+
+def test_done_comes_once_and_last() -> None:
+    stop, done = token("z", '"stop"') + b"\n\n", DONE + b"\n\n"
+    after = (done, token("after") + b"\n\n", TELLING[0] + b"\n\n")
+    for pieces in ([stop, done, *after], [stop + done + b"".join(after)]):
+        got, ended, how, *_ = relayed([token("x") + b"\n\n", *pieces])
+        assert (got, ended, how) == (token("x") + b"\n\n" + stop + done, True, "done")
+
+
+def test_a_server_that_gives_no_finish_reasons_ends_with_done_and_not_without() -> None:
+    words = b'data: {"choices":[{"index":0,"delta":{"content":"all"}}]}\n\n'
+    assert relayed([words, DONE + b"\n\n"], finish_needed=False)[1:3] == (True, "done")
+    assert relayed([words, DONE + b"\n\n"])[1:3] == (False, "lost")
+    assert relayed([words], finish_needed=False)[1:3] == (False, "lost")
 
 
 def test_an_event_without_data_says_nothing() -> None:
@@ -147,8 +190,31 @@ def test_an_answer_whose_end_is_that_of_the_connection_has_to_be_whole() -> None
     got, _, how, reason, _ = relayed([b'{"choices":['], JSON)
     assert (got, how) == (b"", "lost")
     assert "middle" in reason
-    framed = (*JSON, (b"content-length", b"12"))
-    assert relayed([b'{"choices":['], framed)[0] == b'{"choices":['  # it says that this is all
+
+
+WHOLE = b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html></html>",
+        b'{"choices":[',
+        b"[]",
+        b"{}",
+        b'{"error":{"message":"boom"}}',
+        b'{"object":"error","message":"boom"}',
+        WHOLE.replace(b"stop", b"abort"),
+        WHOLE.replace(b"stop", b"error"),
+    ],
+)
+def test_a_reply_of_200_that_is_no_answer_is_a_failure_of_its_address(body: bytes) -> None:
+    framed = (*JSON, (b"content-length", b"%d" % len(body)))
+    got, _, how, reason, _ = relayed([body] if body else [], framed)
+    assert (got, how) == (b"", "refused")
+    assert reason
+    assert relayed([WHOLE], framed)[0] == WHOLE
 
 
 ENCODED = (b"content-encoding", b"gzip")
@@ -164,7 +230,8 @@ def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes(
     body, client = gzip.compress(os.urandom(size)), Client()
     with closing(asyncio.new_event_loop()) as loop:
         ending: asyncio.Future[Ending] = loop.create_future()
-        relay = Relay(Delivery(client, Clock(), split_reasoning=size < 100), Clock(), ending=ending)
+        delivery = Delivery(client, Clock(), expected=CHAT, split_reasoning=size < 100)
+        relay = Relay(delivery, Clock(), ending=ending)
         relay.on_head(status, (*headers, ENCODED))
         for start in range(0, len(body), 1 << 18):
             relay.on_body(body[start : start + (1 << 18)])

@@ -11,6 +11,7 @@ from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery import recover
+from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.wire.http import Headers
 
 URL = "http://replica"
@@ -48,7 +49,7 @@ class Stage:
     ) -> "tuple[Relay, asyncio.Future[Ending]]":
         ending: asyncio.Future[Ending] = self.loop.create_future()
         relay = Relay(
-            Delivery(Nobody(), self.clock),
+            Delivery(Nobody(), self.clock, expected=Expected(ends_with_done=True)),
             self.clock,
             ending=ending,
             splicer=splicer,

@@ -2,16 +2,15 @@
 
 import pytest
 
-from autoglm_serve.gateway.recovery.journal import Journal, Usage, before_error, usage_of
+from autoglm_serve.gateway.recovery.journal import Journal, Usage, usage_of
 
 FINISH = b'data: {"choices":[{"delta":{},"finish_reason": "stop"}]}\n\n'
 PIECE = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":null}]}\n\n'
-DEATH = b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
-def journal(*chunks: bytes) -> Journal:
-    made = Journal()
+def journal(*chunks: bytes, choices: int = 1) -> Journal:
+    made = Journal(choices)
     for chunk in chunks:
         made.chunks.append(chunk)
     return made
@@ -69,28 +68,6 @@ def test_what_is_no_count_of_tokens_counts_nothing(count: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_an_error_event_is_cut_off_whole(line_end: bytes) -> None:
-    def written(events: bytes) -> bytes:
-        return events.replace(b"\n", line_end)
-
-    passed, error = before_error(written(PIECE + b"event: error\n" + DEATH + DONE))
-    assert passed == written(PIECE)
-    assert b"EngineCore died" in error
-
-
-@pytest.mark.parametrize(
-    "events",
-    [
-        PIECE,
-        b'data: {"error":null,"choices":[]}\n\n',
-        b'data: {"choices":[{"delta":{"content":"data: {\\"error\\": {"}}]}\n\n',
-    ],
-)
-def test_talk_of_errors_is_no_error(events: bytes) -> None:
-    assert before_error(events) == (events, b"")
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -117,3 +94,8 @@ def test_token_counts_are_found_wherever_an_engine_puts_them(body: bytes) -> Non
 )
 def test_what_is_no_count_of_tokens_is_none(body: bytes) -> None:
     assert usage_of(body) is None
+
+
+def test_of_answers_that_were_asked_for_and_have_not_begun_none_has_ended() -> None:
+    assert not journal(choice(0), choice(0, '"stop"'), DONE, choices=2).finished
+    assert journal(choice(0, '"stop"'), choice(1, '"stop"'), DONE, choices=2).finished

@@ -42,7 +42,7 @@ def _model(member: Member, created_s: int) -> ModelView:
 
 
 def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine]) -> ReplicaView:
-    plan = member.plan
+    plan, engine = member.plan, engines[member.upstream_engine or status.engine]
     return ReplicaView(
         id=status.id,
         slot=status.slot,
@@ -51,7 +51,8 @@ def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine
         state=status.state,
         base_url=status.base_url,
         upstream_model=member.upstream_model or _former_name(status, member),
-        continuation=engines[member.upstream_engine or status.engine].continuation,
+        continuation=engine.continuation,
+        gives_finish=engine.gives_finish,
         capacity_requests=plan.max_num_seqs * _QUEUED_INSIDE if plan.max_num_seqs else None,
         capacity_tokens=plan.ledger.kv_cache_tokens if plan.ledger else None,
         lost=status.lost,

@@ -35,6 +35,8 @@ class Call:
     content_type: bytes
     cost_tokens: int
     stream: bool = False
+    choices: int = 1
+    """How many answers it asks for at once."""
     split_reasoning: bool = False
     """Move <think>…</think> to reasoning_content."""
     audio: int = 0
@@ -65,6 +67,7 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
             max_answer_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         ),
         stream=body.get("stream") is True,
+        choices=_choices(body),
         split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
         audio=media.audio if _needs_ears(endpoint, model) else 0,
         named_model=body.get("model"),
@@ -101,6 +104,15 @@ def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelV
         f"No model served here can do {endpoint.needs}. Served: {', '.join(fleet.served_names) or 'none'}.",
         type=RefusalType.NOT_FOUND,
     )
+
+
+def _choices(body: Json) -> int:
+    """One for each prompt that stands in a list (of texts, or of texts as tokens), `n` times."""
+    answers: int = body.get("n") or 1
+    prompts = body.get("prompt")
+    if isinstance(prompts, list) and all(isinstance(each, str | list) for each in prompts):
+        answers *= max(1, len(prompts))
+    return answers
 
 
 def _needs_ears(endpoint: Endpoint, model: ModelView) -> bool:

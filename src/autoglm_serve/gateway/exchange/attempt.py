@@ -62,6 +62,7 @@ async def ask(
             splicer=question.splicer,
             ahead_tokens=question.ahead_tokens,
             may_go=question.may_go,
+            finish_needed=worker.habits.finish_needed(replica),
         )
         worker.streams.enter(replica.base_url, relay)
         try:

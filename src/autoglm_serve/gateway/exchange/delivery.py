@@ -9,6 +9,7 @@ from typing import Protocol
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.reasoning import StreamSplitter
+from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.journal import Journal, before_done
 from autoglm_serve.gateway.wire.http import Headers
 from autoglm_serve.gateway.wire.sse import DONE, event
@@ -61,20 +62,18 @@ class Delivery:
         client: Client,
         clock: Clock,
         *,
+        expected: Expected,
         split_reasoning: bool = False,
-        ends_with_done: bool = True,
-        typed_events: bool = False,
     ) -> None:
         self._client = client
         self.write = client.write
         """To the client, past everything; for who keeps the journal itself, where events pass unchanged."""
         self._clock = clock
         self._rewrite = StreamSplitter() if split_reasoning else None
-        self.ends_with_done = ends_with_done
-        self.typed_events = typed_events
+        self.expected = expected
         self._head: tuple[int, Headers] = (200, ())
         self.split_reasoning = split_reasoning
-        self.journal = Journal()
+        self.journal = Journal(expected.choices)
         self.started = False
         """The client has seen the head."""
         self.first_byte_s: float | None = None
@@ -126,7 +125,7 @@ class Delivery:
     def finish(self) -> None:
         """The end of a stream; `[DONE]` is added where an engine died between the two."""
         chunks = self.journal.chunks
-        if chunks and self.ends_with_done and not before_done(chunks[-1])[1]:
+        if chunks and self.expected.ends_with_done and not before_done(chunks[-1])[1]:
             self.data(event(DONE))
         self._client.finish()
 

@@ -17,6 +17,7 @@ from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
 from autoglm_serve.gateway.exchange.resume import next_step
 from autoglm_serve.gateway.exchange.speech_input import hear
+from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption
 from autoglm_serve.gateway.routing.router import Placement, Wish
 from autoglm_serve.gateway.state import Worker
@@ -69,9 +70,8 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
     delivery = Delivery(
         client,
         worker.loop,
+        expected=_expected(call),
         split_reasoning=call.split_reasoning,
-        ends_with_done=call.endpoint.ends_with_done,
-        typed_events=call.endpoint.typed_events,
     )
     wish = Wish(
         model=call.model, cost_tokens=call.cost_tokens, client=request.client, size_bytes=len(call.body)
@@ -112,6 +112,16 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         told = ending if ending.body else told
     account.usage = ending.usage
     return conclude(ending, told, call, client, delivery, worker.fleet.view, why_no_more)
+
+
+def _expected(call: Call) -> Expected:
+    endpoint = call.endpoint
+    return Expected(
+        ends_with_done=endpoint.ends_with_done,
+        typed_events=endpoint.typed_events,
+        choices=call.choices,
+        field=endpoint.answer,
+    )
 
 
 async def _place(wish: Wish, last: Ending, worker: Worker) -> Placement | None:
@@ -158,6 +168,10 @@ async def _heed(
     """Learn from how an attempt ended; true if it was the last. Raises Refusal for a request that kills."""
     if ending.health is not None:
         worker.router.report(replica, good=ending.health)
+    if ending.leaving:
+        worker.router.leaves(replica)
+    if ending.finish_seen:
+        worker.habits.gives_finish(replica.base_url)
     if ending.result is Result.DONE:
         worker.quarantine.clear(call.body)
         return True

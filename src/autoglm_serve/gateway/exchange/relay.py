@@ -8,37 +8,47 @@ in one piece, so that a replica lost in the middle of it can still be replaced; 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from autoglm_serve.gateway.exchange import reasoning
 from autoglm_serve.gateway.exchange.delivery import Clock, Delivery
 from autoglm_serve.gateway.exchange.stream_times import StreamTimes
+from autoglm_serve.gateway.recovery.answer import (
+    TURNED_AWAY,
+    Failure,
+    before_failure,
+    failure_of_whole,
+    is_failed,
+    says_how_it_ended,
+)
 from autoglm_serve.gateway.recovery.journal import (
     NO_USAGE,
     Usage,
     before_done,
-    before_error,
     before_garbage,
     is_believable,
     is_json,
     usage_of,
 )
 from autoglm_serve.gateway.recovery.recover import Diverged, Seam
-from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect, no_answer
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
-from autoglm_serve.gateway.wire.sse import UNUSUAL, usual_beginning, whole_events
+from autoglm_serve.gateway.wire.sse import DONE, UNUSUAL, event, usual_frame, whole_events
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
 _MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
-_NEWLINE, _BRACE = b"\n}"
+_NEWLINE = b"\n"[0]
 _PASSED_ON = frozenset(
     {b"content-type", b"content-encoding", b"cache-control", b"retry-after", b"content-disposition"}
 )
-TURNED_AWAY = 429
-_TRY_ELSEWHERE = frozenset({TURNED_AWAY, 500, 502, 503, 504})
+_FAILURES = 400
+"""The statuses from here on have a body that says what is wrong."""
+_BAD_GATEWAY = 502
+NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Result(Enum):
@@ -66,6 +76,10 @@ class Ending:
     """The request had been sent: an engine may have died of it."""
     given_up: bool = False
     """Not the connection broke: somebody here gave the replica up."""
+    leaving: bool = False
+    """The replica said that it is going down."""
+    finish_seen: bool = False
+    """Its answer said how it ended, so a later one that does not is cut off."""
     events: int = 0
     """Pieces of the stream that this attempt brought."""
 
@@ -95,9 +109,11 @@ class Relay:
         splicer: Seam | None = None,
         ahead_tokens: int = 0,
         may_go: Callable[[], bool] | None = None,
+        finish_needed: bool = True,
     ) -> None:
         """`ahead_tokens` is what the replica has to work off, this request among it; `may_go` says whether
-        another could be asked if this takes too long."""
+        another could be asked if this takes too long. Where it is not known that the replica gives finish
+        reasons, none is needed."""
         self._delivery = delivery
         self._clock = clock
         self._ending = ending
@@ -117,8 +133,10 @@ class Relay:
         self._passing = False
         self.ahead_tokens = ahead_tokens
         self.may_go = may_go
-        self._usual = UNUSUAL
-        """How its events begin, once they need not be looked at. What tells a tale begins otherwise."""
+        self._finish_needed = finish_needed
+        self._over = self._leaving = False
+        self._begins, self._ends = UNUSUAL
+        """How its events begin and end, once they need not be looked at. What tells a tale does otherwise."""
         self._write = delivery.write
         self._chunks = delivery.journal.chunks
         self._not_events = len(self._chunks)
@@ -143,10 +161,9 @@ class Relay:
     def on_body(self, data: bytes) -> None:
         # Nearly always it is one whole event like those before it. What is done here is the cost of a stream.
         if (
-            data.startswith(self._usual)
+            data.startswith(self._begins)
+            and data.endswith(self._ends)
             and data.find(_NEWLINE) == len(data) - 2
-            and data[-1] == _NEWLINE
-            and data[-3] == _BRACE
         ):
             self._chunks.append(data)
             self._write(data)
@@ -244,6 +261,8 @@ class Relay:
             self.lose(f"its reply is longer than {_MOST_HELD_BYTES >> 20} MiB")
 
     def _pass_events(self, data: bytes) -> None:
+        if self._over:
+            return
         if self._held:
             data = self._held + data
         cut = whole_events(data)
@@ -251,7 +270,7 @@ class Relay:
             self._held = b""
         else:
             data, self._held = data[:cut], data[cut:]
-            self._usual = UNUSUAL
+            self._begins, self._ends = UNUSUAL
             if len(self._held) > _MOST_HELD_BYTES:
                 self.lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
                 return
@@ -270,25 +289,27 @@ class Relay:
         if events:
             self._delivery.events(events)
         self._note(events, arrived=arrived)
-        if broken:  # the client is not shown it: what comes next is the dispatcher's decision
-            self.lose(broken)
+        if broken is not None:  # the client is not shown it: what comes next is the dispatcher's decision
+            self._leaving = broken.leaving
+            self.lose(broken.reason, innocent=broken.leaving)
 
-    def _believable(self, events: bytes) -> tuple[bytes, str]:
+    def _believable(self, events: bytes) -> tuple[bytes, Failure | None]:
         """`events` up to the first that shows that the engine is done for, and what that is."""
-        delivery, broken = self._delivery, ""
-        events, error = before_error(events)
-        if error:
-            broken = f"the engine ended the stream with {error[:300].decode('utf-8', 'replace')}"
-        if delivery.ends_with_done or delivery.typed_events:
+        expected = self._delivery.expected
+        events, broken = before_failure(events)
+        if expected.ends_with_done or expected.typed_events:
             events, garbage = before_garbage(events)
             if garbage:
-                broken = "the engine sent an event that is no JSON"
-        if not delivery.ends_with_done:
+                broken = Failure(reason="the engine sent an event that is no JSON")
+        if not expected.ends_with_done:
             return events, broken
         before, done = before_done(events)
-        if done and not delivery.journal.would_be_finished(before):
-            return before, "the stream ended without a finish reason"
-        return events, broken
+        if not done:
+            return events, broken
+        if self._finish_needed and not self._delivery.journal.would_be_finished(before):
+            return before, Failure(reason="the stream ended without a finish reason")
+        self._over = True  # whatever follows is no part of an answer
+        return before + event(DONE), None
 
     def _note(self, sent: bytes, *, arrived: bool) -> None:
         """What was looked at says when the stream began, and how its events look.
@@ -298,16 +319,18 @@ class Relay:
         self._not_events += bool(sent) - arrived
         if arrived:
             self._times.first(self._clock.time())
-        if self._splicer is None and not self._held and self._delivery.passes_unchanged:
-            self._usual = usual_beginning(sent) or self._usual
+        if self._over:
+            self._begins, self._ends = UNUSUAL
+        elif self._splicer is None and not self._held and self._delivery.passes_unchanged:
+            self._begins, self._ends = usual_frame(sent) or (self._begins, self._ends)
 
     def _end_stream(self) -> None:
         rest, self._held = self._held.rstrip(b"\r\n") + b"\n\n", b""
-        if is_believable(rest):  # an engine that ends its last event with one line break, or none
+        if not self._over and is_believable(rest):  # the last event with one line break, or none
             self._send_events(rest)
         if self._ending.done():
             return
-        if self._delivery.journal.finished:
+        if self._over or self._delivery.journal.finished:
             self._finish_stream()
         elif self._delivery.begun:
             self._settle(Result.LOST, "the stream ended without a finish reason")
@@ -315,8 +338,9 @@ class Relay:
             self._settle(Result.LOST, "the stream ended before its first event")
 
     def _finish_stream(self) -> None:
+        journal = self._delivery.journal
         self._delivery.finish()
-        self._settle(Result.DONE, usage=self._delivery.journal.usage())
+        self._settle(Result.DONE, usage=journal.usage(), finish_seen=journal.finished)
 
     def _give_up(self, result: Result, reason: str) -> None:
         connection = self.connection
@@ -325,20 +349,50 @@ class Relay:
             connection.drop(self)
 
     def _end_whole(self, body: bytes) -> None:
-        headers = self._headers
-        if self._may_be_cut and not is_json(body):
+        if self._encoded:
+            self._end_unread(body)
+        elif self._may_be_cut and not is_json(body):
             self._settle(Result.LOST, "connection closed in the middle of its answer")
+        elif is_failed(self._status) or self._status >= _FAILURES:
+            self._end_refused(body)
+        else:
+            self._end_answered(body)
+
+    def _end_unread(self, body: bytes) -> None:
+        """What cannot be looked into goes out as it is."""
+        if is_failed(self._status) or self._delivery.begun:
+            self._refused(f"the engine answered {self._status}", self._headers, body)
+        else:
+            self._hand_over(body)
+
+    def _end_refused(self, body: bytes) -> None:
+        why = f"the engine answered {self._status}"
+        if self._status < _FAILURES:
+            self._refused(why, self._headers, no_answer(why))
             return
-        if self._status >= 400 and not self._encoded:
-            body, headers = in_our_dialect(self._status, body), _with_type(headers, JSON_TYPE)
-        if self._status in _TRY_ELSEWHERE or self._delivery.begun:
-            why = f"the engine answered {self._status}"
-            self._settle(Result.REFUSED, why, headers=headers, body=body)
-            return
-        if self._status < 400 and self._delivery.split_reasoning:
-            body = reasoning.split_reply(body)
-        self._delivery.whole(self._status, headers, body)
-        self._settle(Result.DONE, usage=usage_of(body) or NO_USAGE)
+        body, headers = in_our_dialect(self._status, body), _with_type(self._headers, JSON_TYPE)
+        if is_failed(self._status) or self._delivery.begun:
+            self._refused(why, headers, body)
+        else:
+            self._delivery.whole(self._status, headers, body)
+            self._settle(Result.DONE)
+
+    def _end_answered(self, body: bytes) -> None:
+        failure, said = failure_of_whole(body, self._delivery.expected)
+        if failure is not None:
+            self._leaving = failure.leaving
+            self._refused(failure.reason, _with_type(self._headers, JSON_TYPE), no_answer(failure.reason))
+        elif self._delivery.begun:
+            self._refused("it answered in one piece", self._headers, body)
+        else:
+            self._hand_over(reasoning.split_reply(body) if self._delivery.split_reasoning else body, said)
+
+    def _hand_over(self, body: bytes, said: Mapping[str, object] = NOTHING) -> None:
+        self._delivery.whole(self._status, self._headers, body)
+        self._settle(Result.DONE, usage=usage_of(body) or NO_USAGE, finish_seen=says_how_it_ended(said))
+
+    def _refused(self, why: str, headers: Headers, body: bytes) -> None:
+        self._settle(Result.REFUSED, why, headers=headers, body=body)
 
     def _settle(
         self,
@@ -348,6 +402,7 @@ class Relay:
         headers: Headers = (),
         body: bytes = b"",
         usage: Usage = NO_USAGE,
+        finish_seen: bool = False,
     ) -> None:
         self.connection = None
         if not self._ending.done():
@@ -356,12 +411,16 @@ class Relay:
             ending = Ending(
                 result=result,
                 reason=reason,
-                status=self._status,
+                status=self._status
+                if self._status >= _FAILURES or result is not Result.REFUSED
+                else _BAD_GATEWAY,
                 headers=headers,
                 body=body,
                 usage=usage,
                 asked=not self._innocent,
                 given_up=self._given_up,
+                leaving=self._leaving,
+                finish_seen=finish_seen,
                 events=self.events,
             )
             self._ending.set_result(ending)

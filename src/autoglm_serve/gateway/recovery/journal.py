@@ -10,16 +10,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, mappings, parsed, whole_events
+from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, mappings, parsed
 
 _FINISHED = re.compile(
     rb'"finish_reason"\s*:\s*"[^"]'  # chat and completions; some engines write "" until there is one
     rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
 _ANOTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
-_ERROR = re.compile(
-    rb'^data:\s*\{\s*(?:"error"\s*:\s*[{"]|"type"\s*:\s*"(?:error|response\.failed)")', re.MULTILINE
-)
 _DONE = re.compile(rb"^data:\s?\[DONE\]", re.MULTILINE)
 _MOST_TOKENS = 1 << 32  # of one request; more is no count, and would not fit into a counter for long
 _USAGE = b'"usage"'
@@ -39,10 +36,12 @@ NO_USAGE = Usage()
 class Journal:
     """The chunks of one stream, each a run of whole SSE events."""
 
-    __slots__ = ("chunks",)
+    __slots__ = ("choices", "chunks")
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
         self.chunks: list[bytes] = []
+        self.choices = choices
+        """How many answers were asked for at once."""
 
     @property
     def size_bytes(self) -> int:
@@ -50,12 +49,12 @@ class Journal:
 
     @property
     def finished(self) -> bool:
-        """A finish reason was sent. [DONE] proves nothing: a dying vLLM sends one after its error event."""
-        return _is_finished(self.chunks)
+        """Finish reasons were sent. [DONE] proves nothing: a dying vLLM sends one after its error event."""
+        return _is_finished(self.chunks, self.choices)
 
     def would_be_finished(self, events: bytes) -> bool:
         """`finished`, were `events` added."""
-        return _is_finished([*self.chunks, events])
+        return _is_finished([*self.chunks, events], self.choices)
 
     def usage(self) -> Usage:
         """The token counts of the last event that has any."""
@@ -71,33 +70,23 @@ class Journal:
         return reversed(self.chunks[-_TAIL_CHUNKS:])
 
 
-def _is_finished(chunks: Sequence[bytes]) -> bool:
-    """Each choice that began has its finish reason; only where there are several (n > 1) are all read."""
+def _is_finished(chunks: Sequence[bytes], choices: int) -> bool:
+    """Each choice has its finish reason; only where there are several (n > 1) are all read."""
     tail = chunks[-_TAIL_CHUNKS:]
     if not any(_FINISHED.search(part) for part in reversed(tail)):
         return False
-    return not any(_ANOTHER_CHOICE.search(part) for part in tail) or _all_finished(chunks)
+    several = choices > 1 or any(_ANOTHER_CHOICE.search(part) for part in tail)
+    return not several or _all_finished(chunks, choices)
 
 
-def _all_finished(chunks: Sequence[bytes]) -> bool:
+def _all_finished(chunks: Sequence[bytes], choices: int) -> bool:
     ended: dict[str, bool] = {}
     for chunk in chunks:
         for data in data_of(chunk):
             for choice in mappings((parsed(data) or {}).get("choices")):
                 index = str(choice.get("index", 0))
                 ended[index] = ended.get(index, False) or bool(choice.get("finish_reason"))
-    return all(ended.values())
-
-
-def before_error(events: bytes) -> tuple[bytes, bytes]:
-    """`events` up to an error event, with which an engine gives a stream up, and that event's data."""
-    if b'"error"' not in events and b'"response.failed"' not in events:
-        return events, b""
-    match = _ERROR.search(events)
-    if match is None:
-        return events, b""
-    start = whole_events(events[: match.start()])  # an `event:` line before it goes with it
-    return events[:start], next(data_of(events[start:]), b"")
+    return len(ended) >= choices and all(ended.values())
 
 
 def before_done(events: bytes) -> tuple[bytes, bool]:

@@ -28,6 +28,8 @@ _MAY_BECOME_READY = frozenset(
 _COLD_START_S = 30.0
 """A model on demand is waited for at least this long: its first request has to load it."""
 _RATE_WINDOW_S = 10.0
+_LEAVING_S = 10.0
+"""From the word to the end, or to a successor at the same address."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -96,6 +98,8 @@ class Router:
         self._wake = wake
         self._spin = 0
         self._breakers: dict[str, Breaker] = {}
+        self._leaving: dict[str, float] = {}
+        """Addresses that have said that they are going down, and until when that counts."""
         self._max_waiting = max_waiting
         self._queues: dict[str, FairQueue[_Waiter]] = {}
         """By model: one that is still loading holds up nobody else."""
@@ -168,9 +172,16 @@ class Router:
         else:
             self._breakers[replica.base_url] = after
 
+    def leaves(self, replica: ReplicaView) -> None:
+        """The replica has said that it is going down: it is asked only where there is no other."""
+        if replica.base_url not in self._leaving:
+            log.warning("replica %s says that it is going down; it is not asked for a while", replica.id)
+        self._leaving[replica.base_url] = self._loop.time() + _LEAVING_S
+
     def fleet_changed(self, view: FleetView) -> None:
         """Forget the breakers of processes that are gone, and see who can go on."""
         addresses = {replica.base_url for replica in view.replicas}
+        self._leaving = {url: until_s for url, until_s in self._leaving.items() if url in addresses}
         self._breakers = {url: breaker for url, breaker in self._breakers.items() if url in addresses}
         self.pump()
 
@@ -237,8 +248,15 @@ class Router:
             replica=replica,
             cost_tokens=self._load.cost_tokens(replica.slot, self._workers),
             requests=0 if wish.begun else self._load.requests(replica.slot, self._workers),
-            usable=breaker is None or breaker.allows(self._loop.time()),
+            usable=(breaker is None or breaker.allows(self._loop.time())) and not self._is_leaving(replica),
         )
+
+    def _is_leaving(self, replica: ReplicaView) -> bool:
+        until_s = self._leaving.get(replica.base_url) if self._leaving else None
+        if until_s is not None and self._loop.time() >= until_s:
+            del self._leaving[replica.base_url]
+            return False
+        return until_s is not None
 
     def _take(self, wish: Wish, choice: Choice) -> Placement:
         assert choice.replica is not None

@@ -22,6 +22,12 @@ def internal_error() -> Refusal:
     return Refusal(500, "internal_error", message, type=RefusalType.SERVER)
 
 
+def no_answer(why: str) -> bytes:
+    """The envelope for a reply that is none."""
+    message = f"The replica's reply is no answer: {why}. The service's log has more; try again."
+    return orjson.dumps(envelope(message, RefusalType.SERVER, "upstream_failed"))
+
+
 def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
     """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
     return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"

@@ -21,18 +21,25 @@ def whole_events(data: bytes) -> int:
     return max(newline + 2 if newline >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
 
 
-UNUSUAL = b"\xff"
+UNUSUAL = (b"\xff", b"")
 """No event begins like this."""
-_BEGINNING = len(b'data: {"erro')
+_BEGINNING = len(b'data: {"id"')
+_UNFINISHED = re.compile(rb'"finish_reason":\s?null')
 
 
-def usual_beginning(events: bytes) -> bytes:
-    """How the like of `events` begin, if it is one event with one JSON object, and no error; else nothing.
+def usual_frame(events: bytes) -> tuple[bytes, bytes] | None:
+    """How the like of `events` begin and end, if it is one event with one JSON object that ends no answer.
 
-    Long enough to tell an error from them.
+    What is in between is what the model writes: the frame holds the finish reason that is not yet there, on
+    whichever side of it the engine writes it, so that no event has this frame that says how an answer ends.
     """
+    mark = _UNFINISHED.search(events)
     is_one = events.startswith(b"data: {") and events.endswith(b"}\n\n") and events.count(b"\n") == 2
-    return events[:_BEGINNING] if is_one and not events.startswith(b'data: {"err') else b""
+    if mark is None or not is_one:
+        return None
+    if events.find(b'"delta"', mark.end()) < 0 and events.find(b'"text"', mark.end()) < 0:
+        return events[:_BEGINNING], events[mark.start() :]
+    return events[: mark.end()], b"}\n\n"
 
 
 def data_of(events: bytes) -> Iterator[bytes]:

@@ -1,0 +1,114 @@
+"""What an answer has to be, and what shows that it is none. Pure.
+
+An engine that goes down says so in the shape of an answer: a finish reason "abort", an error in a body of
+200. What stands between us and an engine answers in its place: a page, a redirect, nothing. None of it ends
+an answer, in one piece or streamed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from autoglm_serve.gateway.wire import sse
+
+Json = dict[str, Any]
+
+TURNED_AWAY = 429
+_NO_ANSWER = frozenset({204, 205, 408, TURNED_AWAY})
+"""Nothing, nothing, too late for whoever waited, and not now."""
+_GIVEN_UP = frozenset({"abort", "error"})
+"""Finish reasons of vLLM and SGLang that end no answer: all that is in flight gets the first at SIGTERM."""
+_BROKEN_OFF = frozenset({"failed", "cancelled"})
+"""The status of a response that has no end."""
+_SUSPICIOUS = re.compile(rb'"(?:error|abort|failed|cancelled|response\.failed)"|^error:', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What an answer has to be, by its endpoint and by what was asked."""
+
+    ends_with_done: bool = False
+    """Its streams end with `data: [DONE]`."""
+    typed_events: bool = False
+    """Its streams are events that name their type, and end with one."""
+    choices: int = 1
+    """How many answers were asked for at once."""
+    field: str | None = None
+    """An answer in one piece is a JSON object that has this; any object where it is empty. None: anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why something is no answer."""
+
+    reason: str
+    leaving: bool = False
+    """Whoever said it is going down: what is sent there now would hear the same."""
+
+
+def failure_in(said: Json) -> Failure | None:
+    """What an event or a whole reply says against itself; None where it may be an answer, or part of one."""
+    error = said.get("error")
+    if error or said.get("object") == "error" or said.get("type") in ("error", "response.failed"):
+        return Failure(reason=f"the engine said {orjson.dumps(said)[:300].decode('utf-8', 'replace')}")
+    reason = _given_up(said)
+    return Failure(reason=f"the engine ended it with {reason!r}", leaving=True) if reason else None
+
+
+def _given_up(said: Json) -> str | None:
+    """The word with which an engine ends what it will not finish."""
+    choices = sse.mappings(said.get("choices"))
+    ends = [choice.get("finish_reason") for choice in choices]
+    ends += [said.get("stop_reason"), sse.mapping(said.get("delta")).get("stop_reason")]
+    response = said if said.get("object") == "response" else sse.mapping(said.get("response"))
+    ends.append(sse.mapping(response.get("incomplete_details")).get("reason"))
+    if response.get("status") in _BROKEN_OFF:
+        return str(response["status"])
+    return next((end for end in ends if isinstance(end, str) and end in _GIVEN_UP), None)
+
+
+def before_failure(events: bytes) -> tuple[bytes, Failure | None]:
+    """`events` up to the first with which an engine gives a stream up, and what that says."""
+    if not _SUSPICIOUS.search(events):
+        return events, None
+    start = 0
+    for end in sse.event_ends(events):
+        failure = _failure_of_event(events[start:end])
+        if failure is not None:
+            return events[:start], failure
+        start = end
+    return events, None
+
+
+def _failure_of_event(event: bytes) -> Failure | None:
+    if event.startswith(b"error:"):  # llama.cpp before 2025
+        return Failure(reason=f"the engine said {event[:300].decode('utf-8', 'replace').strip()}")
+    said = [sse.parsed(data) for data in sse.data_of(event)]
+    return next((failure for one in said if one and (failure := failure_in(one))), None)
+
+
+def is_failed(status: int) -> bool:
+    """The status is of an address that cannot answer now, whatever it was asked."""
+    return status in _NO_ANSWER or not (200 <= status < 300 or 400 <= status < 500)
+
+
+def failure_of_whole(body: bytes, expected: Expected) -> tuple[Failure | None, Json]:
+    """Why a reply of 200 in one piece is no answer, and what it says."""
+    if expected.field is None:
+        return None, {}
+    said = sse.parsed(body)
+    if said is None:
+        what = "nothing" if not body.strip() else "what is no JSON object"
+        return Failure(reason=f"the address answered with {what}"), {}
+    failure = failure_in(said)
+    if failure is None and expected.field and expected.field not in said:
+        failure = Failure(reason=f"the address answered without {expected.field!r}")
+    return failure, said
+
+
+def says_how_it_ended(said: Mapping[str, object]) -> bool:
+    """Its writer gives finish reasons."""
+    return any(choice.get("finish_reason") for choice in sse.mappings(said.get("choices")))
