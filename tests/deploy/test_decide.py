@@ -1,10 +1,14 @@
 """What a deployment says of options that it has no use for, and of plans that a person should think over."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from autoglm_serve.config.options import Options
+from autoglm_serve.core.errors import ConfigError
+from autoglm_serve.core.fleet import MOST_REPLICAS
+from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.demo import demo_model
 from autoglm_serve.deploy import decide, planning
 from autoglm_serve.deploy.decide import without_effect
@@ -33,3 +37,15 @@ def test_what_to_know_of_a_plan_is_said_where_it_is_served(
     options = Options(engine="vllm", model=str(demo_model().hf_dir), max_model_len=1024)
     asyncio.run(decide.decide(options, lambda download: None))
     assert "a phone agent's step has about" in caplog.text
+
+
+def test_more_replicas_than_the_gateway_can_tell_apart_are_refused_with_the_number() -> None:
+    member = decide.embedded_here(Options(speech=False))
+
+    def of(replicas: int) -> Member:
+        return replace(member, plan=replace(member.plan, placements=replicas * member.plan.placements[:1]))
+
+    most = of(MOST_REPLICAS)
+    assert decide.within_bounds(Deployment(members=(most,))).members == (most,)
+    with pytest.raises(ConfigError, match="1,025 replicas"):
+        decide.within_bounds(Deployment(members=(most, of(1))))

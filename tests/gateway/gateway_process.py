@@ -149,7 +149,7 @@ def running_gateway(
     settings = Settings(
         version="test",
         state_dir=state_dir,
-        index=0,
+        worker_id=0,
         workers=1,
         limits=limits,
         media=MediaPolicy(allow_remote=allow_remote),

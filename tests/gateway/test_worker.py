@@ -102,7 +102,7 @@ class Workers:
         self.settings = Settings(
             version="test",
             state_dir=state_dir,
-            index=0,
+            worker_id=0,
             workers=count,
             limits=Limits(),
             media=MediaPolicy(),
@@ -125,7 +125,7 @@ class Workers:
         """Start a worker and hand it the fleet."""
         descriptor = self.listeners[index].fileno()
         argv = [sys.executable, "-m", "autoglm_serve.gateway.worker", "--listen-fd", str(descriptor)]
-        argv += ["--settings", encode_settings(replace(self.settings, index=index))]
+        argv += ["--settings", encode_settings(replace(self.settings, worker_id=index))]
         process = self._stack.enter_context(subprocess.Popen(argv, pass_fds=[descriptor], env=_environment()))
         self._stack.callback(process.kill)
         line = self._stack.enter_context(self._control.accept()[0])

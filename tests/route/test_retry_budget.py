@@ -1,47 +1,64 @@
-"""A budget for retries: enough for a death, not for a storm."""
+"""A budget for retries: enough for a death, not for a storm, and each client's its own."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm_serve.route.retry_budget import MOST, PER_S, SHARE, RetryBudget
+from autoglm_serve.route.retry_budget import MOST, PER_S, SHARE, TOGETHER, RetryBudgets
 
 
-def spend(budget: RetryBudget, times: int, now_s: float = 0.0) -> tuple[RetryBudget, int]:
-    """As many retries as the budget allows, at most `times`; what is left, and how many they were."""
-    for done in range(times):
-        left = budget.spend(now_s)
-        if left is None:
-            return budget, done
-        budget = left
-    return budget, times
+def spend(budgets: RetryBudgets, times: int, now_s: float = 0.0, client: str = "a") -> int:
+    """As many retries as the client may make, at most `times`."""
+    return next((done for done in range(times) if not budgets.spend(client, now_s)), times)
 
 
 def test_a_replica_that_dies_with_all_its_streams_is_within_the_budget() -> None:
-    assert spend(RetryBudget(), int(MOST)) == (RetryBudget(left=0.0), int(MOST))
+    assert spend(RetryBudgets(), 10_000) == MOST
 
 
 def test_a_storm_is_held_to_a_share_of_the_requests() -> None:
-    budget, _ = spend(RetryBudget(), 10_000)
-    retries = 0
+    budgets, retries = RetryBudgets(), 0
+    spend(budgets, 10_000)
     for _ in range(1000):
-        budget, done = spend(budget.asked(), 5)
-        retries += done
-    assert retries <= 1000 * SHARE + 1
+        budgets.asked("a")
+        retries += spend(budgets, 5)
+    assert 1000 * SHARE - 1 <= retries <= 1000 * SHARE + 1
 
 
 def test_time_earns_retries_too_where_there_is_little_traffic() -> None:
-    empty, _ = spend(RetryBudget(), 10_000)
-    assert empty.spend(0.0) is None
-    assert spend(empty, 100, now_s=2.0)[1] == 2 * PER_S
+    budgets = RetryBudgets()
+    spend(budgets, 10_000)
+    assert spend(budgets, 100) == 0
+    assert spend(budgets, 100, now_s=2.0) == 2 * PER_S
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(0, 1e6)), max_size=50))
-def test_it_never_holds_more_than_it_may_nor_less_than_nothing(steps: list[float | None]) -> None:
-    budget, now_s = RetryBudget(), 0.0
-    for step in steps:
+def test_a_client_that_has_spent_its_own_leaves_another_all_of_its() -> None:
+    budgets = RetryBudgets()
+    spend(budgets, 10_000, client="greedy")
+    assert spend(budgets, 10_000, client="modest") == MOST
+
+
+def test_a_fleet_that_fails_everybody_is_not_asked_over_and_over_by_many_clients() -> None:
+    budgets = RetryBudgets()
+    assert sum(spend(budgets, 10_000, client=str(number)) for number in range(50)) == TOGETHER * MOST
+
+
+def test_clients_beyond_number_are_forgotten_and_not_kept() -> None:
+    budgets, now_s = RetryBudgets(), 0.0
+    for number in range(20_000):
+        now_s += 1.0
+        assert budgets.spend(str(number), now_s)
+    assert len(budgets._purses) <= 4096
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.floats(0, 1e6)), max_size=50))
+def test_nobody_spends_more_than_was_earned(steps: list[tuple[str, float | None]]) -> None:
+    budgets, now_s, earned, spent = RetryBudgets(), 0.0, TOGETHER * MOST, 0
+    for client, step in steps:
         if step is None:
-            budget = budget.asked()
+            budgets.asked(client)
+            earned += SHARE
         else:
             now_s += step
-            budget = budget.spend(now_s) or budget
-        assert 0 <= budget.left <= MOST
+            earned += TOGETHER * PER_S * step
+            spent += spend(budgets, 5000, now_s, client)
+        assert spent <= earned

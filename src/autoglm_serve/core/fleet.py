@@ -9,6 +9,9 @@ from enum import StrEnum
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
 
+MOST_REPLICAS = 1024
+"""Of one service."""
+
 
 class Continuation(StrEnum):
     """How an engine takes the beginning of an answer that another replica could not finish."""

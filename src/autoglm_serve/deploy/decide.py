@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from autoglm_serve.config.options import Options, Section, declared
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
+from autoglm_serve.core.fleet import MOST_REPLICAS
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Placement, Plan
 from autoglm_serve.core.workload import Workload
@@ -57,7 +58,19 @@ async def decide(options: Options, on_download: OnDownload) -> Deployment:
                     log.warning(line)
             case _:
                 member = await asyncio.to_thread(_on_gpus, options, on_download)
-    return Deployment(members=(member, *_speech(options, member)))
+    return within_bounds(Deployment(members=(member, *_speech(options, member))))
+
+
+def within_bounds(deployment: Deployment) -> Deployment:
+    """The deployment, if the gateway can tell all of its replicas apart. Raises ConfigError."""
+    replicas = sum(member.plan.replicas for member in deployment.members)
+    if replicas <= MOST_REPLICAS:
+        return deployment
+    raise ConfigError(
+        f"{replicas:,} replicas are more than one service carries.",
+        why=f"its gateway keeps the load of {MOST_REPLICAS:,}, those of all models together",
+        next_step="Ask for fewer (--replicas, --upstream), or start a second service on another port.",
+    )
 
 
 @contextmanager

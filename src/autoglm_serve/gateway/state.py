@@ -10,7 +10,7 @@ from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
-from autoglm_serve.gateway.routing.load import LoadTable
+from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.wire.upstream import Pool
@@ -24,7 +24,7 @@ class Settings:
 
     version: str
     state_dir: Path
-    index: int
+    worker_id: int
     """Its row in the load table and its file of counters: no two workers that live have the same."""
     workers: int
     """How many rows and files there are."""
@@ -52,7 +52,7 @@ class Settings:
     @property
     def handover_socket(self) -> Path:
         """Whoever may enter the state directory gets a copy of this worker's listening socket here."""
-        return handover.path(self.state_dir, self.index)
+        return handover.path(self.state_dir, self.worker_id)
 
     @property
     def admin_socket(self) -> Path:
@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def load_path(self) -> Path:
-        return self.state_dir / "load"
+        return self.state_dir / LOAD_FILE
 
     @property
     def board_paths(self) -> tuple[Path, ...]:

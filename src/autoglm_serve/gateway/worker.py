@@ -40,6 +40,7 @@ from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch.handover import Giver
 from autoglm_serve.observe import logs
 from autoglm_serve.observe.board import Board
+from autoglm_serve.route.scheduler import Bounds
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on `listener` until SIGTERM, then drain."""
     loop = asyncio.get_running_loop()
     fleet = FleetHolder(loop)
-    link = WorkerEnd(settings.control_socket, settings.index, fleet)
+    link = WorkerEnd(settings.control_socket, settings.worker_id, fleet)
     worker = _worker(settings, loop, fleet, link.wake)
     fleet.listeners += (
         worker.quarantine.fleet_changed,
@@ -115,14 +116,13 @@ def _worker(
     settings: Settings, loop: asyncio.AbstractEventLoop, fleet: FleetHolder, wake: Callable[[str], None]
 ) -> Worker:
     """The worker's collaborators, put together."""
-    load = LoadTable(settings.load_path, settings.index)
+    load = LoadTable(settings.load_path, settings.worker_id)
     router = Router(
         fleet,
         load,
         loop,
         workers=settings.workers,
-        max_waiting=settings.max_waiting,
-        max_waiting_bytes=settings.max_waiting_bytes,
+        bounds=Bounds(waiting=settings.max_waiting, waiting_bytes=settings.max_waiting_bytes),
         wake=wake,
     )
     quarantine = Quarantine()
@@ -131,7 +131,7 @@ def _worker(
         loop=loop,
         fleet=fleet,
         load=load,
-        board=Board(settings.board_paths[settings.index]),
+        board=Board(settings.board_paths[settings.worker_id]),
         pool=Pool(loop),
         router=router,
         streams=StreamWatch(settings.stall_s),
@@ -190,7 +190,7 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
             connection.check_deadlines(now_s)
         worker.pool.sweep()
         worker.streams.sweep(now_s)
-        worker.router.pump()
+        worker.router.tick()
 
 
 async def _retire(connections: Connections, stop: asyncio.Event) -> None:

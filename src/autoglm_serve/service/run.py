@@ -33,7 +33,7 @@ from autoglm_serve.deploy.calibrate import Ledgers
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.admission.validate import MediaPolicy
-from autoglm_serve.gateway.routing.load import MAX_WORKERS, LoadTable
+from autoglm_serve.gateway.routing.load import LOAD_FILE, MAX_WORKERS, LoadTable
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
@@ -102,7 +102,7 @@ class Service:
         self._taken_over = state.taken_over
         self._created_s = int(time.time())
         self._view_version = 0
-        self._load = LoadTable(state.state_dir / "load")
+        self._load = LoadTable(state.state_dir / LOAD_FILE)
         self._ledgers = Ledgers(os.environ)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
@@ -290,7 +290,7 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
     settings = Settings(
         version=__version__,
         state_dir=state_dir,
-        index=worker_id,
+        worker_id=worker_id,
         workers=rows,
         limits=Limits(
             max_body_bytes=options.max_body_bytes,

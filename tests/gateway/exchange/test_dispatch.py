@@ -21,6 +21,7 @@ from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.gateway.worker import Requests
 from autoglm_serve.observe import board
 from autoglm_serve.observe.board import Board
+from autoglm_serve.route.scheduler import Bounds
 from tests.gateway.gateway_process import fleet_of
 from tests.gateway.raw_http import chat, post
 
@@ -81,7 +82,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
     settings = Settings(
         version="test",
         state_dir=state_dir,
-        index=0,
+        worker_id=0,
         workers=1,
         limits=Limits(),
         media=MediaPolicy(),
@@ -94,7 +95,12 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         drain_timeout_s=1,
     )
     router = Router(
-        fleet, load, loop, workers=1, max_waiting=1, max_waiting_bytes=1 << 20, wake=lambda model: None
+        fleet,
+        load,
+        loop,
+        workers=1,
+        bounds=Bounds(waiting=1, waiting_bytes=1 << 20),
+        wake=lambda model: None,
     )
     return Worker(
         settings=settings,

@@ -19,11 +19,12 @@ from autoglm_serve.gateway.exchange.resume import next_step
 from autoglm_serve.gateway.exchange.speech_input import hear
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption
-from autoglm_serve.gateway.routing.router import Placement, Wish
+from autoglm_serve.gateway.routing.router import Reservation
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.envelope import internal_error
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.server import ClientConnection
+from autoglm_serve.route.scheduler import RoutingRequest
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         expected=_expected(call),
         split_reasoning=call.split_reasoning,
     )
-    wish = Wish(
+    routing = RoutingRequest(
         model=call.model, cost_tokens=call.cost_tokens, client=request.client, size_bytes=len(call.body)
     )
     ending = Ending(result=Result.LOST, reason="no replica could be asked")
@@ -82,17 +83,17 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
     if worker.quarantine.holds(call.body, worker.fleet.view, worker.loop.time()):
         raise poisonous()
     while account.attempts < _MAX_ATTEMPTS:
-        if wish.tried and not worker.router.may_retry():
+        if routing.tried and not worker.router.may_retry(routing.client):
             account.retry_denied()
             why_no_more = "so many requests fail that no more of them are tried again"
             break
-        placement = await _place(wish, ending, worker)
-        if placement is None:
+        reservation = await _place(routing, ending, worker)
+        if reservation is None:
             break
-        with placement:
-            replica = placement.replica
+        with reservation:
+            replica = reservation.replica
             account.attempts += 1
-            question = _question(call, request, wish, account, replica, worker)
+            question = _question(call, request, routing, account, reservation, worker)
             match next_step(call, delivery, replica, ending):
                 case Resumption() as step:
                     question = replace(question, body=step.body, splicer=step.splicer)
@@ -107,8 +108,10 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     pass
             ending = await _ask_in_turn(question, call, replica, client, delivery, worker)
         account.first_byte_s = delivery.first_byte_s
-        if await _heed(ending, call, replica, wish, worker, begun=delivery.begun):
+        going_on = await _heed(ending, call, replica, routing, worker, begun=delivery.begun)
+        if going_on is None:
             break
+        routing = going_on
         told = ending if ending.body else told
     account.usage = ending.usage
     return conclude(ending, told, call, client, delivery, worker.fleet.view, why_no_more)
@@ -124,18 +127,23 @@ def _expected(call: Call) -> Expected:
     )
 
 
-async def _place(wish: Wish, last: Ending, worker: Worker) -> Placement | None:
+async def _place(routing: RoutingRequest, last: Ending, worker: Worker) -> Reservation | None:
     """The replica to ask. One that has turned the request away is not followed by a wait for another: that
     has room now, or the client is told what the first one said."""
-    if last.turned_away and not wish.begun:
-        return worker.router.at_once(wish)
+    if last.turned_away and not routing.begun:
+        return worker.router.at_once(routing)
     return await worker.router.place(
-        wish, wait_ready_s=worker.settings.wait_ready_s, wait_turn_s=worker.settings.wait_turn_s
+        routing, wait_ready_s=worker.settings.wait_ready_s, wait_turn_s=worker.settings.wait_turn_s
     )
 
 
 def _question(
-    call: Call, request: Request, wish: Wish, account: Account, replica: ReplicaView, worker: Worker
+    call: Call,
+    request: Request,
+    routing: RoutingRequest,
+    account: Account,
+    reservation: Reservation,
+    worker: Worker,
 ) -> Question:
     impatient = call.stream and account.attempts <= _IMPATIENT_ATTEMPTS
     return Question(
@@ -143,8 +151,8 @@ def _question(
         content_type=call.content_type,
         body=call.body,
         named_model=call.named_model,
-        ahead_tokens=worker.load.cost_tokens(replica.slot, worker.settings.workers),
-        may_go=partial(worker.router.others, wish, replica) if impatient else None,
+        ahead_tokens=reservation.carried_tokens,
+        may_go=partial(worker.router.another_for, routing, reservation.replica) if impatient else None,
     )
 
 
@@ -163,9 +171,12 @@ async def _ask_in_turn(
 
 
 async def _heed(
-    ending: Ending, call: Call, replica: ReplicaView, wish: Wish, worker: Worker, *, begun: bool
-) -> bool:
-    """Learn from how an attempt ended; true if it was the last. Raises Refusal for a request that kills."""
+    ending: Ending, call: Call, replica: ReplicaView, routing: RoutingRequest, worker: Worker, *, begun: bool
+) -> RoutingRequest | None:
+    """Learn from how an attempt ended, and what is to be asked for next; None if it was the last.
+
+    Raises Refusal for a request that kills.
+    """
     if ending.health is not None:
         worker.router.report(replica, good=ending.health)
     if ending.leaving:
@@ -174,23 +185,24 @@ async def _heed(
         worker.habits.gives_finish(replica.base_url)
     if ending.result is Result.DONE:
         worker.quarantine.clear(call.body)
-        return True
-    wish.begun = begun
+        return None
+    routing = replace(routing, begun=begun)
     if begun and ending.turned_away:  # half an answer is out: there may be nobody else to ask, so again
         await asyncio.sleep(_ROOM_S)
-        return False
-    wish.tried.add(replica.base_url)
+        return routing
     if ending.result is Result.LOST:
-        wish.lost.add(replica.base_url)
+        routing = routing.lost_by(replica.base_url, worker.loop.time())
         died = ending.asked and not ending.events and not _is_let_go(replica, worker)
         if died:
             worker.quarantine.blame(call.body, replica.base_url, worker.loop.time())
             if await worker.trial.condemns(call.body, replica):
                 worker.quarantine.convict(call.body, worker.loop.time())
                 raise poisonous()
+    else:
+        routing = routing.refused_by(replica.base_url, answered=ending.answered)
     if not begun:
         log.warning("replica %s did not answer (%s); trying elsewhere", replica.id, ending.reason)
-    return False
+    return routing
 
 
 def _is_let_go(replica: ReplicaView, worker: Worker) -> bool:

@@ -49,6 +49,8 @@ _FAILURES = 400
 """The statuses from here on have a body that says what is wrong."""
 _BAD_GATEWAY = 502
 NOTHING: Mapping[str, object] = MappingProxyType({})
+_ANSWERS = frozenset({TURNED_AWAY, 500, 501})
+"""Statuses of an engine that is well and says no to a request; others say that it cannot serve now."""
 
 
 class Result(Enum):
@@ -87,6 +89,11 @@ class Ending:
     def turned_away(self) -> bool:
         """The replica is well and has no room."""
         return self.result is Result.REFUSED and self.status == TURNED_AWAY
+
+    @property
+    def answered(self) -> bool:
+        """The replica is well, and this is its answer: it is no word on whether it can serve."""
+        return self.result is Result.DIVERGED or (self.result is Result.REFUSED and self.status in _ANSWERS)
 
     @property
     def health(self) -> bool | None:

@@ -1,0 +1,541 @@
+"""Which request goes where, and when: one gateway worker's decisions, apart from every socket. Pure.
+
+Events go in with the time at which they happen, effects come out; whoever runs this carries them out. It owns
+the queue with its turns, bounds and deadlines, what each replica carries, the breakers and the retry budgets.
+It knows no loop, no shared memory and nothing of how a request is sent.
+
+Laws, which the tests hold: every request that was asked for gets exactly one of `Placed`, `Rejected` and
+`Exhausted`, unless it ends before; what it costs is counted from `Placed` to `end` and then gone; no client
+is served twice while another waits; a replica is never given more than it holds, unless it was idle or the
+request was begun on; and nobody who could be asked has less to do than who is.
+"""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from autoglm_serve.core.fleet import ModelView, ReplicaView
+from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.route.fair_queue import FairQueue
+from autoglm_serve.route.load_order import Entry, LoadOrder, Verdict
+from autoglm_serve.route.retry_budget import RetryBudgets
+from autoglm_serve.route.work_rate import WorkRate
+
+MAY_BECOME_READY = frozenset(
+    {ReplicaState.STARTING, ReplicaState.WAITING, ReplicaState.STOPPING, ReplicaState.DRAINING}
+)
+COLD_START_S = 30.0
+"""A model on demand is waited for at least this long: its first request has to load it."""
+WAKE_EVERY_S = 1.0
+"""A model that is waited for and sleeps is called so often: the call may have been lost."""
+AGAIN_S, AGAIN_MOST_S = 0.5, 2.0
+"""An address that lost a request may be asked again after so long, twice as long each time. By then the
+control plane has said so if a process of ours is gone."""
+LEAVING_S = 10.0
+"""From a replica's word that it is going down to its end, or to a successor at the same address."""
+_STALE_ALARMS = 256
+_TOLD = 8
+
+
+# --- what is asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setback:
+    """How an address has failed a request."""
+
+    losses: int = 0
+    """Connections to it that broke."""
+    again_s: float | None = None
+    """When it may be asked again, if nobody else can be; None: never."""
+    answered: bool = False
+    """It is well and says no: another that is ready may be asked, but none is waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRequest:
+    """What wants a replica, and what it has met so far."""
+
+    model: ModelView
+    cost_tokens: int
+    client: str
+    """Whose turn it takes in the queue, and whose budget its retries are paid from."""
+    size_bytes: int = 0
+    """Of the body that is kept while it waits."""
+    tried: Mapping[str, Setback] = field(default_factory=dict)
+    """By the addresses that have failed it."""
+    begun: bool = False
+    """A stream that the client has part of: it may go beyond a replica's capacity."""
+
+    @property
+    def urgent(self) -> bool:
+        """It had its turn already: it goes first, and where it cannot go others still may."""
+        return self.begun or bool(self.tried)
+
+    def refused_by(self, address: str, *, answered: bool = False) -> "RoutingRequest":
+        """An engine has said that it cannot, not now or, where it `answered`, not this."""
+        return replace(self, tried={**self.tried, address: Setback(answered=answered)})
+
+    def lost_by(self, address: str, now_s: float) -> "RoutingRequest":
+        """The connection broke, could not be made, or was given up."""
+        losses = self.tried.get(address, Setback()).losses + 1
+        again_s = now_s + min(AGAIN_S * 2.0 ** (losses - 1), AGAIN_MOST_S)
+        return replace(self, tried={**self.tried, address: Setback(losses=losses, again_s=again_s)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What may wait in one worker."""
+
+    waiting: int
+    """Requests, for each model."""
+    waiting_bytes: int
+    """Of the bodies of all that wait; one alone may be larger."""
+
+
+# --- what comes of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """The request goes to this replica, and is counted there until its end."""
+
+    ticket: int
+    replica: ReplicaView
+    carried_tokens: int
+    """What the replica has outstanding, this request among it; nobody who could be asked had less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Nothing here can serve the request now: what is answered, as HTTP."""
+
+    ticket: int
+    status: int
+    code: str
+    message: str
+    retry_after_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhausted:
+    """Every replica that could be asked has failed the request: what they said is the answer."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """A model on demand is waited for."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftAlone:
+    """A replica is not asked for a while, unless there is no other."""
+
+    replica: ReplicaView
+    reason: str
+    """What it did."""
+
+
+Effect = Placed | Rejected | Exhausted | Wake | LeftAlone
+
+
+# --- how
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Waiter:
+    ticket: int
+    request: RoutingRequest
+    deadline_s: float
+
+
+class _Line:
+    """One model: its replicas in order, and who waits for them."""
+
+    __slots__ = ("first", "hopeful", "order", "queue", "sleeping", "tokens", "woken_s")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.order = LoadOrder()
+        self.queue: FairQueue[_Waiter] = FairQueue(bounds.waiting)
+        self.first: dict[int, _Waiter] = {}
+        """The urgent ones, by ticket."""
+        self.tokens = 0
+        """What those in the queue cost together."""
+        self.hopeful = 0
+        """Replicas that may become ready."""
+        self.sleeping = 0
+        """Replicas that are stopped."""
+        self.woken_s: float | None = None
+
+    def count(self, state: ReplicaState, by: int) -> None:
+        self.hopeful += by * (state in MAY_BECOME_READY)
+        self.sleeping += by * (state is ReplicaState.STOPPED)
+
+
+class _SlotLoad:
+    """What one slot carries for this worker and for the others. It outlives the replica that has the slot."""
+
+    __slots__ = ("own_requests", "own_tokens", "requests", "tokens")
+
+    def __init__(self) -> None:
+        self.own_requests = self.own_tokens = 0
+        self.requests = self.tokens = 0
+        """With those of the other workers."""
+
+
+class Scheduler:
+    """Finds a replica for each request, in turn. Every event has the time at which it happens."""
+
+    def __init__(self, bounds: Bounds, now_s: float) -> None:
+        self._bounds = bounds
+        self._lines: dict[str, _Line] = {}
+        """By model: one that is still loading holds up nobody else."""
+        self._lines_at: dict[int, _Line] = {}
+        """By slot."""
+        self._loads: dict[int, _SlotLoad] = {}
+        self._waiters: dict[int, _Waiter] = {}
+        self._running: dict[int, tuple[int, RoutingRequest]] = {}
+        """What was placed and has not ended: slot and request, by ticket."""
+        self._alarms: list[tuple[float, int]] = []
+        """When to look at which waiter; that of one who waits no more is passed over."""
+        self._waiting_bytes = 0
+        self._rate = WorkRate(now_s)
+        self._retries = RetryBudgets()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def next_alarm_s(self) -> float | None:
+        """When `tick` is due at the latest."""
+        return self._alarms[0][0] if self._alarms else None
+
+    def load(self, slot: int) -> tuple[int, int]:
+        """The requests and the tokens that a slot carries, over all workers."""
+        load = self._loads.get(slot)
+        return (load.requests, load.tokens) if load is not None else (0, 0)
+
+    # --- events of requests
+
+    def ask(
+        self, ticket: int, request: RoutingRequest, now_s: float, *, ready_s: float, turn_s: float
+    ) -> list[Effect]:
+        """A request wants a replica: it waits `ready_s` for one to be there, `turn_s` for one to have room.
+
+        `ticket` is the caller's name for it, until its `end`.
+        """
+        line = self._line(request.model.name)
+        effects: list[Effect] = []
+        if request.urgent or not len(line.queue):
+            verdict, entry = self._choose(line, request, now_s)
+            if entry is not None:
+                return [self._place(ticket, request, line, entry, now_s)]
+            if verdict is Verdict.NONE and not self._worth_waiting(line, request):
+                return [self._none_for(ticket, request, line)]
+        else:
+            verdict = Verdict.BUSY if line.order.ready else Verdict.NONE
+        if not request.urgent and self._full_for(line, request):
+            return [self._overloaded(ticket, line, "queue_full", 429, "The queue is full", now_s)]
+        if request.model.on_demand:
+            ready_s = max(ready_s, COLD_START_S)
+            self._call(line, request.model, effects, now_s)
+        self._wait(ticket, request, line, now_s + (turn_s if verdict is Verdict.BUSY else ready_s))
+        return effects
+
+    def ask_at_once(self, ticket: int, request: RoutingRequest, now_s: float) -> list[Effect]:
+        """The same for a request that does not wait."""
+        line = self._line(request.model.name)
+        _, entry = line.order.choose(request.cost_tokens, now_s, passed=request.tried, beyond=request.begun)
+        return [
+            Exhausted(ticket=ticket) if entry is None else self._place(ticket, request, line, entry, now_s)
+        ]
+
+    def end(self, ticket: int, now_s: float) -> list[Effect]:
+        """The request is over, wherever it was: it waits no more, and its replica is done with it."""
+        waiter = self._waiters.get(ticket)
+        if waiter is not None:
+            self._unqueue(waiter)
+            return []
+        running = self._running.pop(ticket, None)
+        if running is None:
+            return []
+        slot, request = running
+        self._count(slot, -1, -request.cost_tokens, now_s)
+        self._rate.add(request.cost_tokens, now_s)
+        line = self._lines_at.get(slot)
+        return self._pump(line, now_s) if line is not None and self._anybody_on(line) else []
+
+    def report(self, address: str, now_s: float, *, good: bool) -> list[Effect]:
+        """What a request to the address said of its health."""
+        effects: list[Effect] = []
+        for line in self._lines.values():
+            entry = line.order.at(address)
+            if entry is None:
+                continue
+            before = entry.breaker
+            after = before.succeeded() if good else before.failed(now_s)
+            if after is not before:
+                line.order.judge(entry, after, now_s)
+            if after.opened and not before.opened:
+                effects.append(LeftAlone(replica=entry.replica, reason="has failed repeatedly"))
+        return effects
+
+    def leaves(self, address: str, now_s: float) -> list[Effect]:
+        """The replica there has said that it is going down."""
+        effects: list[Effect] = []
+        for line in self._lines.values():
+            entry = line.order.at(address)
+            if entry is None:
+                continue
+            if now_s >= entry.away_until_s:
+                effects.append(LeftAlone(replica=entry.replica, reason="says that it is going down"))
+            line.order.leaves(entry, now_s + LEAVING_S, now_s)
+        return effects
+
+    def may_retry(self, client: str, now_s: float) -> bool:
+        """Whether a request of this client that failed may be sent once more; counts it if so."""
+        return self._retries.spend(client, now_s)
+
+    def another_for(self, request: RoutingRequest, address: str) -> bool:
+        """A replica is ready that has not failed the request, is not this one, and is not left alone."""
+        line = self._lines.get(request.model.name)
+        return line is not None and line.order.trusted_other_than({*request.tried, address})
+
+    # --- events of the fleet
+
+    def fleet_changed(
+        self, changed: Iterable[ReplicaView], gone: Iterable[ReplicaView], now_s: float
+    ) -> list[Effect]:
+        """Replicas that are new or not as they were, and those that are no more."""
+        touched: dict[_Line, None] = {}
+        for replica in gone:
+            touched[self._take_out(replica.slot)] = None
+        for replica in changed:
+            before = self._lines_at.get(replica.slot)
+            if before is not None:
+                touched[before] = None
+            touched[self._take_in(replica, now_s)] = None
+        return [effect for line in touched for effect in self._pump(line, now_s)]
+
+    def others_carry(self, slot: int, requests: int, tokens: int, now_s: float) -> None:
+        """What the other workers have on a slot. `tick` sees to who may go on by it."""
+        load = self._load(slot)
+        load.requests, load.tokens = load.own_requests + requests, load.own_tokens + tokens
+        self._carries(slot, load, now_s)
+
+    def tick(self, now_s: float) -> list[Effect]:
+        """Time has passed, or others have room: see whose time is over, and who can go on."""
+        effects: list[Effect] = []
+        while self._alarms and self._alarms[0][0] <= now_s:
+            waiter = self._waiters.get(heapq.heappop(self._alarms)[1])
+            if waiter is not None and waiter.deadline_s <= now_s:
+                effects.append(self._expire(waiter, now_s))
+        for line in self._lines.values():
+            if self._anybody_on(line):
+                effects += self._pump(line, now_s)
+        return effects
+
+    # --- how a request is placed
+
+    def _choose(self, line: _Line, request: RoutingRequest, now_s: float) -> tuple[Verdict, Entry | None]:
+        """One that has not failed the request; or one that may be asked again, where nobody else can be."""
+        order, cost, beyond = line.order, request.cost_tokens, request.begun
+        if not request.tried:
+            return order.choose(cost, now_s, beyond=beyond)
+        verdict, entry = order.choose(cost, now_s, passed=request.tried, beyond=beyond)
+        if verdict is not Verdict.NONE:
+            return verdict, entry
+        still = [url for url, each in request.tried.items() if each.again_s is None or now_s < each.again_s]
+        return order.choose(cost, now_s, passed=still, beyond=beyond)
+
+    def _place(self, ticket: int, request: RoutingRequest, line: _Line, entry: Entry, now_s: float) -> Placed:
+        slot = entry.replica.slot
+        load = self._load(slot)
+        load.own_requests += 1
+        load.own_tokens += request.cost_tokens
+        load.requests += 1
+        load.tokens += request.cost_tokens
+        line.order.chosen(entry, load.requests, load.tokens, now_s)
+        if not request.tried:
+            self._retries.asked(request.client)
+        self._running[ticket] = (slot, request)
+        return Placed(ticket=ticket, replica=entry.replica, carried_tokens=load.tokens)
+
+    def _worth_waiting(self, line: _Line, request: RoutingRequest) -> bool:
+        """A replica may become ready, or be asked again."""
+        if any(each.answered for each in request.tried.values()):
+            return False
+        if line.hopeful or (request.model.on_demand and line.sleeping):
+            return True
+        again = (line.order.at(url) for url, each in request.tried.items() if each.again_s is not None)
+        return any(entry is not None and entry.replica.routable for entry in again)
+
+    def _none_for(self, ticket: int, request: RoutingRequest, line: _Line) -> Exhausted | Rejected:
+        """If replicas have failed the request, they have the word; if there was none to ask, it is said."""
+        if request.tried:
+            return Exhausted(ticket=ticket)
+        replicas = [entry.replica for _, entry in sorted(line.order.entries.items())]
+        return Rejected(
+            ticket=ticket,
+            status=503,
+            code="no_replica_ready",
+            message=f"No replica of '{request.model.name}' is ready ({states(replicas)}).",
+            retry_after_s=2 if line.hopeful else 30,
+        )
+
+    # --- how requests wait
+
+    def _wait(self, ticket: int, request: RoutingRequest, line: _Line, deadline_s: float) -> None:
+        waiter = _Waiter(ticket=ticket, request=request, deadline_s=deadline_s)
+        self._waiters[ticket] = waiter
+        if len(self._alarms) > _STALE_ALARMS + 4 * len(self._waiters):
+            self._alarms = [alarm for alarm in self._alarms if alarm[1] in self._waiters]
+            heapq.heapify(self._alarms)
+        heapq.heappush(self._alarms, (deadline_s, ticket))
+        for setback in request.tried.values():
+            if setback.again_s is not None:
+                heapq.heappush(self._alarms, (setback.again_s, ticket))
+        if request.urgent:
+            line.first[ticket] = waiter
+        else:
+            line.queue.push(request.client, waiter)
+            line.tokens += request.cost_tokens
+            self._waiting_bytes += request.size_bytes
+
+    def _pump(self, line: _Line, now_s: float) -> list[Effect]:
+        """Place who waits, in turn, until somebody has to wait on."""
+        effects: list[Effect] = []
+        for urgent in tuple(line.first.values()):
+            effect = self._settled(urgent, line, now_s)
+            if effect is not None:
+                self._unqueue(urgent)
+                effects.append(effect)
+        while next_one := line.queue.peek():
+            effect = self._settled(next_one, line, now_s)
+            if effect is None:
+                break
+            self._forget(next_one, line)
+            line.queue.pop()
+            effects.append(effect)
+        waiter = line.queue.peek() or next(iter(line.first.values()), None)
+        if waiter is not None and waiter.request.model.on_demand:
+            self._call(line, waiter.request.model, effects, now_s)
+        return effects
+
+    def _settled(self, waiter: _Waiter, line: _Line, now_s: float) -> Effect | None:
+        """What becomes of a waiter, if that is certain now."""
+        request = waiter.request
+        verdict, entry = self._choose(line, request, now_s)
+        if entry is not None:
+            return self._place(waiter.ticket, request, line, entry, now_s)
+        if verdict is Verdict.BUSY or self._worth_waiting(line, request):
+            return None
+        return self._none_for(waiter.ticket, request, line)
+
+    def _expire(self, waiter: _Waiter, now_s: float) -> Effect:
+        """It has waited as long as it may."""
+        request = waiter.request
+        line = self._line(request.model.name)
+        effect = self._settled(waiter, line, now_s)
+        if effect is None and self._choose(line, request, now_s)[0] is Verdict.BUSY:
+            what = "The request waited too long"
+            effect = self._overloaded(waiter.ticket, line, "queue_timeout", 503, what, now_s)
+        self._unqueue(waiter)
+        return effect or self._none_for(waiter.ticket, request, line)
+
+    def _unqueue(self, waiter: _Waiter) -> None:
+        """It waits no more, whether or not it was its turn."""
+        request = waiter.request
+        line = self._line(request.model.name)
+        self._forget(waiter, line)
+        if request.urgent:
+            del line.first[waiter.ticket]
+        else:
+            line.queue.remove(request.client, waiter)
+
+    def _forget(self, waiter: _Waiter, line: _Line) -> None:
+        del self._waiters[waiter.ticket]
+        if not waiter.request.urgent:
+            line.tokens -= waiter.request.cost_tokens
+            self._waiting_bytes -= waiter.request.size_bytes
+
+    def _full_for(self, line: _Line, request: RoutingRequest) -> bool:
+        """Bounded by count, and by the bytes that are kept; one alone may be larger than that."""
+        too_much = self._waiting_bytes + request.size_bytes > self._bounds.waiting_bytes
+        return line.queue.full or (too_much and bool(self._waiting_bytes))
+
+    def _overloaded(
+        self, ticket: int, line: _Line, code: str, status: int, what: str, now_s: float
+    ) -> Rejected:
+        wait_s = self._rate.seconds_for(line.tokens, now_s)
+        message = f"{what}: {len(line.queue)} requests wait here, about {wait_s} s of work. Try again later."
+        return Rejected(ticket=ticket, status=status, code=code, message=message, retry_after_s=wait_s)
+
+    def _call(self, line: _Line, model: ModelView, effects: list[Effect], now_s: float) -> None:
+        """Ask for a model that is waited for and may sleep, now and then."""
+        if line.order.ready or (line.woken_s is not None and now_s - line.woken_s < WAKE_EVERY_S):
+            return
+        line.woken_s = now_s
+        effects.append(Wake(model=model.name))
+
+    def _anybody_on(self, line: _Line) -> bool:
+        return bool(line.first) or bool(len(line.queue))
+
+    # --- how replicas come and go
+
+    def _take_in(self, replica: ReplicaView, now_s: float) -> _Line:
+        before, line = self._lines_at.get(replica.slot), self._line(replica.model)
+        if before is line:
+            line.count(line.order.entries[replica.slot].replica.state, -1)
+        elif before is not None:
+            self._take_out(replica.slot)
+        if replica.state is ReplicaState.STOPPED:
+            line.woken_s = None  # whoever called it called one that was awake
+        load = self._load(replica.slot)
+        line.order.put(replica, requests=load.requests, cost_tokens=load.tokens, now_s=now_s)
+        line.count(replica.state, +1)
+        self._lines_at[replica.slot] = line
+        return line
+
+    def _take_out(self, slot: int) -> _Line:
+        line = self._lines_at.pop(slot)
+        line.count(line.order.entries[slot].replica.state, -1)
+        line.order.drop(slot)
+        return line
+
+    def _count(self, slot: int, requests: int, tokens: int, now_s: float) -> None:
+        load = self._load(slot)
+        load.own_requests += requests
+        load.own_tokens += tokens
+        load.requests += requests
+        load.tokens += tokens
+        self._carries(slot, load, now_s)
+
+    def _carries(self, slot: int, load: _SlotLoad, now_s: float) -> None:
+        line = self._lines_at.get(slot)
+        if line is not None:
+            line.order.carry(line.order.entries[slot], load.requests, load.tokens, now_s)
+
+    def _load(self, slot: int) -> _SlotLoad:
+        load = self._loads.get(slot)
+        if load is None:
+            load = self._loads[slot] = _SlotLoad()
+        return load
+
+    def _line(self, model: str) -> _Line:
+        line = self._lines.get(model)
+        if line is None:
+            line = self._lines[model] = _Line(self._bounds)
+        return line
+
+
+def states(replicas: Iterable[ReplicaView]) -> str:
+    """The state of each replica, for a person; the first few where they are many."""
+    every = [f"{replica.id} {replica.state}" for replica in replicas]
+    told = ", ".join(every[:_TOLD]) or "no replica"
+    return f"{told} and {len(every) - _TOLD} more" if len(every) > _TOLD else told
