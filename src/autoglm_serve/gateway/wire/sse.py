@@ -21,8 +21,8 @@ def whole_events(data: bytes) -> int:
     return max(newline + 2 if newline >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
 
 
-UNUSUAL = (b"\xff", b"")
-"""No event begins like this."""
+UNUSUAL = (b"\xff", b"\n\n\n")
+"""No event begins like this, and none whose first line break is the last but one byte ends so."""
 _BEGINNING = len(b'data: {"id"')
 _UNFINISHED = re.compile(rb'"finish_reason":\s?null')
 
