@@ -18,6 +18,7 @@ from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
+from autoglm_serve.launch.handover import HURRY
 from autoglm_serve.observe import board
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import (
@@ -60,6 +61,41 @@ def test_draining_ends_in_time_though_a_request_does_not(engine: EngineProcess, 
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(timeout=5) == 0
         assert engine.seen(ended=1)[0]["outcome"] == "client_gone"
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGTERM, HURRY), (HURRY,)])
+def test_what_draining_cuts_is_told_so(
+    engine: EngineProcess, tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    """Streams, whole answers, those that wait for their turn, and one that is still on its way in."""
+    drain_s = 0.3 if signals == (signal.SIGTERM,) else 60
+    fleet = fleet_of([engine.url])
+    fleet = replace(fleet, replicas=(replace(fleet.replicas[0], capacity_requests=2),))
+    with ExitStack() as held:
+        gateway = held.enter_context(running_gateway(tmp_path, fleet=fleet, drain_timeout_s=drain_s))
+        stream, whole, waits, arrives, idle = (held.enter_context(wire(gateway)) for _ in range(5))
+        engine.control(clear=True)
+        stream.send(post(chat(stream=True, fault="hang:1")))
+        engine.seen(begun=1)
+        whole.send(post(chat(fault="hang:0")))
+        engine.seen(begun=2)
+        waits.send(post(chat()))
+        arrives.send(post(chat())[:-10])
+        idle.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").answer()  # the others have been read by now
+        for number in signals:
+            gateway.process.send_signal(number)
+            assert idle.ended  # it has been heard
+        told = stream.answer()
+        assert told.status == 200
+        assert b'"code":"shutting_down"' in told.body
+        assert told.body.endswith(b"data: [DONE]\n\n")
+        for client in (whole, waits, arrives):
+            refused = client.answer()
+            assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+            assert refused.error["code"] == "shutting_down"
+        assert gateway.process.wait(timeout=5) == 0
+    counts = board.read([tmp_path / "board-0"])
+    assert sum(count for key, count in counts.items() if key[0] == "requests" and key[-1] == "shutdown") == 3
 
 
 def test_a_request_on_its_way_in_is_served_before_the_worker_ends(

@@ -419,10 +419,12 @@ class Options:
         Seconds,
         Doc(
             Section.GATEWAY,
-            "How long requests in flight may take to finish when the service stops.",
+            "How long requests in flight may take to finish when the service stops. What is not finished "
+            "then ends in an error that says so. The default leaves room within the 30 s that most process "
+            "managers give.",
             "SECONDS",
         ),
-    ] = 30.0
+    ] = 20.0
 
     speech: Annotated[
         bool,

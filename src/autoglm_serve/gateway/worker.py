@@ -1,8 +1,10 @@
 """The gateway worker process: `python -m autoglm_serve.gateway.worker`.
 
 Started by the control plane with a listening socket and its settings. SIGTERM drains: nothing new is
-accepted, what is in hand is finished within the drain timeout. SIGQUIT retires: a successor has the socket
-by then, and what is in hand is finished however long it takes.
+accepted, what is in hand is finished within the drain timeout, and what is not is told so. SIGUSR1 ends that
+time at once; a second SIGTERM does not, because a process manager may send one to every process, beside the
+control plane's. SIGQUIT retires: a successor has the socket by then, and what is in hand is finished however
+long it takes.
 """
 
 import argparse
@@ -33,11 +35,11 @@ from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
-from autoglm_serve.gateway.wire.envelope import internal_error
+from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
 from autoglm_serve.gateway.wire.upstream import Pool
-from autoglm_serve.launch.handover import Giver
+from autoglm_serve.launch.handover import HURRY, Giver
 from autoglm_serve.observe import logs
 from autoglm_serve.observe.board import Board
 from autoglm_serve.route.scheduler import Bounds
@@ -51,6 +53,8 @@ _SWEEP_S = 0.1
 _ASLEEP_S = 1.0
 """A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
 _SETTLE_S = 0.02
+_LAST_WORDS_S = 1.0
+"""In which those whose request is cut can be told."""
 
 
 def encode_settings(settings: Settings) -> str:
@@ -83,8 +87,14 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         worker.habits.fleet_changed,
         worker.streams.fleet_changed,
     )
-    stop, retire = asyncio.Event(), asyncio.Event()
+    stop, hurry, retire = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def told_to_hurry() -> None:
+        stop.set()
+        hurry.set()
+
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(HURRY, told_to_hurry)
     loop.add_signal_handler(signal.SIGQUIT, retire.set)
     giver = Giver(settings.handover_socket, listener)
     giver.watch(loop.add_reader)
@@ -106,7 +116,9 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         await asyncio.sleep(_SETTLE_S)  # connections that the loop has taken, and that are not known yet
         if not stop.is_set():
             await _retire(connections, stop)
-        await _drain(connections, settings.drain_timeout_s)
+        await _drain(connections, settings.drain_timeout_s, hurry)
+        if connections:
+            await _cut(connections, requests)
         for task in tasks:
             task.cancel()
     worker.pool.close()
@@ -156,6 +168,13 @@ class Requests:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def cut(self) -> int:
+        """End every request now, with a word to its client; how many that were."""
+        tasks = [task for task in self._tasks if not task.cancelling()]
+        for task in tasks:
+            task.cancel()
+        return len(tasks)
 
     def refused(self, begun_s: float) -> None:
         account = Account(self._worker.board, "other", begun_s)
@@ -213,15 +232,27 @@ async def _either(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-async def _drain(connections: Connections, timeout_s: float) -> None:
-    """Let every connection finish what it has; cut what is left at the end of the time."""
+async def _drain(connections: Connections, timeout_s: float, hurry: asyncio.Event) -> None:
+    """Let every connection finish what it has, within the time or until there is a hurry."""
     for connection in tuple(connections):
         connection.drain()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            await connections.empty.wait()
+            await _either(hurry, connections.empty)
+
+
+async def _cut(connections: Connections, requests: Requests) -> None:
+    """Tell everybody who still waits; who does not take it in time is cut off."""
+    cut = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            while connections:
+                cut += requests.cut()
+                for connection in tuple(connections):
+                    connection.end(stopping())
+                await asyncio.sleep(_SETTLE_S)
+    log.warning("%d requests had not ended when the time to drain was over; they were told so", cut)
     for connection in tuple(connections):
-        log.warning("a request was cut: it had not ended within %g s of draining", timeout_s)
         connection.abort()
 
 

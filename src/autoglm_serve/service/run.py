@@ -195,7 +195,7 @@ class Service:
         slots = (status.slot for status in self._supervisor.statuses())
         self._operator.stop()
         self._reporter.stopping(sum(self._load.requests(slot) for slot in slots))
-        patient = asyncio.ensure_future(self._workers.drain(self._operator.options.drain_timeout_s + 1))
+        patient = asyncio.ensure_future(self._workers.drain(self._operator.options.drain_timeout_s))
         hurry = asyncio.ensure_future(self._stop_at_once.wait())
         await asyncio.wait((patient, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()

@@ -21,6 +21,7 @@ from autoglm_serve.control.replica.backoff import BackOff
 from autoglm_serve.control.tasks import running
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
+from autoglm_serve.launch.handover import HURRY
 from autoglm_serve.launch.listeners import admit_no_more
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
 
@@ -30,6 +31,8 @@ _BACK_OFF = BackOff(first_s=0.05, most_s=5.0, stable_s=10.0)
 _RETIRE = signal.SIGQUIT
 _QUEUED_S = 0.05
 """In which workers take the connections that are queued or on their way when the service stops."""
+_LAST_WORDS_S = 2.0
+"""For what a worker has to tell those whose requests are cut."""
 _START_S = 30.0
 """How long a successor may take until it serves."""
 _LOOK_S = 1.0
@@ -123,7 +126,10 @@ class GatewayWorkers:
         return True
 
     async def drain(self, grace_s: float) -> None:
-        """Let workers finish what they have and what is queued, for `grace_s` at most; nobody new gets in."""
+        """Let workers finish what they have and what is queued, for `grace_s` at most; nobody new gets in.
+
+        What is not finished by then is told so. A second call may hurry the first.
+        """
         self._stopping = True
         self._announce()
         if grace_s:
@@ -134,7 +140,9 @@ class GatewayWorkers:
             listener.close()
         async with asyncio.TaskGroup() as group:
             for process in tuple(self._workers.values()):
-                group.create_task(process.end(grace_s))
+                if not grace_s:
+                    process.send(HURRY)
+                group.create_task(process.end(grace_s + _LAST_WORDS_S))
 
     async def _renew(self, at: int, told: Callable[[str], None]) -> bool:
         while (worker_id := self._free_id()) is None and not self._stopping:

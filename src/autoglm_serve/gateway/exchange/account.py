@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     BROKEN = "broken"  # the stream broke after the first byte
     TIMEOUT = "timeout"  # it took longer than --request-timeout-s allows
     CANCELLED = "cancelled"  # the client left
+    SHUTDOWN = "shutdown"  # the service stopped before it was answered
     INTERNAL = "internal"  # a bug here
 
 

@@ -21,7 +21,7 @@ from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption
 from autoglm_serve.gateway.routing.router import Reservation
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.wire.envelope import internal_error
+from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.server import ClientConnection
 from autoglm_serve.route.scheduler import RoutingRequest
@@ -51,7 +51,9 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
         message = "The request took longer than this service allows (--request-timeout-s)."
         _give_up(client, request, Refusal(504, "request_timeout", message, type=RefusalType.SERVER))
     except asyncio.CancelledError:
-        account.outcome = Outcome.CANCELLED
+        account.outcome = Outcome.CANCELLED if client.gone else Outcome.SHUTDOWN
+        if not client.gone:
+            _give_up(client, request, stopping())
         raise
     except Exception:
         log.exception("a bug in the gateway ended a request to %s", request.path)

@@ -28,6 +28,12 @@ def no_answer(why: str) -> bytes:
     return orjson.dumps(envelope(message, RefusalType.SERVER, "upstream_failed"))
 
 
+def stopping() -> Refusal:
+    """To whom the service does not answer any more."""
+    message = "The service is stopping and did not finish this request in time. Send it again."
+    return Refusal(503, "shutting_down", message, type=RefusalType.OVERLOADED, retry_after_s=5)
+
+
 def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
     """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
     return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"

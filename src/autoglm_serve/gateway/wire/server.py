@@ -456,6 +456,11 @@ class ClientConnection(asyncio.Protocol):
         if not patient and not self.busy and not self._begun_s:
             self.close()
 
+    def end(self, refusal: Refusal) -> None:
+        """Refuse a request that is still on its way in; one that is being answered, its handler ends."""
+        if self._begun_s and not self.busy and self._last_word is None:
+            self._refuse_rest(refusal)
+
     def close(self) -> None:
         """Close when all that was written is sent, or the client takes no more of it."""
         if self._transport is not None:
@@ -470,6 +475,11 @@ class ClientConnection(asyncio.Protocol):
     def owes(self, request: Request) -> bool:
         """The answer to `request` is not complete."""
         return self._current is request
+
+    @property
+    def gone(self) -> bool:
+        """The connection is lost."""
+        return self._transport is None
 
     @property
     def paused(self) -> bool:
