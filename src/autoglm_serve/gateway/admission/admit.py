@@ -130,10 +130,14 @@ def _for_engine(raw: bytes, body: Json) -> bytes:
 
 def _admit_multipart(request: Request, endpoint: Endpoint, fleet: FleetView) -> Call:
     content_type = request.headers.get(b"content-type", b"")
-    fields = multipart.fields(content_type, request.body)
-    if "file" not in fields:
+    parts: dict[str, multipart.Part] = {}
+    for part in multipart.parts(content_type, request.body):
+        if part.name in parts and part.name in _READ_IN_FORMS:  # the engine might read the other one
+            refuse("repeated_field", f"The form has more than one '{part.name}'.", part.name)
+        parts[part.name] = part
+    if "file" not in parts:
         refuse("missing_field", "The form has no 'file' with the audio.", "file")
-    name = fields["model"].decode("utf-8", "replace") if "model" in fields else None
+    name = _text(request.body, parts.get("model"))
     return Call(
         endpoint=endpoint,
         model=find_model(name, endpoint, fleet),
@@ -145,6 +149,17 @@ def _admit_multipart(request: Request, endpoint: Endpoint, fleet: FleetView) -> 
             geometry=None,
             max_answer_tokens=None,
         ),
-        stream=fields.get("stream") == b"true",
+        stream=_text(request.body, parts.get("stream")) == "true",
         named_model=name,
     )
+
+
+_READ_IN_FORMS = frozenset({"model", "stream"})
+_LONGEST_READ_BYTES = 1024
+
+
+def _text(body: bytes, part: multipart.Part | None) -> str | None:
+    """What a small field says; of one that is none, the beginning."""
+    if part is None:
+        return None
+    return body[part.start : min(part.end, part.start + _LONGEST_READ_BYTES)].decode("utf-8", "replace")
