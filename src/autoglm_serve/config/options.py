@@ -366,9 +366,34 @@ class Options:
         SomeSeconds,
         Doc(Section.GATEWAY, "Time in which a request's headers must arrive. Beyond it: 408.", "SECONDS"),
     ] = 10.0
+    max_held_mb: Annotated[
+        Whole,
+        Ge(1),
+        Le(1 << 20),
+        Doc(
+            Section.GATEWAY,
+            "What each gateway worker holds of requests that are not answered and answers that are not read, "
+            "in MiB. Beyond it: 503.",
+            "MIB",
+        ),
+    ] = 1024
+    max_client_mb: Annotated[
+        AutoWhole,
+        Doc(
+            Section.GATEWAY,
+            "What it holds of one client (an address; on this machine an address and a key), in MiB.",
+            "MIB",
+            unset="half of max_held_mb",
+        ),
+    ] = None
     body_timeout_s: Annotated[
         SomeSeconds,
-        Doc(Section.GATEWAY, "Time in which a request's body must arrive. Beyond it: 408.", "SECONDS"),
+        Doc(
+            Section.GATEWAY,
+            "Time in which a request's body must arrive, or the next 16 KiB for each of these seconds of one "
+            "that takes longer. Beyond it: 408.",
+            "SECONDS",
+        ),
     ] = 60.0
     keep_alive_s: Annotated[
         Seconds, Doc(Section.GATEWAY, "How long an idle connection is kept open.", "SECONDS")

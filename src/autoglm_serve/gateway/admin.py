@@ -22,7 +22,7 @@ async def forward(client: ClientConnection, request: Request, worker: Worker) ->
         client.refuse(_away())
         return
     headers: Headers = ((b"content-type", request.headers.get(b"content-type", b"application/json")),)
-    head = request_head(request.method, request.target, b"localhost", headers, len(request.body))
+    head = request_head(request.method, request.target, b"localhost", headers, request.body_bytes)
     result = await exchange((head, request.body), connection, relay, ending, client)
     if result.result is Result.DONE:
         return

@@ -98,7 +98,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGQUIT, retire.set)
     giver = Giver(settings.handover_socket, listener)
     giver.watch(loop.add_reader)
-    connections = Connections()
+    connections = Connections(settings.limits)
     requests = Requests(worker)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]

@@ -120,7 +120,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
 def test_an_answer_that_ends_as_its_time_ends_is_the_only_one(tmp_path: Path) -> None:
     loop, socket = Loop(), Wires()
     worker = worker_on(loop, tmp_path, fleet_of(["http://r0"]))
-    client = ClientConnection(Requests(worker), Limits(), loop, Connections())
+    client = ClientConnection(Requests(worker), Limits(), loop, Connections(Limits()))
 
     async def ask() -> None:
         client.connection_made(socket)

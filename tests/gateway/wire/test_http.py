@@ -367,7 +367,7 @@ def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
 
 
 def test_streams_that_nobody_reads_cost_little_memory_and_give_it_back(tmp_path: Path) -> None:
-    limits, count = Limits(send_timeout_s=0.5), 4
+    limits, count = Limits(send_timeout_s=0.5, least_read_rate=1 << 20, max_unread_bytes=0), 4
     with running_engine() as engine, running_gateway(tmp_path, [engine.url], limits=limits) as gateway:
         assert gateway.chat(stream=True)[0] == 200
         before = psutil.Process(gateway.process.pid).memory_info().rss

@@ -11,16 +11,63 @@ _STATUS_LINES = {
 }
 
 
+def is_event_stream(headers: Headers) -> bool:
+    return any(
+        name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
+    )
+
+
 def ends_with_connection(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """A reply without a length ends when the connection does."""
     return not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+
+
+class Pieces:
+    """A body as it arrives: whole reads are kept as they are, small pieces are put together.
+
+    A list of every piece would take thirty times the size of a body in chunks of two bytes; growing one
+    buffer and copying it in the end would hold up the loop for a tenth of a second with 64 MiB.
+    """
+
+    __slots__ = ("_kept", "_size", "_small")
+
+    def __init__(self) -> None:
+        self._kept: list[bytes] = []
+        self._small = bytearray()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, data: bytes) -> None:
+        self._size += len(data)
+        if len(data) >= _WHOLE_PIECE_BYTES:
+            self._keep_small()
+            self._kept.append(data)
+            return
+        self._small += data
+        if len(self._small) >= _WHOLE_PIECE_BYTES:
+            self._keep_small()
+
+    def _keep_small(self) -> None:
+        if self._small:
+            self._kept.append(bytes(self._small))
+            self._small.clear()
+
+    def joined(self) -> bytes:
+        """All of it; of more than 1 MiB other threads may run meanwhile, as CPython joins bytes."""
+        self._keep_small()
+        return self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+
+
+_WHOLE_PIECE_BYTES = 16 * 1024
 
 
 class Request:
     """One complete request. Header names are lower case; a repeated header keeps its last value."""
 
     __slots__ = (
-        "body",
+        "_body",
         "client",
         "headers",
         "http10",
@@ -39,7 +86,7 @@ class Request:
         path: str,
         target: str = "",
         headers: dict[bytes, bytes],
-        body: bytes,
+        body: "bytes | Pieces",
         started_s: float,
         keep_alive: bool = True,
         http10: bool = False,
@@ -51,15 +98,27 @@ class Request:
         self.target = target
         """Path and query as they came."""
         self.headers = headers
-        self.body = body
+        self._body = body
         self.started_s = started_s
         """Monotonic seconds at its first byte."""
         self.keep_alive = keep_alive
         self.http10 = http10
         self.loopback = loopback
+        """It came from this machine."""
         self.client = client
         """Who asks, for turns in the queue: the address and the key."""
-        """It came from this machine."""
+
+    @property
+    def body(self) -> bytes:
+        """The body in one piece. A large one is best joined away from the loop."""
+        if isinstance(self._body, Pieces):
+            self._body = self._body.joined()
+        return self._body
+
+    @property
+    def body_bytes(self) -> int:
+        """The body's size, without joining it."""
+        return len(self._body)
 
 
 def response_head(status: int, headers: Headers) -> bytes:

@@ -16,12 +16,22 @@ import httptools
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE, internal_error, refusal_body
-from autoglm_serve.gateway.wire.http import LAST_CHUNK, Headers, Request, chunk, response_head
+from autoglm_serve.gateway.wire.held import Held
+from autoglm_serve.gateway.wire.http import (
+    LAST_CHUNK,
+    Headers,
+    Pieces,
+    Request,
+    chunk,
+    is_event_stream,
+    response_head,
+)
+from autoglm_serve.gateway.wire.unread import Unread
 
 log = logging.getLogger(__name__)
 
 _LINGER_S = 1.0
-_LEAST_BODY_RATE = 16 * 1024  # bytes a second: what a body's deadline grows by while it arrives
+_ANNOUNCED_BYTES = 256 * 1024  # held in advance for a body that does not say how long it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +43,22 @@ class Limits:
     max_body_bytes: int = 64 * 1024 * 1024
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
+    """In which a body must arrive, or as much of it as `least_body_rate` says."""
+    least_body_rate: int = 16 * 1024
+    """Bytes a second of a body that takes longer."""
     keep_alive_s: float = 75.0
     send_timeout_s: float = 60.0
-    """How long a client may take nothing of what it is being sent."""
+    """In which a client must take what `least_read_rate` says of what waits for it, or all."""
+    least_read_rate: int = 1024
+    """Bytes a second."""
+    max_unread_bytes: int = 1024 * 1024
+    """Of a stream, kept for a client that does not read it yet, before its engine is made to wait."""
+    max_unread_whole_bytes: int = 32 * 1024 * 1024
+    """The same of an answer that is no stream: its engine is done, and others want its place."""
+    max_held_bytes: int = 1024 * 1024 * 1024
+    """Bodies and unread answers of all clients of one worker together."""
+    max_client_bytes: int = 512 * 1024 * 1024
+    """Those of one client."""
     max_connections: int = 16_384
     """Open connections of one worker; one more is refused."""
     allow_origin: tuple[str, ...] = ("*",)
@@ -55,10 +78,11 @@ class Handler(Protocol):
 
 
 class Connections(set["ClientConnection"]):
-    """The open connections of a worker; `empty` is set while there are none."""
+    """The open connections of a worker, and what it holds for them; `empty` is set while there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         super().__init__()
+        self.held = Held(most_bytes=limits.max_held_bytes, most_of_one_bytes=limits.max_client_bytes)
         self.empty = asyncio.Event()
         self.empty.set()
 
@@ -97,18 +121,21 @@ class ClientConnection(asyncio.Protocol):
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
         self._task: asyncio.Task[None] | None = None
-        self._chunked = False
+        self._chunked = self._streams = False
         self.answering = False
         """The head of the current answer has been sent."""
         self._last_word: Refusal | None = None
         """What is said once all requests before it are answered; nothing is read any more."""
-        self._write_paused = False
+        self._unread = Unread(everyone.held)
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         # when to give up waiting
         self._deadline_s: float | None = None
         self._deadline_is = "header"
-        self._send_deadline_s: float | None = None
+        self._closing_deadline_s: float | None = None
+        self._holder = ""
+        self._held_bytes: deque[int] = deque()
+        """Of the bodies of its requests, in their order; the last may still be arriving."""
         self._reset()
 
     def _reset(self) -> None:
@@ -119,7 +146,9 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._dry_bytes = 0
         self._progress = 0
-        self._body: bytes | bytearray = b""
+        self._body = Pieces()
+        self._quantum_bytes = 0
+        """Where the body's time begins anew."""
         self._in_body = False
         self._asks_first = False
         """It waits for 100 Continue."""
@@ -142,6 +171,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._everyone.leave(self)
+        self._unread.end()
+        self._let_go(sum(self._held_bytes))
+        self._held_bytes.clear()
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
@@ -189,16 +221,19 @@ class ClientConnection(asyncio.Protocol):
         self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def pause_writing(self) -> None:
-        self._write_paused = True
-        self._send_deadline_s = self._deadline_in(self._limits.send_timeout_s)
-        if self.on_pause is not None:
+        limits, transport = self._limits, self._transport
+        if transport is None:
+            return
+        may_keep = (limits.max_unread_bytes,) if self._streams else (limits.max_unread_whole_bytes,)
+        deadline_s = self._deadline_in(limits.send_timeout_s)
+        self._unread.begin(self._holder, transport.get_write_buffer_size(), may_keep, deadline_s)
+        if self._unread.holds_back and self.on_pause is not None:
             self.on_pause()
 
     def resume_writing(self) -> None:
-        self._write_paused = False
-        if self._open:
-            self._send_deadline_s = None
-        if self.on_resume is not None:
+        if not self._open:
+            self._closing_deadline_s = self._deadline_in(self._limits.send_timeout_s)
+        if self._unread.end() and self.on_resume is not None:
             self.on_resume()
         if self._current is None:
             self._next()
@@ -235,6 +270,10 @@ class ClientConnection(asyncio.Protocol):
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
+        if not self._holder:  # for as long as the connection lives: what was taken is given back
+            self._holder = self._peer + self._key() if self._loopback else self._peer
+        self._held_bytes.append(0)
+        self._hold(int(length or 0))
         if length not in (None, b"0") or b"transfer-encoding" in self._headers:
             expects = self._headers.get(b"expect", b"").lower() == b"100-continue"
             self._asks_first = expects and self._parser.get_http_version() != "1.0"
@@ -248,20 +287,37 @@ class ClientConnection(asyncio.Protocol):
             self._asks_first = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._wait_for("body", self._limits.body_timeout_s)
+        self._begin_quantum()
 
     def on_body(self, data: bytes) -> None:
         self._progress += 1
-        # Not a list of pieces: a body in chunks of two bytes would take thirty times its size.
-        if not self._body:
-            self._body = data
-        elif isinstance(self._body, bytes):
-            self._body = bytearray(self._body) + data
-        else:
-            self._body += data
-        if len(self._body) > self._limits.max_body_bytes:
+        self._body.add(data)
+        size_bytes = len(self._body)
+        if size_bytes > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
-        if self._deadline_s is not None:
-            self._deadline_s += len(data) / _LEAST_BODY_RATE
+        if size_bytes > self._held_bytes[-1]:
+            self._hold(_ANNOUNCED_BYTES)
+        if size_bytes >= self._quantum_bytes and self._deadline_s is not None:
+            self._wait_for("body", self._limits.body_timeout_s)
+            self._begin_quantum()
+
+    def _begin_quantum(self) -> None:
+        """So much has to arrive within the time of a body. What came early is no credit."""
+        limits = self._limits
+        self._quantum_bytes = len(self._body) + int(limits.least_body_rate * limits.body_timeout_s)
+
+    def _hold(self, size_bytes: int) -> None:
+        """Account for so much more of the request that arrives."""
+        if size_bytes and not self._everyone.held.take(self._holder, size_bytes):
+            raise _holds_too_much(self._limits)
+        self._held_bytes[-1] += size_bytes
+
+    def _let_go(self, size_bytes: int) -> None:
+        if size_bytes:
+            self._everyone.held.give(self._holder, size_bytes)
+
+    def _key(self) -> str:
+        return self._headers.get(b"authorization", b"").decode("latin-1")
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
@@ -272,12 +328,12 @@ class ClientConnection(asyncio.Protocol):
             path=path_of(target),
             target=target,
             headers=self._headers,
-            body=bytes(self._body),
+            body=self._body,
             started_s=self._begun_s,
             keep_alive=self._parser.should_keep_alive(),
             http10=self._parser.get_http_version() == "1.0",
             loopback=self._loopback,
-            client=self._peer + self._headers.get(b"authorization", b"").decode("latin-1"),
+            client=self._peer + self._key(),
         )
         progress = self._progress + 1
         self._reset()
@@ -285,7 +341,7 @@ class ClientConnection(asyncio.Protocol):
         self._deadline_s = None
         if not self._open:
             return
-        if not self.busy and not self._write_paused:
+        if not self.busy and not self._unread.waits:
             self._begin(request)
         else:  # one at a time, and none while the client does not read its answers
             self._waiting.append(request)
@@ -303,8 +359,10 @@ class ClientConnection(asyncio.Protocol):
     def _answered(self) -> None:
         """The answer to the current request has been written."""
         request, self._current, self._task = self._current, None, None
+        if request is not None and self._held_bytes:
+            self._let_go(self._held_bytes.popleft())
         self.on_pause = self.on_resume = None
-        self._chunked = self.answering = False
+        self._chunked = self._streams = self.answering = False
         if not self._open or request is None:
             return
         if not request.keep_alive or (self._draining and not self._waiting and not self._promised):
@@ -319,7 +377,7 @@ class ClientConnection(asyncio.Protocol):
             self._wait_for("keep-alive", self._limits.keep_alive_s)
 
     def _next(self) -> None:
-        if not self._open or self._current is not None or self._write_paused:
+        if not self._open or self._current is not None or self._unread.waits:
             return
         if self._waiting:
             request = self._waiting.popleft()
@@ -357,6 +415,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None or self._current is None:
             return
         self.answering = True
+        self._streams = is_event_stream(headers)
         self._chunked = not self._current.http10
         if self._chunked:
             headers += ((b"transfer-encoding", b"chunked"),)
@@ -367,7 +426,19 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
+            waits = self._unread.waits  # what fills the buffer is counted there
             self._transport.write(chunk(data) if self._chunked else data)
+            if waits:
+                self._wrote_more(len(data))
+
+    def _wrote_more(self, written_bytes: int) -> None:
+        """While the client does not read: at some point the engine has to wait."""
+        if self._transport is None or not self._unread.add(
+            written_bytes, self._transport.get_write_buffer_size()
+        ):
+            return
+        if self.on_pause is not None:
+            self.on_pause()
 
     def finish(self) -> None:
         """The end of an answer that `start` began."""
@@ -399,8 +470,8 @@ class ClientConnection(asyncio.Protocol):
 
     def check_deadlines(self, now_s: float) -> None:
         """Called for every connection now and then."""
-        if self._send_deadline_s is not None and now_s >= self._send_deadline_s:
-            self.abort()  # it takes nothing: it would not take an error either
+        if self._takes_too_little(now_s):
+            self.abort()  # it would not take an error either
             return
         if self.busy and self._left_unread():
             self.close()
@@ -414,6 +485,19 @@ class ClientConnection(asyncio.Protocol):
         part = "body" if self._in_body else "head"
         message = f"The {part} of the request did not arrive in time. Send it without long pauses."
         self._refuse_rest(Refusal(408, "request_timeout", message))
+
+    def _takes_too_little(self, now_s: float) -> bool:
+        """It reads its answer more slowly than the least rate, or not what is left when it is closed."""
+        unread, limits = self._unread, self._limits
+        if unread.deadline_s is not None and self._transport is not None:
+            least_bytes = int(limits.least_read_rate * limits.send_timeout_s)
+            unread.look(
+                self._transport.get_write_buffer_size(),
+                least_bytes,
+                now_s + limits.send_timeout_s,
+            )
+        ends_s = unread.deadline_s if unread.waits else self._closing_deadline_s
+        return ends_s is not None and now_s >= ends_s
 
     def _left_unread(self) -> bool:
         """The client has closed its end while nothing is read from it, so that the loop does not notice."""
@@ -464,7 +548,7 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close when all that was written is sent, or the client takes no more of it."""
         if self._transport is not None:
-            self._send_deadline_s = self._send_deadline_s or self._deadline_in(self._limits.send_timeout_s)
+            self._closing_deadline_s = self._deadline_in(self._limits.send_timeout_s)
             self._transport.close()
 
     def abort(self) -> None:
@@ -483,8 +567,8 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def paused(self) -> bool:
-        """It does not read its answer as fast as it comes."""
-        return self._write_paused
+        """It does not read its answer as fast as it comes, and more is not kept for it."""
+        return self._unread.holds_back
 
     @property
     def busy(self) -> bool:
@@ -538,6 +622,15 @@ def _bad_http(why: str) -> Refusal:
 def _too_many_connections() -> Refusal:
     message = "This service has as many connections as it can keep. Try again shortly."
     return Refusal(503, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
+
+
+def _holds_too_much(limits: Limits) -> Refusal:
+    message = (
+        "This service holds as much of requests and unread answers as it can: "
+        f"{limits.max_held_bytes >> 20} MiB in a worker (--max-held-mb), {limits.max_client_bytes >> 20} MiB "
+        "of one client (--max-client-mb). Try again when some of them are answered."
+    )
+    return Refusal(503, "too_much_held", message, type=RefusalType.OVERLOADED, retry_after_s=1)
 
 
 def _head_too_large(limits: Limits) -> Refusal:
