@@ -36,6 +36,18 @@ def command(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_knows_few_characters_gets_what_it_can_show(encoding: str) -> None:
+    argv = ["plan", "--hardware", "rtx4090:1", "--model", "zai-org/AutoGLM-Phone-9B", "--explain"]
+    told = subprocess.run(
+        [sys.executable, "-m", "autoglm_serve", *argv],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=60,
+    )
+    assert told.returncode == ExitCode.OK, told.stderr
+
+
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
 def test_help_names_every_verb(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == ExitCode.OK

@@ -298,6 +298,12 @@ def test_auto_is_the_same_as_not_set(tmp_path: Path, name: str) -> None:
     assert getattr(load_in(tmp_path, flags={name: "auto"}, file=f"{name} = 1")[0], name) is None
 
 
+def test_the_home_of_a_user_that_there_is_not_is_a_mistake_of_the_person(tmp_path: Path) -> None:
+    assert "AUTOGLM_STATE_DIR: '~nobody-here/x'" in refusal(
+        tmp_path, env={"AUTOGLM_STATE_DIR": "~nobody-here/x"}
+    )
+
+
 def test_choices_are_taken_in_any_case(tmp_path: Path) -> None:
     assert load_in(tmp_path, env={"AUTOGLM_LOG_LEVEL": "INFO"})[0].log_level == "info"
 

@@ -33,6 +33,10 @@ class HubServer:
     """The next download of a large file breaks off after so many bytes."""
     lie_about: str = ""
     """A file whose checksum it gives wrongly."""
+    names_only: bool = False
+    """It lists names without sizes or checksums, as some mirrors do."""
+    claims_bytes: dict[str, int] = field(default_factory=dict)
+    """Sizes that it gives instead of the real ones."""
     broken: bool = False
     """Every request gets a 500."""
 
@@ -98,7 +102,10 @@ def _handler(state: HubServer) -> type[BaseHTTPRequestHandler]:
             return self._send(200, json.dumps({**card, "downloads": 0, "likes": 0, "gated": False}).encode())
 
         def _card(self, name: str, data: bytes) -> dict[str, Any]:
-            card: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob(data)}
+            if state.names_only:
+                return {"rfilename": name}
+            size = state.claims_bytes.get(name, len(data))
+            card: dict[str, Any] = {"rfilename": name, "size": size, "blobId": _blob(data)}
             if name.endswith(LARGE_FILES):
                 sha256 = state.sha256(name, data)
                 card["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}

@@ -74,6 +74,38 @@ def test_a_file_whose_checksum_is_wrong_is_removed_and_told(server: HubServer, h
     assert (fetch("org/m", hub=hub).folder / "m-Q4_K_M.gguf").read_bytes() == BIG
 
 
+def test_a_mirror_that_gives_no_sizes_removes_nothing(server: HubServer, hub: HuggingFace) -> None:
+    whole = fetch("org/m", hub=hub)
+    server.names_only = True
+    told: list[Download] = []
+    assert fetch("org/m", hub=hub, on_progress=told.append).folder == whole.folder
+    assert (whole.folder / "m-Q4_K_M.gguf").read_bytes() == BIG
+    assert told[-1].total_bytes is None
+
+
+def test_what_was_here_before_is_never_removed(server: HubServer, hub: HuggingFace) -> None:
+    whole = fetch("org/m", hub=hub)
+    server.claims_bytes["m-Q4_K_M.gguf"] = 7
+    with pytest.raises(ModelError, match="is not what Hugging Face has under this name") as refused:
+        fetch("org/m", hub=hub)
+    assert "left as it is" in refused.value.why
+    assert (whole.folder / "m-Q4_K_M.gguf").read_bytes() == BIG
+
+
+def test_a_download_that_does_not_fit_on_the_disk_is_not_begun(server: HubServer, hub: HuggingFace) -> None:
+    server.claims_bytes["m-Q4_K_M.gguf"] = 10**18
+    with pytest.raises(ModelError, match=r"There is no room for org/m: 1000000000\.00 GB are still to come"):
+        fetch("org/m", hub=hub)
+    assert server.downloads() == []
+
+
+def test_a_folder_that_may_not_be_written_to_is_no_network_problem(hub: HuggingFace, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"")  # not even root may make a folder below a file
+    with pytest.raises(ModelError) as refused:
+        fetch("org/m", hub=hub)
+    assert "could not be reached" not in str(refused.value)
+
+
 def test_a_repository_that_is_not_there(hub: HuggingFace) -> None:
     with pytest.raises(ModelError, match="There is no model org/none on Hugging Face"):
         fetch("org/none", hub=hub)
@@ -104,6 +136,7 @@ def test_offline_it_says_what_is_missing_and_where_it_looked(tmp_path: Path) -> 
     assert str(tmp_path / "models--org--m") in missing.value.why
     assert "could not be reached" in missing.value.why
     assert "hf download org/m" in missing.value.next_step
+    assert "HF_ENDPOINT" in missing.value.next_step
 
 
 def test_hf_hub_offline_is_obeyed(tmp_path: Path) -> None:

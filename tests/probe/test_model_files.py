@@ -64,6 +64,33 @@ def test_of_several_towers_the_one_with_the_models_name_is_taken(
     assert files.mmproj.name == tower
 
 
+def test_a_tower_one_folder_up_is_found(tmp_path: Path) -> None:
+    """As in repositories with a folder for each quantisation."""
+    (tmp_path / "Q8_0").mkdir()
+    path = put(tmp_path / "Q8_0" / "phone-9B-Q8_0.gguf", model_bytes())
+    tower = put(tmp_path / "mmproj-F16.gguf", header(TOWER))
+    assert find_model(str(path)).mmproj == tower
+
+
+def test_of_several_towers_one_folder_up_only_one_of_the_models_name_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "Q8_0").mkdir()
+    path = put(tmp_path / "Q8_0" / "phone-9B-Q8_0.gguf", model_bytes())
+    put(tmp_path / "mmproj-llava-F16.gguf", header(TOWER))
+    put(tmp_path / "mmproj-gemma-F16.gguf", header(TOWER))
+    assert find_model(str(path)).mmproj is None
+    tower = put(tmp_path / "mmproj-phone-9B-F16.gguf", header(TOWER))
+    assert find_model(str(path)).mmproj == tower
+
+
+def test_a_tower_that_is_named_is_taken(tmp_path: Path) -> None:
+    path = put(tmp_path / "m.gguf", model_bytes())
+    put(tmp_path / "mmproj-m-F16.gguf", header(TOWER))
+    other = put(tmp_path / "tower.gguf", header(TOWER))
+    assert find_model(str(path), mmproj=other).mmproj == other
+    with pytest.raises(ModelError, match="There is no vision tower"):
+        find_model(str(path), mmproj=tmp_path / "none.gguf")
+
+
 def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "m.gguf", model_bytes())
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ from autoglm_serve import __version__
 from autoglm_serve.cli.other_servers import translated
 from autoglm_serve.cli.parser import Parser
 from autoglm_serve.core.errors import ExitCode, ServeError
-from autoglm_serve.core.wording import did_you_mean
+from autoglm_serve.core.wording import did_you_mean, speak_any
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,8 @@ VERBS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is an `ExitCode`."""
+    for stream in (sys.stdout, sys.stderr):
+        speak_any(stream)
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except ServeError as error:

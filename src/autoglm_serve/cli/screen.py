@@ -117,6 +117,8 @@ class TerminalReporter:
 
 
 def _downloaded(download: Download) -> str:
+    if download.total_bytes is None:
+        return f"{download.done_bytes / 1e9:.2f} GB"
     gigabytes = f"{download.done_bytes / 1e9:.2f} of {download.total_bytes / 1e9:.2f} GB"
     return f"{gigabytes} ({download.done_bytes / max(download.total_bytes, 1):.0%})"
 

@@ -97,6 +97,13 @@ def _upstream(url: str) -> str:
     return f"http://{parts.netloc}"
 
 
+def _expanded(path: Path | None) -> Path | None:
+    try:
+        return path and path.expanduser()
+    except RuntimeError as error:  # ~ of a user that there is not
+        raise ValueError(f"{str(path)!r} cannot be found: {error}") from error
+
+
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     repeated = next((value for value in values if values.count(value) > 1), None)
     if repeated is not None:
@@ -133,7 +140,7 @@ Addresses = Annotated[
     AfterValidator(_distinct),
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
-Folder = Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser())]
+Folder = Annotated[Path | None, AfterValidator(_expanded)]
 EngineName = Annotated[
     Literal["auto", "llama_cpp", "vllm", "sglang", "external"],
     BeforeValidator(_lower),
@@ -181,6 +188,15 @@ class Options:
             unset="the model's own name",
         ),
     ] = ()
+    mmproj: Annotated[
+        Folder,
+        Doc(
+            Section.MODEL,
+            "The vision or audio tower (mmproj) of a GGUF model, for the embedded engine.",
+            "FILE",
+            unset="the one beside the model, or one folder up",
+        ),
+    ] = None
     hub: Annotated[Hub, Doc(Section.MODEL, "Where a repository is downloaded from.")] = "huggingface"
 
     engine: Annotated[
@@ -558,7 +574,7 @@ def _expects(kind: Any, bounds: Iterable[Ge | Le], doc: Doc) -> str:
         return "a number of seconds" + _between(bounds)
     if float in members:
         return "a number" + _between(bounds) + ", or auto"
-    return "a folder" if Path in members else "text"
+    return "a path" if Path in members else "text"
 
 
 def _between(bounds: Iterable[Ge | Le]) -> str:

@@ -1,8 +1,10 @@
-"""Words for a person who mistyped something."""
+"""Words for a person: who mistyped something, or whose terminal does not know every character."""
 
 import difflib
+import io
 import re
 from collections.abc import Iterable
+from typing import TextIO
 
 _NEAR = 0.7
 """By difflib's ratio, of what names do not share anyway. At its own 0.6, --api-key is near --wait-ready-s."""
@@ -19,3 +21,9 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
 def _rest(name: str) -> str:
     """A name without what all of its kind begin with, which makes any two of them look alike."""
     return _PREFIX.sub("", name, count=1)
+
+
+def speak_any(stream: TextIO) -> None:
+    """Where a terminal's encoding (latin-1, ascii) lacks a character, it shows ? instead of a traceback."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")

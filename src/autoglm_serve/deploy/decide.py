@@ -6,7 +6,7 @@ The one place that chooses an engine. `planning` decides about GPUs, `plan.embed
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -330,8 +330,21 @@ def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:
         demo = demo_model()
         files = ModelFiles(reference=DEMO, format=ModelFormat.GGUF, path=demo.gguf, mmproj=demo.mmproj)
         return files, demo.name
-    files = find_model(options.model, hub=options.hub, wanted=ModelFormat.GGUF, on_progress=on_download)
+    files = find_model(
+        options.model,
+        hub=options.hub,
+        wanted=ModelFormat.GGUF,
+        mmproj=options.mmproj or _engines_own_tower(options.engine_args),
+        on_progress=on_download,
+    )
     return files, _name(options.model)
+
+
+def _engines_own_tower(engine_args: Sequence[str]) -> Path | None:
+    """The tower that was named with llama.cpp's own flag: the gateway has to know that the model sees."""
+    words = [part for word in engine_args for part in word.split("=", 1)]
+    at = next((place for place, word in enumerate(words) if word in ("--mmproj", "-mm")), None)
+    return Path(words[at + 1]) if at is not None and at + 1 < len(words) else None
 
 
 def _name(reference: str) -> str:

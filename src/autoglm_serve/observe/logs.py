@@ -6,6 +6,8 @@ import time
 
 import orjson
 
+from autoglm_serve.core.wording import speak_any
+
 
 class PlainFormatter(logging.Formatter):
     """`12:00:01 warning  what happened`"""
@@ -35,6 +37,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure(log_format: str, level: str) -> None:
     """Send every log line to stderr in one format: plain or json."""
+    speak_any(sys.stderr)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else PlainFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -8,6 +8,7 @@ and checksum that the hub gives. Called by `model_files`.
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,14 @@ from typing import Any, NoReturn, Protocol
 
 from autoglm_serve.core.errors import ModelError
 from autoglm_serve.core.model import ModelFormat
+from autoglm_serve.probe.hub_failures import explain
 from autoglm_serve.probe.repository import Choice, NoModel, RemoteFile, choose
 
 logger = logging.getLogger(__name__)
 
+_BY_HAND = (
+    "Where there is a network, `{} {}` downloads it: give --model that folder. What has arrived is kept."
+)
 PARALLEL_FILES = 4
 LOOK_EVERY_S = 0.5
 
@@ -34,7 +39,8 @@ class Download:
 
     repository: str
     done_bytes: int
-    total_bytes: int
+    total_bytes: int | None
+    """None where the hub does not say."""
 
 
 OnProgress = Callable[[Download], None]
@@ -58,6 +64,10 @@ class Listing:
 
 class NotReachable(Exception):
     """The hub did not answer, or we are told to stay offline; the message says which."""
+
+    def __init__(self, why: str, next_step: str = "") -> None:
+        super().__init__(why)
+        self.next_step = next_step
 
 
 class Hub(Protocol):
@@ -103,7 +113,7 @@ def fetch(
         folder = _download(repository, hub, listing.revision, choice, on_progress)
         return Fetched(folder=folder, choice=choice)
     except NotReachable as problem:
-        return _from_cache(repository, hub, quantisation, wanted, str(problem))
+        return _from_cache(repository, hub, quantisation, wanted, problem)
 
 
 def _chosen(
@@ -125,24 +135,24 @@ def _chosen(
 
 
 def _from_cache(
-    repository: str, hub: Hub, quantisation: str | None, wanted: ModelFormat | None, why: str
+    repository: str, hub: Hub, quantisation: str | None, wanted: ModelFormat | None, problem: NotReachable
 ) -> Fetched:
     """What an earlier download left, if it is a whole model."""
+    why = str(problem)
     folder = hub.snapshot(repository)
     if folder is not None:
         files = tuple(_files_in(folder))
         try:
             choice = choose(files, quantisation=quantisation, wanted=wanted)
-        except NoModel as problem:
-            why = f"{why}, and what is here of it is no whole model: {problem}"
+        except NoModel as incomplete:
+            why = f"{why}, and what is here of it is no whole model: {incomplete}"
         else:
             logger.info("%s: %s; using the copy in %s", repository, why, folder)
             return Fetched(folder=folder, choice=choice)
     raise ModelError(
         f"{repository} is not on this machine and cannot be downloaded.",
         why=f"{why}; looked in {hub.folder(repository)}.",
-        next_step=f"Download it where there is a network ({hub.download_command} {repository}) and give "
-        "--model the folder, or try again once the hub can be reached: what has arrived is kept.",
+        next_step=f"{problem.next_step} {_BY_HAND}".strip().format(hub.download_command, repository),
     )
 
 
@@ -154,6 +164,7 @@ def _files_in(folder: Path) -> Iterator[RemoteFile]:
 
 def _download(repository: str, hub: Hub, revision: str, choice: Choice, on_progress: OnProgress) -> Path:
     """Every chosen file, checked; returns the folder that has them at their names."""
+    _require_room(repository, hub, choice)
     begun_ns = _newest_ns(hub.folder(repository))
 
     def one(file: RemoteFile) -> Path:
@@ -172,14 +183,41 @@ def _newest_ns(folder: Path) -> int:
     return max((path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()), default=0)
 
 
+def _require_room(repository: str, hub: Hub, choice: Choice) -> None:
+    """Raises ModelError where what is still to come, as far as it is sized, does not fit on the disk."""
+    folder = hub.folder(repository)
+    there = {path.name for path in folder.rglob("*") if path.is_file()}
+    missing = [file.size_bytes or 0 for file in choice.files if Path(file.name).name not in there]
+    begun_bytes = sum(path.stat().st_blocks * 512 for path in folder.rglob("*.incomplete"))
+    needed_bytes = max(0, sum(missing) - begun_bytes)
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    free_bytes = shutil.disk_usage(disk).free
+    if needed_bytes > free_bytes:
+        raise ModelError(
+            f"There is no room for {repository}: {needed_bytes / 1e9:.2f} GB are still to come, "
+            f"{free_bytes / 1e9:.2f} GB are free in {disk}.",
+            why="The download would fill the disk and fail.",
+            next_step="Make room there, or move the cache: HF_HOME=/other/folder (or MODELSCOPE_CACHE).",
+        )
+
+
 def _check(repository: str, hub: Hub, file: RemoteFile, path: Path, *, fresh: bool) -> None:
-    """Size always; the checksum of what was just downloaded. A damaged file is removed."""
+    """The size where the hub says one; the checksum of what was just downloaded.
+
+    What this run downloaded damaged is removed. What was there before is the person's own and stays.
+    """
     size = path.stat().st_size
     damage = ""
-    if size != file.size_bytes:
+    if file.size_bytes is not None and size != file.size_bytes:
         damage = f"it has {size} bytes, {hub.title} says {file.size_bytes}"
     elif fresh and file.sha256 is not None and _sha256(path) != file.sha256:
         damage = "its checksum is not the one the hub gives"
+    if damage and not fresh:
+        raise ModelError(
+            f"{path} is not what {hub.title} has under this name.",
+            why=f"{damage}. It was here before, so it was left as it is.",
+            next_step="Remove it to download it again, or give --model the file itself to serve it as it is.",
+        )
     if damage:
         path.resolve().unlink(missing_ok=True)
         raise ModelError(
@@ -200,8 +238,9 @@ def _watched(repository: str, hub: Hub, choice: Choice, on_progress: OnProgress)
     over = threading.Event()
 
     def tell() -> None:
-        done = min(_bytes_in(hub.folder(repository)), choice.size_bytes)
-        on_progress(Download(repository=repository, done_bytes=done, total_bytes=choice.size_bytes))
+        done, total = _bytes_in(hub.folder(repository)), choice.size_bytes
+        done = done if total is None else min(done, total)
+        on_progress(Download(repository=repository, done_bytes=done, total_bytes=total))
 
     def watch() -> None:
         while not over.wait(LOOK_EVERY_S):
@@ -215,7 +254,8 @@ def _watched(repository: str, hub: Hub, choice: Choice, on_progress: OnProgress)
     finally:
         over.set()
         watcher.join()
-    on_progress(Download(repository=repository, done_bytes=choice.size_bytes, total_bytes=choice.size_bytes))
+    whole = choice.size_bytes if choice.size_bytes is not None else _bytes_in(hub.folder(repository))
+    on_progress(Download(repository=repository, done_bytes=whole, total_bytes=choice.size_bytes))
 
 
 def _bytes_in(folder: Path) -> int:
@@ -248,7 +288,7 @@ class HuggingFace:
         with self._mapped(repository):
             info = library.HfApi(endpoint=self._endpoint).model_info(repository, files_metadata=True)
         files = (
-            RemoteFile(name=s.rfilename, size_bytes=s.size or 0, sha256=s.lfs.sha256 if s.lfs else None)
+            RemoteFile(name=s.rfilename, size_bytes=s.size, sha256=s.lfs.sha256 if s.lfs else None)
             for s in info.siblings
         )
         return Listing(revision=info.sha, files=tuple(files))
@@ -293,8 +333,7 @@ class HuggingFace:
         except errors.RepositoryNotFoundError as problem:
             _no_such_repository(repository, self.title, "and `hf auth login` if it is private", problem)
         except Exception as problem:
-            # Connection errors come from its HTTP library, which is another one in each major version.
-            raise NotReachable(f"{self.title} could not be reached ({_said(problem)})") from problem
+            raise _failed(self.title, repository, problem) from problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +370,7 @@ class ModelScope:
         with self._mapped(repository):
             entries = api.get_model_files(repository, recursive=True)
         files = (
-            RemoteFile(name=entry["Path"], size_bytes=entry["Size"], sha256=entry.get("Sha256") or None)
+            RemoteFile(name=entry["Path"], size_bytes=entry.get("Size"), sha256=entry.get("Sha256") or None)
             for entry in entries
             if entry.get("Type") != "tree"
         )
@@ -384,7 +423,7 @@ class ModelScope:
             # Its errors moved between versions, and have no root that tells a typo from a dead network.
             if "NotExist" in type(problem).__name__ or "404" in str(problem):
                 _no_such_repository(repository, self.title, "", problem)
-            raise NotReachable(f"{self.title} could not be reached ({_said(problem)})") from problem
+            raise _failed(self.title, repository, problem) from problem
 
 
 def _no_such_repository(repository: str, hub: str, also: str, problem: Exception) -> NoReturn:
@@ -395,10 +434,14 @@ def _no_such_repository(repository: str, hub: str, also: str, problem: Exception
     ) from problem
 
 
-def _said(problem: Exception) -> str:
-    """The first line of an error, short."""
-    first = str(problem).strip().splitlines()[:1]
-    return (first[0] if first else type(problem).__name__)[:160]
+def _failed(title: str, repository: str, problem: Exception) -> ModelError | NotReachable:
+    """What is wrong here is the person's to mend; without the hub, what was downloaded before may do."""
+    failure = explain(problem)
+    if failure.here:
+        return ModelError(
+            f"{repository} cannot be downloaded from {title}.", why=failure.why, next_step=failure.next_step
+        )
+    return NotReachable(f"{title} could not be reached: {failure.why}", failure.next_step)
 
 
 HUBS: dict[str, Callable[[], Hub]] = {"huggingface": HuggingFace, "modelscope": ModelScope}

@@ -7,6 +7,7 @@ and what was expected. Knows no engine; blocks, so call it in a thread. Called b
 import difflib
 import json
 import re
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from autoglm_serve.probe.gguf import GgufError, GgufFacts, read_gguf
 from autoglm_serve.probe.repository import MMPROJ_PRECISIONS, is_mmproj, split_parts
 
 REPOSITORY = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(:(?P<quantisation>[\w.-]+))?")
+_ALIKE = 4
+"""Letters that a tower of another folder has to share with the model's name, where it is not the only one."""
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 
 
@@ -26,9 +29,12 @@ def find_model(
     *,
     hub: str = "huggingface",
     wanted: ModelFormat | None = None,
+    mmproj: Path | None = None,
     on_progress: hubs.OnProgress = lambda _: None,
 ) -> ModelFiles:
-    """The model's files. `wanted` is the only format that the engine takes. Raises ModelError."""
+    """The model's files. `wanted` is the only format that the engine takes, `mmproj` the vision tower where
+    it is not the one that would be found. Raises ModelError.
+    """
     path = Path(reference).expanduser()
     if path.exists():
         files = _in_folder(reference, path, wanted) if path.is_dir() else _one_file(reference, path)
@@ -38,7 +44,7 @@ def find_model(
         raise _missing(reference, path)
     if wanted is not None and files.format is not wanted:
         raise _wrong_format(files, wanted)
-    return files
+    return files if mmproj is None else replace(files, mmproj=_tower(mmproj.expanduser()))
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -98,18 +104,29 @@ def _require_parts(first: Path) -> None:
 
 
 def _tower_beside(model: Path) -> Path | None:
-    """The mmproj in the model's folder that is most likely its own; None where there is none."""
-    towers = sorted(path for path in model.parent.glob("*.gguf") if is_mmproj(path.name))
-    if not towers:
-        return None
-    best = min(towers, key=lambda tower: (-_likeness(tower, model), _precision_rank(tower)))
-    if not _checked(best).is_mmproj:
+    """The mmproj beside the model that is most likely its own; None where there is none.
+
+    Many repositories have a folder for each quantisation and the tower one folder up.
+    """
+    for folder in (model.parent, model.absolute().parent.parent):
+        towers = sorted(path for path in folder.glob("*.gguf") if is_mmproj(path.name))
+        if folder != model.parent:
+            towers = [tower for tower in towers if len(towers) == 1 or _likeness(tower, model) >= _ALIKE]
+        if towers:
+            return _tower(min(towers, key=lambda tower: (-_likeness(tower, model), _precision_rank(tower))))
+    return None
+
+
+def _tower(path: Path) -> Path:
+    if not path.exists():
+        raise ModelError(f"There is no vision tower {path}.", next_step="Correct --mmproj, or leave it out.")
+    if not _checked(path).is_mmproj:
         raise ModelError(
-            f"{best} has mmproj in its name but is a model of its own.",
+            f"{path} is a model of its own and no vision tower.",
             why="Expected general.architecture = clip in its header.",
-            next_step="Rename it, or move it to another folder.",
+            next_step="Give the model's mmproj with --mmproj; a model with mmproj in its name needs another.",
         )
-    return best
+    return path.absolute()
 
 
 def _likeness(tower: Path, model: Path) -> int:

@@ -26,7 +26,8 @@ class RemoteFile:
 
     name: str
     """Its path inside the repository."""
-    size_bytes: int
+    size_bytes: int | None = None
+    """None where the hub does not say (a mirror that lists names alone): nothing is held against it then."""
     sha256: str | None = None
     """Where the hub keeps it with its checksum (large files)."""
 
@@ -41,8 +42,11 @@ class Choice:
     mmproj: str | None = None
 
     @property
-    def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.files)
+    def size_bytes(self) -> int | None:
+        """Of all its files; None where the size of one is not known."""
+        sizes = [file.size_bytes for file in self.files]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
 
 
 class NoModel(ValueError):
@@ -105,7 +109,7 @@ def _best(files: Sequence[RemoteFile], preferred: Iterable[str]) -> RemoteFile:
         for file in files:
             if _has(file.name, tag):
                 return file
-    return min(files, key=lambda file: (file.size_bytes, file.name))
+    return min(files, key=lambda file: (file.size_bytes or 0, file.name))
 
 
 def _has(name: str, tag: str) -> bool:
