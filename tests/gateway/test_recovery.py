@@ -345,3 +345,26 @@ def test_a_request_waits_for_a_replica_to_come_back(tmp_path: Path) -> None:
             got += client.recv(65536)
         assert b"tok7" in got
         assert b'"error"' not in got
+
+
+@pytest.mark.parametrize("fault", ["kill:8", "kill:3"])
+@pytest.mark.parametrize("limit", [3, 8, 20])
+def test_usage_comes_when_it_was_asked_for_wherever_the_replica_died(
+    tmp_path: Path, fault: str, limit: int
+) -> None:
+    """After 8 pieces the text is complete: what is missing is how it ended, or only its usage."""
+    asked = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": limit}
+    with pair(tmp_path) as (gateway, first, _):
+        whole = values_of(gateway.chat(**asked)[2])
+        first.control(fault=fault, times=1)
+        for _ in range(2):
+            values = values_of(gateway.chat(**asked)[2])
+            assert text_of(b"".join(sse.event(orjson.dumps(value)) for value in values)) == text_of(
+                b"".join(sse.event(orjson.dumps(value)) for value in whole)
+            )
+            counted = [value["usage"] for value in values if value.get("usage")]
+            assert len(counted) == 1
+            assert counted[0]["completion_tokens"] == min(limit, 8)
+            ends = [choice["finish_reason"] for value in values for choice in value["choices"]]
+            (end,) = [end for end in ends if end]
+            assert end in {3: ("length",), 8: ("length", "stop"), 20: ("stop",)}[limit]

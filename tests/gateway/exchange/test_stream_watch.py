@@ -10,8 +10,9 @@ from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
-from autoglm_serve.gateway.recovery import recover
 from autoglm_serve.gateway.recovery.answer import Expected
+from autoglm_serve.gateway.recovery.seam import Seam, Splicer
+from autoglm_serve.gateway.recovery.sent import read_sent
 from autoglm_serve.gateway.wire.http import Headers
 
 URL = "http://replica"
@@ -45,7 +46,7 @@ class Stage:
         self.loop, self.clock, self.watch = loop, Clock(), StreamWatch(stall_s=5.0)
 
     def stream(
-        self, *, ahead_tokens: int = 0, may_go: bool | None = None, splicer: recover.Seam | None = None
+        self, *, ahead_tokens: int = 0, may_go: bool | None = None, splicer: Seam | None = None
     ) -> "tuple[Relay, asyncio.Future[Ending]]":
         ending: asyncio.Future[Ending] = self.loop.create_future()
         relay = Relay(
@@ -201,8 +202,8 @@ def test_a_comment_shows_that_the_server_lives_not_that_the_engine_does(stage: S
 
 def test_a_replay_that_brings_what_the_client_has_shows_life_and_may_stall(stage: Stage) -> None:
     taught(stage, first_s=0.1, ahead_tokens=10)
-    sent = recover.read_sent([EVENT.replace(b'"x"', b'"%b"' % (b"x" * 200))])
-    relay, ending = stage.stream(ahead_tokens=10, may_go=True, splicer=recover.Splicer(sent, replay=True))
+    sent = read_sent([EVENT.replace(b'"x"', b'"%b"' % (b"x" * 200))])
+    relay, ending = stage.stream(ahead_tokens=10, may_go=True, splicer=Splicer(sent, replay=True))
     for _ in range(100):  # longer than a first event is waited for
         stage.pass_time(1.0)
         relay.on_body(EVENT)

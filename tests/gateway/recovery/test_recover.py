@@ -9,17 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.gateway.recovery.recover import (
-    Diverged,
-    Finish,
-    Hopeless,
-    Resumption,
-    Sent,
-    Splicer,
-    Way,
-    read_sent,
-    resume,
-)
+from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption, Way, resume
+from autoglm_serve.gateway.recovery.seam import Diverged, Splicer
+from autoglm_serve.gateway.recovery.sent import Sent, read_sent
 from autoglm_serve.gateway.wire import sse
 
 ASKED: dict[str, Any] = {
@@ -260,3 +252,160 @@ def test_what_has_another_shape_does_no_harm(
 def test_events_of_another_path_cannot_be_handed_over() -> None:
     asked = {"model": "demo", "prompt": "hi", "stream": True}
     assert isinstance(resume(orjson.dumps(asked), sent("one"), Continuation.PREFILL), Hopeless)
+
+
+# --- what else engines say
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"audio": {"data": "AAAA", "transcript": "hi"}},
+        {"audio": {"id": "a"}},
+        {"content": [{"type": "text", "text": "A1 "}]},
+        {"images": [{"image_url": {"url": "data:"}}]},
+        {"annotations": [{"type": "url_citation", "url": "x"}]},
+        {"tool_calls": [{"index": 0, "custom": {"name": "f", "input": "x"}}]},
+        {"something_new": "x"},
+    ],
+)
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_what_is_not_known_counts_as_said_and_is_not_said_again(
+    delta: dict[str, Any], temperature: int
+) -> None:
+    told = read_sent([chunk({"role": "assistant", "content": ""}), chunk(delta)])
+    hopeless = step(told=told, temperature=temperature)
+    assert isinstance(hopeless, Hopeless)
+    assert next(iter(delta)) in hopeless.reason
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {},
+        {"content": None, "tool_calls": None, "refusal": None, "reasoning_content": None},
+        {"audio": {}, "annotations": [], "something_new": ""},
+        {"tool_calls": 5},
+    ],
+)
+def test_an_empty_field_says_nothing(delta: dict[str, Any]) -> None:
+    told = read_sent([chunk({"role": "assistant", "content": ""}), chunk(delta, stop_reason=None)])
+    assert step(told=told).way is Way.AGAIN
+
+
+def test_an_event_that_cannot_be_read_counts_as_said() -> None:
+    lone = b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":null}]}\n\n'
+    assert isinstance(step(told=read_sent([lone]), temperature=0), Hopeless)
+
+
+@pytest.mark.parametrize(
+    "half", [{"refusal": "I can"}, {"function_call": {"name": "f", "arguments": '{"a'}}], ids=str
+)
+def test_a_refusal_and_a_function_call_are_told_again_or_given_up(half: dict[str, Any]) -> None:
+    told = read_sent([chunk(half)])
+    assert isinstance(step(told=told, temperature=1), Hopeless)
+    splicer = step(told=told, temperature=0).splicer
+    whole = orjson.loads(orjson.dumps(half).replace(b"can", b"cannot").replace(b'\\"a', b'\\"a\\": 1}'))
+    (data,) = sse.data_of(splicer.feed(chunk(whole)))
+    assert b"not" in data or b'\\": 1}' in data
+    with pytest.raises(Diverged):
+        step(told=told, temperature=0).splicer.feed(chunk({next(iter(half)): {"name": "g"}}) + stream("x"))
+
+
+def test_half_a_character_cannot_be_handed_over() -> None:
+    assert isinstance(step(told=sent("caf\ufffd")), Hopeless)
+
+
+def test_thoughts_stay_in_the_field_in_which_they_began() -> None:
+    for known, other in (("reasoning", "reasoning_content"), ("reasoning_content", "reasoning")):
+        splicer = step(told=read_sent([chunk({known: "one "})])).splicer
+        (data,) = sse.data_of(splicer.feed(chunk({other: "two"})))
+        assert orjson.loads(data)["choices"][0]["delta"] == {known: "two"}
+
+
+# --- limits, usage, stop strings
+
+
+def test_what_the_engine_counts_is_believed_over_what_is_seen() -> None:
+    counted = chunk({"content": "x"}, usage={"prompt_tokens": 9, "completion_tokens": 6})
+    assert read_sent([counted]).tokens == 6
+    assert (
+        read_sent([chunk({"content": "x"}, timings={"predicted_n": 5}), chunk({"content": "y"})]).tokens == 6
+    )
+    probable = {"content": [{"token": "a"}, {"token": "b"}, {"token": "c"}]}
+    event = {"choices": [{"index": 0, "delta": {"content": "abc"}, "logprobs": probable}]}
+    assert read_sent([sse.event(orjson.dumps(event))]).tokens == 3
+    assert sent("a b ", "c d ", "e").tokens == 5  # at least a token a word
+
+
+def test_a_limit_of_none_is_none_and_a_round_number_is_a_number() -> None:
+    assert asked_again(step(max_tokens=-1))["max_tokens"] == -1
+    assert asked_again(step(max_tokens=10.0))["max_tokens"] == 8
+
+
+def test_an_answer_at_its_limit_still_has_the_usage_that_was_asked_for() -> None:
+    closing = step(max_tokens=2, stream_options={"include_usage": True}, min_tokens=2, n=1, logprobs=True)
+    assert closing.way is Way.CLOSE
+    body = asked_again(closing)
+    assert (body["max_tokens"], body["messages"]) == (1, ASKED["messages"])
+    assert not body.keys() & {"min_tokens", "n", "logprobs", "max_completion_tokens"}
+    usage = {"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 13}
+    events = closing.splicer.feed(chunk({"role": "assistant", "content": ""}))
+    events += closing.splicer.feed(stream("never seen")[: -len(sse.event(sse.DONE))])
+    events += closing.splicer.feed(sse.event(orjson.dumps({"choices": [], "usage": usage})))
+    first, last = [orjson.loads(data) for data in sse.data_of(events)]
+    assert first["choices"][0]["finish_reason"] == "length"
+    assert last["usage"] == {"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 14}
+    assert {first["id"], last["id"]} == {"first"}
+
+
+def test_an_answer_that_lacks_only_its_usage_is_asked_for_that_alone() -> None:
+    ended = read_sent([chunk({"content": "a"}), chunk({}, "tool_calls")])
+    closing = step(told=ended, stream_options={"include_usage": True}, tools=[{}], temperature=1)
+    assert closing.way is Way.CLOSE
+    assert closing.splicer.feed(stream("x")) == sse.event(sse.DONE)
+
+
+def test_several_answers_of_which_one_has_ended_are_given_up() -> None:
+    ended = read_sent([chunk({}, "stop")])
+    assert isinstance(step(told=ended, n=2), Hopeless)
+    other = sse.event(orjson.dumps({"choices": [{"index": 1, "delta": {"content": "x"}}]}))
+    assert isinstance(step(told=read_sent([other]), temperature=0), Hopeless)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("abc EN", ["D tail"]), ("a E", ["N", "D"]), ("x", ["E", "END"])]
+)
+def test_a_stop_string_over_the_seam_is_noticed(before: str, after: list[str]) -> None:
+    splicer = step(told=sent(before), stop=["nothing", "END"]).splicer
+    if before == "x":  # it begins behind the seam: the engine sees it
+        assert text_of(splicer.feed(stream(*after))) == "".join(after)
+        return
+    with pytest.raises(Diverged):
+        splicer.feed(stream(*after))
+
+
+def test_a_replay_tells_no_counts_of_what_it_holds_back() -> None:
+    splicer = Splicer(sent("one ", "two "), replay=True)
+    again = [chunk({"content": t}, usage={"completion_tokens": n}) for n, t in enumerate(["one ", "two "])]
+    assert splicer.feed(b"".join(again)) == b""
+    assert b'"usage"' in splicer.feed(chunk({"content": "three"}, usage={"completion_tokens": 3}))
+
+
+def test_log_probabilities_of_other_pieces_than_were_sent_are_not_shown() -> None:
+    def probable(text: str) -> bytes:
+        choice = {"index": 0, "delta": {"content": text}, "logprobs": {"content": [{"token": text}]}}
+        return sse.event(orjson.dumps({"choices": [choice]}))
+
+    told = read_sent([probable("one ")])
+    assert text_of(Splicer(told, replay=True).feed(probable("one ") + probable("two"))) == "two"
+    with pytest.raises(Diverged):
+        Splicer(told, replay=True).feed(probable("one two"))
+
+
+def test_an_engine_that_begins_anew_when_asked_to_go_on_is_not_shown_twice() -> None:
+    told = sent("The ", "cat ")
+    assert text_of(step(told=told).splicer.feed(stream("The ", "cat sat"))) == "sat"
+    for rest in ("The dog", "on", "The c"):
+        assert text_of(step(told=told).splicer.feed(stream(*rest))) == rest
+    assert text_of(step(told=sent("ha ")).splicer.feed(stream("ha ", "ha"))) == "ha ha"  # too short to tell

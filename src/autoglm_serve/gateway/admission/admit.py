@@ -35,6 +35,8 @@ class Call:
     content_type: bytes
     cost_tokens: int
     stream: bool = False
+    usage: bool = False
+    """A stream is to say at its end how many tokens it took."""
     choices: int = 1
     """How many answers it asks for at once."""
     split_reasoning: bool = False
@@ -67,6 +69,7 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
             max_answer_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         ),
         stream=body.get("stream") is True,
+        usage=_asks_for_usage(body, endpoint),
         choices=_choices(body),
         split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
         audio=media.audio if _needs_ears(endpoint, model) else 0,
@@ -104,6 +107,12 @@ def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelV
         f"No model served here can do {endpoint.needs}. Served: {', '.join(fleet.served_names) or 'none'}.",
         type=RefusalType.NOT_FOUND,
     )
+
+
+def _asks_for_usage(body: Json, endpoint: Endpoint) -> bool:
+    """Streams of typed events have it in any case."""
+    options = body.get("stream_options") or {}
+    return endpoint.ends_with_done and options.get("include_usage") is True
 
 
 def _choices(body: Json) -> int:

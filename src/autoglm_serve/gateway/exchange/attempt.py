@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
-from autoglm_serve.gateway.recovery.recover import Seam
+from autoglm_serve.gateway.recovery.seam import Seam
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Headers, Request, request_head
 from autoglm_serve.gateway.wire.splice import with_field

@@ -47,6 +47,9 @@ def _with_hint(ending: Ending) -> Headers:
 
 def end_cut_off(call: Call, client: Caller, delivery: Delivery, hopeless: Hopeless) -> Outcome:
     """End an answer of which the client has only a part, so that nobody takes it for the whole."""
+    if delivery.journal.finished:  # its usage is all that is missing, and nobody can tell it
+        delivery.finish()
+        return Outcome.OK
     log.warning("a stream ended after %d bytes: %s", delivery.journal.size_bytes, hopeless.reason)
     if delivery.journal.chunks:
         message = f"The replica was lost in the middle of the stream, and it cannot go on: {hopeless.reason}."

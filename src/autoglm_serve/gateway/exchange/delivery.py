@@ -10,7 +10,7 @@ from typing import Protocol
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.reasoning import StreamSplitter
 from autoglm_serve.gateway.recovery.answer import Expected
-from autoglm_serve.gateway.recovery.journal import Journal, before_done
+from autoglm_serve.gateway.recovery.journal import NO_USAGE, Journal, before_done
 from autoglm_serve.gateway.wire.http import Headers
 from autoglm_serve.gateway.wire.sse import DONE, event
 
@@ -85,6 +85,13 @@ class Delivery:
     def begun(self) -> bool:
         """Part of an answer has been taken from a replica: asking anew would say it twice."""
         return self.started or bool(self.journal.chunks)
+
+    @property
+    def complete(self) -> bool:
+        """The client has all that it asked for, if it is told that this is the end."""
+        if not self.journal.finished:
+            return False
+        return not self.expected.usage or self.journal.usage() != NO_USAGE
 
     @property
     def passes_unchanged(self) -> bool:

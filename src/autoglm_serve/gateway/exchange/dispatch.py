@@ -125,6 +125,7 @@ def _expected(call: Call) -> Expected:
         ends_with_done=endpoint.ends_with_done,
         typed_events=endpoint.typed_events,
         choices=call.choices,
+        usage=call.usage,
         field=endpoint.answer,
     )
 

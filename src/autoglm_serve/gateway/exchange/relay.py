@@ -33,7 +33,7 @@ from autoglm_serve.gateway.recovery.journal import (
     is_json,
     usage_of,
 )
-from autoglm_serve.gateway.recovery.recover import Diverged, Seam
+from autoglm_serve.gateway.recovery.seam import Diverged, Seam
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect, no_answer
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
 from autoglm_serve.gateway.wire.sse import DONE, UNUSUAL, event, usual_frame, whole_events
@@ -191,7 +191,7 @@ class Relay:
             self._end_whole(b"".join(self._collected))
 
     def on_lost(self, reason: str) -> None:
-        if self._streaming and self._delivery.journal.finished:
+        if self._streaming and self._delivery.complete:
             self._finish_stream()
         else:
             self._settle(Result.LOST, reason)
@@ -337,8 +337,10 @@ class Relay:
             self._send_events(rest)
         if self._ending.done():
             return
-        if self._over or self._delivery.journal.finished:
+        if self._over or self._delivery.complete:
             self._finish_stream()
+        elif self._delivery.journal.finished:
+            self._settle(Result.LOST, "the stream ended without its usage")
         elif self._delivery.begun:
             self._settle(Result.LOST, "the stream ended without a finish reason")
         else:

@@ -8,6 +8,7 @@ from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
 from autoglm_serve.gateway.recovery import recover, typed_resume
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption, Way
+from autoglm_serve.gateway.recovery.sent import read_sent
 
 log = logging.getLogger(__name__)
 
@@ -22,28 +23,30 @@ def next_step(
     step: Resumption | Finish | Hopeless
     chunks, continuation = delivery.journal.chunks, replica.continuation
     if not chunks:
-        step, pieces = Hopeless(reason="an answer in one piece cannot be gone on with"), 0
+        step, tokens = Hopeless(reason="an answer in one piece cannot be gone on with"), 0
     elif call.endpoint.ends_with_done:
-        sent = recover.read_sent(chunks)
-        step, pieces = recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.pieces
+        sent = read_sent(chunks)
+        step, tokens = recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.tokens
     elif call.endpoint.typed_events:
         told, path = typed_resume.read_told(chunks), call.endpoint.path
-        step, pieces = (
+        step, tokens = (
             typed_resume.resume(path, call.body, told, continuation, may_replay=may_replay),
-            told.pieces,
+            told.tokens,
         )
     else:
-        step, pieces = Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
-    log.warning("a stream lost its replica (%s); on %s: %s", last.reason, replica.id, _said(step, pieces))
+        step, tokens = Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
+    log.warning("a stream lost its replica (%s); on %s: %s", last.reason, replica.id, _said(step, tokens))
     return step
 
 
-def _said(step: Resumption | Finish | Hopeless, pieces: int) -> str:
+def _said(step: Resumption | Finish | Hopeless, tokens: int) -> str:
     match step:
         case Resumption(way=Way.AGAIN):
             return "asked again from the start"
+        case Resumption(way=Way.CLOSE):
+            return "only asked what the prompt counts"
         case Resumption(way=way):
-            return f"{way} after {pieces} pieces"
+            return f"{way} after {tokens} tokens"
         case Finish():
             return "it had all it may have"
         case Hopeless(reason=reason):

@@ -36,6 +36,8 @@ class Expected:
     """Its streams are events that name their type, and end with one."""
     choices: int = 1
     """How many answers were asked for at once."""
+    usage: bool = False
+    """A stream is to say at its end how many tokens it took."""
     field: str | None = None
     """An answer in one piece is a JSON object that has this; any object where it is empty. None: anything."""
 

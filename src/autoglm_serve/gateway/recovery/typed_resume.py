@@ -18,15 +18,14 @@ import orjson
 
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.gateway.recovery.recover import (
-    Diverged,
     Finish,
     Hopeless,
     Resumption,
     Way,
-    held_against,
     repeatable,
     with_beginning,
 )
+from autoglm_serve.gateway.recovery.seam import Diverged, held_against
 from autoglm_serve.gateway.wire import sse
 
 Json = dict[str, Any]
@@ -47,8 +46,8 @@ class Told:
     marks: tuple[Json, ...] = ()
     texts: Mapping[Key, str] = field(default_factory=dict)
     """By the kind of the delta and its place."""
-    pieces: int = 0
-    """Deltas: about one token each."""
+    tokens: int = 0
+    """At least so many, by the words of the deltas."""
     last_number: int | None = None
     """The sequence number of the last event, where they have one."""
 
@@ -57,7 +56,7 @@ def read_told(chunks: Iterable[bytes]) -> Told:
     """The state of a stream from the events that went out."""
     marks: list[Json] = []
     texts: dict[Key, str] = {}
-    pieces, last = 0, None
+    tokens, last = 0, None
     for chunk in chunks:
         for data in sse.data_of(chunk):
             event = sse.parsed(data) or {}
@@ -67,10 +66,10 @@ def read_told(chunks: Iterable[bytes]) -> Told:
             if grown is not None:
                 key, text = grown
                 texts[key] = texts.get(key, "") + text
-                pieces += 1
+                tokens += max(1, len(text.split()))
             elif _is_mark(event):
                 marks.append(event)
-    return Told(marks=tuple(marks), texts=texts, pieces=pieces, last_number=last)
+    return Told(marks=tuple(marks), texts=texts, tokens=tokens, last_number=last)
 
 
 def resume(
@@ -78,6 +77,8 @@ def resume(
 ) -> Resumption | Finish | Hopeless:
     """How to go on with the stream that answers `body`."""
     asked: Json = orjson.loads(body)
+    if told.marks and told.marks[-1]["type"] == "message_delta":
+        return Finish(events=_event({"type": "message_stop"}))  # how it ended is told: that it has is not
     if not told.texts:
         return Resumption(way=Way.AGAIN, body=body, splicer=Retelling(told))
     if path == MESSAGES and engine is Continuation.PREFILL and _only_text(asked, told):
@@ -102,7 +103,7 @@ def _only_text(asked: Json, told: Told) -> bool:
 
 
 def _continue(asked: Json, told: Told) -> Resumption | Finish:
-    left = asked["max_tokens"] - told.pieces
+    left = asked["max_tokens"] - told.tokens
     if left <= 0:
         return Finish(events=_finished(told))
     (text,) = told.texts.values()
@@ -114,7 +115,7 @@ def _finished(told: Told) -> bytes:
     """The end of a message that has reached its limit."""
     index = told.marks[-1].get("index", 0)
     delta = {"stop_reason": "max_tokens", "stop_sequence": None}
-    usage = {"output_tokens": told.pieces}
+    usage = {"output_tokens": told.tokens}
     ends: tuple[Json, ...] = (
         {"type": "content_block_stop", "index": index},
         {"type": "message_delta", "delta": delta, "usage": usage},
@@ -130,7 +131,7 @@ class Retelling:
         """`owes_text`: it begins at the beginning, so that all that was sent comes once more."""
         self._marks = deque(told.marks)
         self._texts = dict(told.texts) if owes_text else {}
-        self._written_before = 0 if owes_text else told.pieces
+        self._written_before = 0 if owes_text else told.tokens
         self._ids: dict[str, str] = {}
         """By the ids of the later replica, those that the client knows."""
         self._number = told.last_number
@@ -176,7 +177,7 @@ class Retelling:
             raise Diverged(f"{event['type']} came where {sent['type']} was sent")
         if any(sent.get(name) != event.get(name) for name in ("output_index", "content_index", "index")):
             raise Diverged(f"{event['type']} came at another place")
-        if sent.get("text", "") != event.get("text", ""):
+        if _said_whole(sent) != _said_whole(event):
             raise Diverged(f"{event['type']} differs from what was sent")
         self._ids.update(_pairs(event, sent))
 
@@ -192,6 +193,15 @@ class Retelling:
 
 def _is_mark(event: Json) -> bool:
     return isinstance(event.get("type"), str) and event["type"] not in _PASSED_OVER
+
+
+def _said_whole(mark: Json) -> list[object]:
+    """What a mark says of the answer by itself: texts, deltas of a kind that is not known, what begins."""
+    said = [mark.get(name) for name in ("text", "arguments", "delta")]
+    for name in ("item", "part", "content_block"):
+        begun = sse.mapping(mark.get(name))
+        said += [begun.get(part) for part in ("type", "name", "text", "arguments")]
+    return [each or None for each in said]
 
 
 def _growth(event: Json) -> tuple[Key, str] | None:

@@ -64,6 +64,8 @@ class _Reading:
             raise ValueError("more than one answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if len(value) > _MAX_HEAD_BYTES:  # it may have come with the end of the head, in one piece
+            raise ValueError("a header of its answer is too long")
         if not self.in_body:  # a trailer is no header
             self.headers.append((name.lower(), value))
 
