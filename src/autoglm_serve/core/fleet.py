@@ -1,6 +1,7 @@
 """The fleet: an immutable view of every model and replica, by which the gateway routes.
 
-The control plane makes a new view on every change and pushes it whole; nobody edits one.
+The control plane makes a new view on every change; nobody edits one. Who has the view before is told of what
+has changed (`FleetChange`).
 """
 
 from dataclasses import dataclass
@@ -84,3 +85,49 @@ class FleetView:
     @property
     def served_names(self) -> tuple[str, ...]:
         return tuple(name for model in self.models for name in model.names)
+
+    def after(self, change: "FleetChange") -> "FleetView":
+        """The view that the change makes of this one: what is not in it stays the very same value.
+
+        Raises OutOfStep if the change is one of another view.
+        """
+        if change.since != self.version:
+            raise OutOfStep(f"version {change.since} was changed, and {self.version} is known here")
+        changed = {replica.id: replica for replica in change.changed}
+        gone = set(change.gone)
+        kept = tuple(changed.pop(each.id, each) for each in self.replicas if each.id not in gone)
+        models = self.models if change.models is None else change.models
+        return FleetView(version=change.version, models=models, replicas=(*kept, *changed.values()))
+
+
+class OutOfStep(ValueError):
+    """A change of a view that is not known here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetChange:
+    """What makes one view of another."""
+
+    since: int
+    """The version that it changes."""
+    version: int
+    changed: tuple[ReplicaView, ...] = ()
+    """As they are now, and those that are new."""
+    gone: tuple[str, ...] = ()
+    """Ids."""
+    models: tuple[ModelView, ...] | None = None
+    """All of them, where one is not as it was."""
+
+
+def change_between(before: FleetView, after: FleetView) -> FleetChange | None:
+    """What to tell who has the view before; None where only the whole view says it."""
+    known = {replica.id: replica for replica in before.replicas}
+    there = {replica.id for replica in after.replicas}
+    change = FleetChange(
+        since=before.version,
+        version=after.version,
+        changed=tuple(each for each in after.replicas if each != known.get(each.id)),
+        gone=tuple(each for each in known if each not in there),
+        models=None if after.models == before.models else after.models,
+    )
+    return change if before.after(change) == after else None

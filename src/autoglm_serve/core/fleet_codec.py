@@ -1,4 +1,4 @@
-"""The fleet view as bytes and back: what the control plane sends to every gateway worker.
+"""The fleet view and its changes as bytes and back: what the control plane sends to every gateway worker.
 
 What a newer control plane says beyond what is known here is passed over: for a moment it has older workers.
 """
@@ -8,19 +8,27 @@ from typing import Any
 
 import orjson
 
-from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
+from autoglm_serve.core.fleet import Continuation, FleetChange, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
 
 
-def encode(view: FleetView) -> bytes:
+def encode(news: FleetView | FleetChange) -> bytes:
     """One line of JSON, no newline."""
-    return orjson.dumps(view, default=_plain)
+    return orjson.dumps(news, default=_plain)
 
 
-def decode(data: bytes) -> FleetView:
-    """The inverse of `encode`. Raises orjson.JSONDecodeError or KeyError on anything else."""
+def decode(data: bytes) -> FleetView | FleetChange:
+    """The inverse of `encode`. Raises ValueError, LookupError or TypeError on anything else."""
     raw = orjson.loads(data)
+    if "since" in raw:
+        return FleetChange(
+            since=raw["since"],
+            version=raw["version"],
+            changed=tuple(_replica(item) for item in raw["changed"]),
+            gone=tuple(raw["gone"]),
+            models=None if raw["models"] is None else tuple(_model(item) for item in raw["models"]),
+        )
     return FleetView(
         version=raw["version"],
         models=tuple(_model(item) for item in raw["models"]),

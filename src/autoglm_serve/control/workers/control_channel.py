@@ -1,8 +1,8 @@
 """The control plane's end of the line to its gateway workers.
 
-Every worker that connects gets the newest fleet view at once, and every change after it; before there is one
-it gets nothing, because it may have outlived another control plane and serve by that one's last view. What
-comes back are wishes to start a model that runs on demand, and the news that a worker takes connections.
+Every worker that connects gets the newest fleet view at once, and then what changes in it, not the whole
+again; before there is one it gets nothing, because it may have outlived another control plane and serve by
+that one's last view. What comes back is in `core.worker_messages`.
 """
 
 import asyncio
@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
-
-from autoglm_serve.core import fleet_codec
-from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.core import fleet_codec, worker_messages
+from autoglm_serve.core.fleet import FleetView, change_between
+from autoglm_serve.core.worker_messages import Joined, Serving, UnknownMessage, WakeModel
 from autoglm_serve.launch import unix_socket
 
 log = logging.getLogger(__name__)
@@ -29,15 +28,18 @@ class ControlPlaneEnd:
         self._on_wake = on_wake
         self._on_serving = on_serving
         self._writers: set[asyncio.StreamWriter] = set()
-        self._line = b""
+        self._view: FleetView | None = None
         self.joined = asyncio.Event()
         """Set once a worker has connected."""
 
     def push(self, view: FleetView) -> None:
-        """Tell every worker. A worker that is away gets it when it comes back."""
-        self._line = fleet_codec.encode(view) + b"\n"
-        for writer in self._writers:
-            writer.write(self._line)
+        """Tell every worker what has changed. A worker that is away gets the view when it comes back."""
+        before, self._view = self._view, view
+        if self._writers:
+            change = change_between(before, view) if before is not None else None
+            line = fleet_codec.encode(change or view) + b"\n"
+            for writer in self._writers:
+                writer.write(line)
 
     async def run(self) -> None:
         """Serve the socket until cancelled."""
@@ -49,8 +51,8 @@ class ControlPlaneEnd:
                 writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._line:
-            writer.write(self._line)
+        if self._view is not None:
+            writer.write(fleet_codec.encode(self._view) + b"\n")
         self._writers.add(writer)
         self.joined.set()
         try:
@@ -63,12 +65,15 @@ class ControlPlaneEnd:
             writer.close()
 
     def _take(self, line: bytes) -> None:
-        match orjson.loads(line):
-            case {"wake": str(model)}:
+        try:
+            message = worker_messages.decode(line)
+        except UnknownMessage as problem:
+            log.warning("%s", problem)
+            return
+        match message:
+            case WakeModel(model=model):
                 self._on_wake(model)
-            case {"worker": int(index), "pid": int(pid)}:
-                log.debug("gateway worker %d (pid %d) is on the line", index, pid)
-            case {"serving": int(pid)}:
+            case Serving(pid=pid):
                 self._on_serving(pid)
-            case other:
-                log.warning("a gateway worker said something unknown: %s", sorted(other))
+            case Joined(worker_id=worker_id, pid=pid):
+                log.debug("gateway worker %d (pid %d) is on the line", worker_id, pid)

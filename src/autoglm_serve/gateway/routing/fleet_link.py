@@ -1,7 +1,8 @@
-"""A worker's line to the control plane: fleet views come down it, wishes to wake a model go up.
+"""A worker's end of the control channel: the fleet view and its changes come down it, messages go up.
 
 Newline-delimited JSON on a unix socket. The worker goes on with the last view while the line is down, and
-keeps trying: the gateway outlives the control plane.
+keeps trying: the gateway outlives the control plane. On every new line the whole view comes first, so that
+whoever is out of step hangs up.
 """
 
 import asyncio
@@ -9,9 +10,9 @@ import logging
 import os
 from pathlib import Path
 
-import orjson
-
-from autoglm_serve.core import fleet_codec
+from autoglm_serve.core import fleet_codec, worker_messages
+from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.core.worker_messages import Joined, Serving, WakeModel, WorkerMessage
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.launch import unix_socket
 
@@ -24,9 +25,9 @@ _LINE_LIMIT_BYTES = 1 << 22
 class WorkerEnd:
     """One worker's end of the line."""
 
-    def __init__(self, socket: Path, index: int, fleet: FleetHolder) -> None:
+    def __init__(self, socket: Path, worker_id: int, fleet: FleetHolder) -> None:
         self._address = unix_socket.address(socket)
-        self._index = index
+        self._worker_id = worker_id
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
         self._serving = False
@@ -45,8 +46,7 @@ class WorkerEnd:
 
     def wake(self, model: str) -> None:
         """Ask for a model that runs on demand. Lost if the line is down; the request then times out."""
-        if self._writer is not None:
-            self._writer.write(orjson.dumps({"wake": model}) + b"\n")
+        self._say(WakeModel(model=model))
 
     def serving(self) -> None:
         """Connections are taken from now on; told to every control plane that there is."""
@@ -54,17 +54,22 @@ class WorkerEnd:
         self._say_serving()
 
     def _say_serving(self) -> None:
-        if self._serving and self._writer is not None:
-            self._writer.write(orjson.dumps({"serving": os.getpid()}) + b"\n")
+        if self._serving:
+            self._say(Serving(pid=os.getpid()))
+
+    def _say(self, message: WorkerMessage) -> None:
+        if self._writer is not None:
+            self._writer.write(worker_messages.encode(message) + b"\n")
 
     async def _session(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self._address, limit=_LINE_LIMIT_BYTES)
         try:
-            writer.write(orjson.dumps({"worker": self._index, "pid": os.getpid()}) + b"\n")
             self._writer = writer
+            self._say(Joined(worker_id=self._worker_id, pid=os.getpid()))
             self._say_serving()
             async for line in reader:
-                self._fleet.replace(fleet_codec.decode(line))
+                news = fleet_codec.decode(line)
+                self._fleet.replace(news if isinstance(news, FleetView) else self._fleet.view.after(news))
         finally:
             self._writer = None
             writer.close()

@@ -151,7 +151,7 @@ class Router:
         now_s, before = self._now(), self._replicas
         self._replicas = {replica.slot: replica for replica in view.replicas if _has_a_place(replica)}
         gone = [each for slot, each in before.items() if slot not in self._replicas]
-        changed = [each for slot, each in self._replicas.items() if each != before.get(slot)]
+        changed = [each for slot, each in self._replicas.items() if _differs(each, before.get(slot))]
         for replica in changed:
             if replica.slot not in before:
                 self._scheduler.others_carry(replica.slot, *self._others.carry(replica.slot), now_s)
@@ -228,6 +228,11 @@ def _refusal(rejected: Rejected) -> Refusal:
         type=RefusalType.OVERLOADED,
         retry_after_s=rejected.retry_after_s,
     )
+
+
+def _differs(replica: ReplicaView, known: ReplicaView | None) -> bool:
+    """What no change has touched is the very same value, which says so sooner."""
+    return replica is not known and replica != known
 
 
 def _has_a_place(replica: ReplicaView) -> bool:
