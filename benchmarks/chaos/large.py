@@ -32,10 +32,11 @@ from tests.gateway.gateway_process import GatewayProcess, running_gateway
 
 _SMALLEST_BYTES, _LARGEST_BYTES = 100_000, 20_000_000
 _SIP_BYTES, _SIP_S = 256 * 1024, 0.01
+_PIECE_BYTES = 128 * 1024
 _HELD_S = 0.5  # by one who stops reading
 _PROBE_EVERY_S = 0.02
 _LONGEST_S = 0.050
-_PAD = b"x" * _LARGEST_BYTES
+_PAD = b"x" * _PIECE_BYTES
 
 
 class Engine(asyncio.Protocol):
@@ -44,6 +45,8 @@ class Engine(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._got = b""
+        self._left_bytes, self._last = 0, b""
+        self._full = False
 
     def data_received(self, data: bytes) -> None:
         self._got += data
@@ -56,8 +59,28 @@ class Engine(asyncio.Protocol):
         first, last = b'{"choices":[{"index":0,"message":{"content":"', b'"},"finish_reason":"stop"}]}'
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         self._transport.write(head % (len(first) + size + len(last)) + first)
-        self._transport.write(memoryview(_PAD)[:size])
-        self._transport.write(last)
+        self._left_bytes, self._last = size, last
+        self._write()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._write()
+
+    def _write(self) -> None:
+        """In pieces, one a turn: others are answered between them."""
+        if self._full or self._transport.is_closing():
+            return
+        piece = _PAD[: min(self._left_bytes, _PIECE_BYTES)]
+        self._left_bytes -= len(piece)
+        if piece:
+            self._transport.write(piece)
+            asyncio.get_running_loop().call_soon(self._write)
+        else:
+            last, self._last = self._last, b""
+            self._transport.write(last)
 
 
 async def _serve() -> None:

@@ -2,10 +2,11 @@
 
 import io
 import shlex
+import threading
 
 from rich.console import Console
 
-from autoglm_serve.cli.screen import TerminalReporter
+from autoglm_serve.cli.screen import NeverWaiting, TerminalReporter
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Placement, Plan
 
@@ -24,3 +25,25 @@ def test_the_examples_can_be_copied_from_a_narrow_terminal() -> None:
         *("-H", "Content-Type: application/json"),
     ]
     assert "\n" not in words[5]
+
+
+class Stuck(io.StringIO):
+    """A terminal that takes nothing until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.go_on.wait()
+        return super().write(text)
+
+
+def test_a_terminal_that_takes_nothing_holds_nobody_up() -> None:
+    terminal = Stuck()
+    reporter = NeverWaiting(TerminalReporter(Console(file=terminal, width=100)))
+    for number in range(5000):  # more than are kept for it
+        reporter.stopping(number)
+    terminal.go_on.set()
+    reporter.close()
+    assert "Stopping. 1 requests in flight" in terminal.getvalue()

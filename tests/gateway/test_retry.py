@@ -1,6 +1,7 @@
 """A replica that fails before the first byte is no client's problem; after it, nothing is sent twice."""
 
 import json
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -156,6 +157,21 @@ def test_a_stream_that_does_not_begin_is_asked_of_another(tmp_path: Path) -> Non
             assert gateway.chat(stream=True)[0] == 200
         gateway.wait_for_metric("autoglm_retries_total", 1)
         assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+
+
+def test_who_has_no_socket_left_blames_no_replica(tmp_path: Path) -> None:
+    with two_replicas(tmp_path) as (gateway, one, two), wire(gateway) as client:
+        client.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").answer()
+        pid = gateway.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, before[1]))
+        answer = client.send(post(chat())).answer()
+        assert (answer.status, answer.error["code"]) == (503, "too_many_connections")
+        assert "retry-after" in answer.headers
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert client.send(post(chat())).answer().text == ALL_TEXT
+        assert gateway.metric("autoglm_retries_total") == 0
+        assert not [seen for seen in (*one.seen(), *two.seen()) if seen["outcome"] != "complete"]
 
 
 def test_connections_to_a_replica_are_kept(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,62 @@ def test_the_program_does_not_run_before_its_record_is_on_disk(tmp_path: Path) -
     run(story)
     assert set(psutil.Process().children()) <= before
     assert not ran.exists()
+
+
+def small_disk(at: Path) -> None:
+    """A file system of some kilobytes; skips where none may be mounted."""
+    at.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(at)]
+    if subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_on_a_full_disk_it_runs_without_a_record_until_there_is_room(tmp_path: Path, caplog: Any) -> None:
+    disk = tmp_path / "disk"
+    small_disk(disk)
+
+    async def story() -> None:
+        launcher = LocalLauncher(disk / "state")
+        fill(disk / "filler")
+        process = launcher.spawn("r0", family(), 1)
+        assert process.record.identity.alive
+        assert Records(disk / "state").read_all() == ()
+        exited = asyncio.create_task(process.exited())
+        (disk / "filler").unlink()
+        while not Records(disk / "state").has("r0"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert record_of(disk / "state")["identity"]["pid"] == process.pid
+        await process.end(0)
+        await exited
+        await process.close()
+
+    try:
+        run(story)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+    assert "r0" in caplog.text
+    assert "without a record" in caplog.text
+
+
+def test_a_record_that_somebody_deletes_is_written_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        process = LocalLauncher(tmp_path / "state").spawn("r0", family(), 1)
+        exited = asyncio.create_task(process.exited())
+        shutil.rmtree(tmp_path / "state")
+        while not Records(tmp_path / "state").has("r0"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await process.end(0)
+        await exited
+        await process.close()
+        assert Records(tmp_path / "state").read_all() == ()
+
+    run(story)
 
 
 # --- ending

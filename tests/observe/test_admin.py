@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,3 +66,23 @@ def test_a_refusal_is_an_envelope_with_a_code_of_its_own(
     assert answer["error"]["type"]
     if status == 405:
         assert f"not {method}" in answer["error"]["message"]
+
+
+def test_connections_that_nobody_uses_leave_descriptors_to_the_service(tmp_path: Path) -> None:
+    async def story() -> int:
+        door = tmp_path / "admin.sock"
+        serving = asyncio.create_task(admin.serve(door, dict, Busy()))
+        while not door.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        lines = [await asyncio.open_unix_connection(str(door)) for _ in range(40)]
+        turned_away = [line for line, _ in lines[16:]]
+        assert await asyncio.gather(*(line.read() for line in turned_away)) == [b""] * 24
+        lines[0][1].write(b"GET /admin/status HTTP/1.1\r\nhost: x\r\n\r\n")
+        status = int((await lines[0][0].readline()).split()[1])
+        for _, writer in lines:
+            writer.close()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return status
+
+    assert asyncio.run(story()) == 200

@@ -137,7 +137,7 @@ def _called(verb: Verb, module: VerbModule, args: Namespace) -> int:
     if provenance.unknown:
         from autoglm_serve.observe import logs
 
-        logs.configure(options.log_format, "warning")
+        logs.configure(options.log_format, "warning", logs.AtOnce())
         for line in provenance.unknown:
             log.warning(line)
     return module.run(args, options)

@@ -1,8 +1,11 @@
 """What `autoglm serve` tells a person: one calm screen in a terminal, plain or JSON log lines elsewhere."""
 
 import logging
+import queue
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -18,6 +21,8 @@ from autoglm_serve.probe.hub import Download
 log = logging.getLogger(__name__)
 
 _DOWNLOAD_TOLD_EVERY_S = 5.0
+_MOST_WAITING = 1000
+_LAST_WORD_S = 1.0
 _STYLES = {ReplicaState.READY: "green", ReplicaState.FAILED: "red", ReplicaState.WAITING: "yellow"}
 
 
@@ -114,6 +119,46 @@ class TerminalReporter:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
         self._live.update(what)
+
+
+class NeverWaiting:
+    """A reporter whose terminal may stop taking what is written (Ctrl-S, a closed window): a thread waits."""
+
+    def __init__(self, reporter: TerminalReporter) -> None:
+        self._reporter = reporter
+        self._said: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_WAITING)
+        threading.Thread(target=self._run, name="screen", daemon=True).start()
+
+    def downloading(self, download: Download) -> None:
+        self._say(lambda: self._reporter.downloading(download))
+
+    def planned(self, deployment: Deployment) -> None:
+        self._say(lambda: self._reporter.planned(deployment))
+
+    def replicas(self, statuses: tuple[ReplicaStatus, ...]) -> None:
+        self._say(lambda: self._reporter.replicas(statuses))
+
+    def serving(self, url: str, deployment: Deployment) -> None:
+        self._say(lambda: self._reporter.serving(url, deployment))
+
+    def stopping(self, in_flight: int) -> None:
+        self._say(lambda: self._reporter.stopping(in_flight))
+
+    def close(self) -> None:
+        """Leave the terminal as it was, if it takes that in time."""
+        left = threading.Event()
+        self._say(self._reporter.close)
+        self._say(left.set)
+        left.wait(_LAST_WORD_S)
+
+    def _say(self, what: Callable[[], None]) -> None:
+        with suppress(queue.Full):
+            self._said.put_nowait(what)
+
+    def _run(self) -> None:
+        while True:
+            with suppress(OSError):  # a terminal that is closed
+                self._said.get()()
 
 
 def _downloaded(download: Download) -> str:

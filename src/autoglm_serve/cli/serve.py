@@ -13,7 +13,11 @@ import uvloop
 from autoglm_serve.cli.parser import add_flags, add_model
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
+from autoglm_serve.launch import descriptors
 from autoglm_serve.observe import logs
+
+_LAST_LINES_S = 1.0
+"""For whoever reads standard error, at the end."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,16 +35,17 @@ def run(args: Namespace, options: Options) -> int:
     # Imported here: `--help` needs none of it.
     from rich.console import Console
 
-    from autoglm_serve.cli.screen import LogReporter, TerminalReporter
+    from autoglm_serve.cli.screen import LogReporter, NeverWaiting, TerminalReporter
     from autoglm_serve.config.sources import load
     from autoglm_serve.service.boot import serve
 
     screen = options.log_format == "auto" and sys.stdout.isatty()
     # In a terminal the screen tells the story, and the log only what goes wrong.
-    logs.configure(
-        options.log_format, "warning" if screen and options.log_level == "info" else options.log_level
-    )
-    reporter = TerminalReporter(Console()) if screen else LogReporter()
+    lines = logs.standard_error()
+    level = "warning" if screen and options.log_level == "info" else options.log_level
+    logs.configure(options.log_format, level, lines)
+    descriptors.raise_limit()
+    reporter = NeverWaiting(TerminalReporter(Console())) if screen else LogReporter()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to take down
 
     async def until_stopped() -> NoReturn:
@@ -55,6 +60,7 @@ def run(args: Namespace, options: Options) -> int:
             status = ExitCode.STOPPED_AT_ONCE
         finally:
             reporter.close()
+            lines.close(_LAST_LINES_S)
         os._exit(status)  # Python would wait for a thread that downloads a model
 
     uvloop.run(until_stopped())

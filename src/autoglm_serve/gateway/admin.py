@@ -18,8 +18,8 @@ async def forward(client: ClientConnection, request: Request, worker: Worker) ->
     relay = Relay(Delivery(client, worker.loop, expected=Expected()), worker.loop, ending=ending)
     try:
         connection = await worker.pool.connect(f"unix:{worker.settings.admin_socket}")
-    except OSError:
-        client.refuse(_away())
+    except (OSError, Refusal) as error:
+        client.refuse(error if isinstance(error, Refusal) else _away())
         return
     headers: Headers = ((b"content-type", request.headers.get(b"content-type", b"application/json")),)
     head = request_head(request.method, request.target, b"localhost", headers, request.body_bytes)

@@ -39,6 +39,7 @@ from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
 from autoglm_serve.gateway.wire.upstream import Pool
+from autoglm_serve.launch import descriptors
 from autoglm_serve.launch.handover import HURRY, Giver
 from autoglm_serve.observe import logs
 from autoglm_serve.observe.board import Board
@@ -47,8 +48,10 @@ from autoglm_serve.route.scheduler import Bounds
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
+STDERR = 2
 _UNSENT_BYTES = 128 * 1024
 """Of an answer, handed to the kernel and not yet on its way: it would take 4 MB, and so would the journal."""
+_KEPT_DESCRIPTORS = 96
 _SWEEP_S = 0.1
 _ASLEEP_S = 1.0
 """A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
@@ -100,12 +103,13 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     giver.watch(loop.add_reader)
     connections = Connections(settings.limits)
     requests = Requests(worker)
+    limits = affordable(settings.limits, descriptors.raise_limit())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
         await fleet.first_view()  # until then connections wait in the socket's queue
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
         server = await loop.create_server(
-            lambda: ClientConnection(requests, settings.limits, loop, connections),
+            lambda: ClientConnection(requests, limits, loop, connections),
             sock=listener,
             backlog=BACKLOG,
         )
@@ -122,6 +126,13 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         for task in tasks:
             task.cancel()
     worker.pool.close()
+
+
+def affordable(limits: Limits, most_open: int) -> Limits:
+    """As many clients as there are descriptors for: each may need one to its replica, and some are kept for
+    the control plane, for counters, and for telling those beyond that there are too many."""
+    most = max(1, (most_open - _KEPT_DESCRIPTORS) // 2)
+    return dataclasses.replace(limits, max_connections=min(limits.max_connections, most))
 
 
 def _worker(
@@ -263,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--log-format", default="plain")
     parser.add_argument("--log-level", default="info")
     arguments = parser.parse_args(argv)
-    logs.configure(arguments.log_format, arguments.log_level)
+    logs.configure(arguments.log_format, arguments.log_level, logs.OwnFile(STDERR))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control plane's to interpret
     listener = socket.socket(fileno=arguments.listen_fd)
     uvloop.run(run(decode_settings(arguments.settings), listener))

@@ -1,11 +1,15 @@
 """Starts engine processes on this machine.
 
 Each runs in a session of its own with its output in a file, so it outlives the control plane if that is
-killed; it does not run before its record is on disk, so it can always be found again. Knows commands, not
+killed; it does not run before its record is on disk, so it can be found again. Where the disk takes no record
+or no log it runs without, which is said, and the record is written as soon as it can be. Knows commands, not
 engines.
 """
 
+import asyncio
+import errno
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -26,7 +30,11 @@ from autoglm_serve.launch.ports import LOOPBACK, PortLease
 from autoglm_serve.launch.process import MARK, ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
 
+log = logging.getLogger(__name__)
+
 KEPT_LOGS = 3
+_LOOK_S = 2.0
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 SHELL = "/bin/sh"
 GATE = 3
 """Where the child waits for one line before it becomes the engine; end of file means that we died first."""
@@ -64,8 +72,11 @@ class LocalProcess:
         self._lease = lease
 
     async def exited(self) -> Exit:
-        """Returns when the process has ended, with how."""
-        await gone(self._pidfd)
+        """Returns when the process has ended, with how. A record that is missing is written meanwhile."""
+        while not await self._gone_within(_LOOK_S):
+            if not self._records.has(self.record.id):
+                with suppress(OSError):
+                    self.note()
         return replace(_collected(self._pidfd), oom_kills=oom_kills() - self._oom_kills_before)
 
     async def end(self, grace_s: float) -> None:
@@ -77,10 +88,31 @@ class LocalProcess:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    async def _gone_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await gone(self._pidfd)
+        except TimeoutError:
+            return False
+        return True
+
+    def note(self) -> None:
+        """Write its record, if the disk has room for it. Raises OSError where that is not what it lacks."""
+        try:
+            self._records.write(self.record)
+        except OSError as problem:
+            if problem.errno not in _NO_ROOM:
+                raise
+            log.error(
+                "%s (pid %d) runs without a record: %s. A service that is started after this one was killed "
+                "will not find it; the record is written as soon as there is room",
+                *(self.record.id, self.pid, problem.strerror),
+            )
+
     def rename(self, name: str) -> None:
         """Recorded under another id from now on: its own is free for a successor."""
         before, self.record = self.record, replace(self.record, id=name)
-        self._records.write(self.record)
+        self.note()
         self._records.remove(before.id)
 
     def kill(self) -> None:
@@ -207,8 +239,8 @@ class LocalLauncher:
                     fingerprint=command.fingerprint,
                     note=dict(note),
                 )
-                self._records.write(record)
                 process = LocalProcess(record, os.pidfd_open(pid), self._records)
+                process.note()
             except BaseException:  # a full disk, no descriptors left: it must not run, nor stay as a zombie
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -239,11 +271,19 @@ class LocalLauncher:
             )
 
     def _fresh_log(self, replica_id: str) -> Path:
-        """The path of a new log; the logs of the last starts are kept beside it as .1, .2, .3."""
-        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """The path of a new log; the logs of the last starts are kept beside it as .1, .2, .3.
+
+        Where there is no room for one it is the null device.
+        """
         path = self._logs / f"{replica_id}.log"
-        for age in range(KEPT_LOGS, 0, -1):
-            older = path if age == 1 else path.with_name(f"{path.name}.{age - 1}")
-            if older.exists():
-                older.replace(path.with_name(f"{path.name}.{age}"))
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for age in range(KEPT_LOGS, 0, -1):
+                older = path if age == 1 else path.with_name(f"{path.name}.{age - 1}")
+                if older.exists():
+                    older.replace(path.with_name(f"{path.name}.{age}"))
+            path.touch(mode=0o600)
+        except OSError as problem:
+            log.error("%s runs without a log: %s", replica_id, problem.strerror or problem)
+            return Path(os.devnull)
         return path

@@ -51,11 +51,18 @@ class Records:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(record.id)
         draft = path.with_suffix(".tmp")
-        with draft.open("w") as file:
-            json.dump(asdict(record) | {"log_path": str(record.log_path)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            with draft.open("w") as file:
+                json.dump(asdict(record) | {"log_path": str(record.log_path)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def has(self, replica_id: str) -> bool:
+        return self._path(replica_id).exists()
 
     def remove(self, replica_id: str) -> None:
         self._path(replica_id).unlink(missing_ok=True)

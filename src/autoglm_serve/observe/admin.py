@@ -4,6 +4,7 @@ Ordinary web code on purpose. It shows what it is given and passes on what it is
 decided by the gateway (`local`) and by the rights of the socket's folder.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from autoglm_serve.core.refusal import RefusalType
 from autoglm_serve.launch import takeover, unix_socket
+
+_MOST_CONNECTIONS = 16
 
 
 class Steps(Protocol):
@@ -113,15 +117,25 @@ def _json(value: object, status: int = 200) -> Response:
 
 async def serve(path: Path, shown: Callable[[], dict[str, Any]], operator: Operator) -> None:
     """Answer on the unix socket at `path` until cancelled."""
-    listener = unix_socket.listener(path)
     config = uvicorn.Config(
         application(shown, operator),
+        http=_FewConnections,
         log_config=None,
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=1,
     )
-    await _Server(config).serve(sockets=[listener])
+    with unix_socket.listener(path) as listener:
+        await _Server(config).serve(sockets=[listener])
+
+
+class _FewConnections(HttpToolsProtocol):
+    """Who keeps connections open here takes descriptors that replicas and workers are started with."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _MOST_CONNECTIONS:
+            transport.abort()
 
 
 class _Server(uvicorn.Server):

@@ -340,6 +340,23 @@ def test_more_connections_than_allowed_are_told_so(strict: GatewayProcess) -> No
         pass
 
 
+def test_who_has_its_answers_makes_room_for_who_comes(engine: EngineProcess, tmp_path: Path) -> None:
+    """Kept connections that nobody uses may not keep others out."""
+    with (
+        running_gateway(tmp_path, [engine.url], limits=Limits(max_connections=3)) as gateway,
+        wire(gateway) as oldest,
+        wire(gateway) as second,
+        wire(gateway) as busy,
+    ):
+        for client in (oldest, second):
+            assert client.send(f"GET /health {HOST}\r\n").answer().status == 200
+        busy.send(post(chat(stream=True, chunks=1000, delay_s=0.001)))
+        assert gateway.chat()[0] == 200
+        assert oldest.ended
+        assert second.send(f"GET /health {HOST}\r\n").answer().status == 200
+        assert busy.answer().whole
+
+
 @pytest.mark.parametrize("next_one", [post(chat()), b"no HTTP\r\n\r\n"], ids=["request", "garbage"])
 def test_who_leaves_while_more_of_it_waits_is_noticed(tmp_path: Path, next_one: bytes) -> None:
     with running_engine() as engine, running_gateway(tmp_path, [engine.url]) as gateway:

@@ -34,6 +34,11 @@ def stopping() -> Refusal:
     return Refusal(503, "shutting_down", message, type=RefusalType.OVERLOADED, retry_after_s=5)
 
 
+def too_many_connections() -> Refusal:
+    message = "This service has as many connections as it can keep. Try again shortly."
+    return Refusal(503, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
+
+
 def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
     """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
     return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"

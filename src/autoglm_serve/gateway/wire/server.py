@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import httptools
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.wire.envelope import JSON_TYPE, internal_error, refusal_body
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, internal_error, refusal_body, too_many_connections
 from autoglm_serve.gateway.wire.held import Held
 from autoglm_serve.gateway.wire.http import (
     LAST_CHUNK,
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _LINGER_S = 1.0
 _ANNOUNCED_BYTES = 256 * 1024  # held in advance for a body that does not say how long it is
+_MOST_BEING_REFUSED = 32
+"""Connections beyond the limit that are told so; with more of them it is the telling that would cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class Connections(set["ClientConnection"]):
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self.held = Held(most_bytes=limits.max_held_bytes, most_of_one_bytes=limits.max_client_bytes)
+        self._resting: dict[ClientConnection, None] = {}
+        """Those whose requests are all answered; the longest so first."""
         self.empty = asyncio.Event()
         self.empty.set()
 
@@ -90,8 +94,26 @@ class Connections(set["ClientConnection"]):
         self.add(connection)
         self.empty.clear()
 
+    def rest(self, connection: "ClientConnection") -> None:
+        """Its requests are all answered."""
+        self._resting[connection] = None
+
+    def stir(self, connection: "ClientConnection") -> None:
+        """A request begins to arrive on it."""
+        self._resting.pop(connection, None)
+
+    def make_room(self) -> bool:
+        """Close the connection whose last request was answered first, for one that may bring a request."""
+        longest = next(iter(self._resting), None)
+        if longest is None:
+            return False
+        self.stir(longest)
+        longest.close()
+        return True
+
     def leave(self, connection: "ClientConnection") -> None:
         self.discard(connection)
+        self.stir(connection)
         if not self:
             self.empty.set()
 
@@ -163,8 +185,11 @@ class ClientConnection(asyncio.Protocol):
         self._peer = host
         self._loopback = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
         self._everyone.enter(self)
-        if len(self._everyone) > self._limits.max_connections:
-            self._say_last(_too_many_connections())
+        beyond = len(self._everyone) - self._limits.max_connections
+        if beyond > _MOST_BEING_REFUSED:
+            self.abort()
+        elif beyond > 0 and not self._everyone.make_room():
+            self._say_last(too_many_connections())
         else:
             self._wait_for("header", self._limits.header_timeout_s)
 
@@ -242,6 +267,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._begun_s = self._loop.time()
+        self._everyone.stir(self)
         if self._current is None:
             self._wait_for("header", self._limits.header_timeout_s)
 
@@ -374,6 +400,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._begun_s:
             self._wait_for("header", self._limits.header_timeout_s)
         else:
+            self._everyone.rest(self)
             self._wait_for("keep-alive", self._limits.keep_alive_s)
 
     def _next(self) -> None:
@@ -617,11 +644,6 @@ def _allowed_origin(allowed: tuple[str, ...], request: Request | None) -> Header
 
 def _bad_http(why: str) -> Refusal:
     return Refusal(400, "bad_http", f"This is not a valid HTTP/1.1 request: {why}.")
-
-
-def _too_many_connections() -> Refusal:
-    message = "This service has as many connections as it can keep. Try again shortly."
-    return Refusal(503, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
 
 
 def _holds_too_much(limits: Limits) -> Refusal:

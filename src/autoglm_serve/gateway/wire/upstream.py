@@ -13,7 +13,9 @@ from typing import Protocol, cast
 import httptools
 
 from autoglm_serve.gateway.wire.connection_state import Effect, Event, State, after
+from autoglm_serve.gateway.wire.envelope import too_many_connections
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
+from autoglm_serve.launch.descriptors import is_shortage
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +44,23 @@ class Reply(Protocol):
 class _Reading:
     """One answer while it is read: made with its request, and let go with it, so that nothing of it stays."""
 
-    __slots__ = ("complete", "head_bytes", "headers", "in_body", "keep_alive", "parser", "parts", "reply")
+    __slots__ = (
+        *("complete", "head_bytes", "headers", "in_body", "keep_alive", "on_body", "parser", "parts"),
+        *("reply", "unparsed_bytes"),
+    )
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
-        self.parser = httptools.HttpResponseParser(self)
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_bytes = 0
+        self.unparsed_bytes = 0
+        """Before the body: one endless line is kept by the parser, which calls nobody."""
         self.in_body = False
         self.parts: list[bytes] = []
+        self.on_body = self.parts.append  # a callback of the parser's, for every chunk of a stream
         self.complete = False
         self.keep_alive = False
+        self.parser = httptools.HttpResponseParser(self)
 
     def let_go(self) -> None:
         del self.parser  # it holds us as we hold it
@@ -64,10 +72,12 @@ class _Reading:
             raise ValueError("more than one answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(value) > _MAX_HEAD_BYTES:  # it may have come with the end of the head, in one piece
-            raise ValueError("a header of its answer is too long")
-        if not self.in_body:  # a trailer is no header
-            self.headers.append((name.lower(), value))
+        if self.in_body:  # a trailer is no header
+            return
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > _MAX_HEAD_BYTES:
+            raise ValueError("the head of its answer has no end")
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()
@@ -76,9 +86,6 @@ class _Reading:
         if status >= 200:
             self.in_body = True
             self.reply.on_head(status, tuple(self.headers))
-
-    def on_body(self, data: bytes) -> None:
-        self.parts.append(data)
 
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() < 200:  # 100 Continue: the real head follows
@@ -171,8 +178,8 @@ class Connection(asyncio.Protocol):
             self._move(Event.BREAK, "it went over to another protocol, which nobody asked for")
             return
         if not reading.in_body:
-            reading.head_bytes += len(data)
-            if reading.head_bytes > _MAX_HEAD_BYTES:
+            reading.unparsed_bytes += len(data)
+            if reading.unparsed_bytes > _MAX_HEAD_BYTES:
                 self._move(Event.BREAK, "the head of its answer has no end")
             return
         parts = reading.parts
@@ -257,8 +264,24 @@ class Pool:
         return None
 
     async def connect(self, base_url: str) -> Connection:
-        """A new connection. Raises OSError; TimeoutError is one."""
+        """A new connection. Raises OSError (TimeoutError is one) where the replica takes none, and Refusal
+        where this machine has no socket for it."""
+        try:
+            return await self._connect(base_url)
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+        self.close()  # what is idle holds what is short
+        await asyncio.sleep(0)
+        try:
+            return await self._connect(base_url)
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            log.error("no socket for a connection to a replica: %s", error.strerror)
+            raise too_many_connections() from error
 
+    async def _connect(self, base_url: str) -> Connection:
         def make() -> Connection:
             return Connection(lambda connection: self._keep(base_url, connection))
 
