@@ -36,7 +36,8 @@ from autoglm_serve.plan.calibration import SHIPPED
 from autoglm_serve.plan.choose import decide
 from autoglm_serve.plan.cost import image_tokens
 from autoglm_serve.plan.request import Pins, Request
-from autoglm_serve.probe import engines, gpus, hardware_table, model_facts
+from autoglm_serve.probe import gpus, hardware_table, model_facts
+from autoglm_serve.probe.packages import installed
 
 NAME = "autoglm-phone-9b"
 LOAD = Path(__file__).with_name("agent_load.py")
@@ -103,7 +104,7 @@ class Measuring:
         self.until = time.monotonic() + args.deadline
         self.hardware = hardware(args.hardware)
         self.facts = model_facts.from_folder(Path(args.model), "zai-org/AutoGLM-Phone-9B")
-        self.traits = vllm_versions.traits(engines.installed("vllm"))
+        self.traits = vllm_versions.traits(installed("vllm"))
         self.board = Board(len(self.hardware.gpus))
         self.results: list[dict[str, Any]] = []
         self.lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class World:
             await self.clock.sleep(timeout_s)
         return self.token
 
-    async def counters(self, base_url: str, /, *, timeout_s: float) -> int | None:
+    async def counters(self, base_url: str, work: re.Pattern[bytes], /, *, timeout_s: float) -> int | None:
         return self.steps
 
     def note(self) -> None:
@@ -96,7 +97,7 @@ async def world(
         on_change=lambda: here.note(),
         ask=ask,
         generate=lambda url, model, /, *, timeout_s: here.generate(url, model, timeout_s=timeout_s),
-        counters=lambda url, /, *, timeout_s: here.counters(url, timeout_s=timeout_s),
+        counters=lambda url, work, /, *, timeout_s: here.counters(url, work, timeout_s=timeout_s),
         use=lambda slot: here.use,
         back_off=BACK_OFF,
         patience=Patience(notice_s=0.01),

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from autoglm_serve.core.plan import Member, Placement
-from autoglm_serve.engines.base import Engine, Listen, MeasuringEngine
-from autoglm_serve.engines.catalog import MEASURING
+from autoglm_serve.engines.base import Engine, Listen
+from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.ports import LOOPBACK, PortLease
@@ -162,7 +162,7 @@ def test_a_client_that_leaves_does_not_stop_the_next(engine: Served) -> None:
 # --- what a log may hold
 
 
-@pytest.mark.parametrize("engine", MEASURING.values(), ids=MEASURING.keys())
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
 @pytest.mark.parametrize(
     "line",
     [
@@ -176,16 +176,16 @@ def test_a_client_that_leaves_does_not_stop_the_next(engine: Served) -> None:
         f"max_total_num_tokens={'1' * 5000}",
     ],
 )
-def test_a_line_that_looks_like_a_report_and_is_none(engine: MeasuringEngine, line: str) -> None:
+def test_a_line_that_looks_like_a_report_and_is_none(engine: Engine, line: str) -> None:
     """A log may repeat what a client wrote; an error here would end the service."""
     engine.progress(line)
     engine.measured(line)
     engine.warning(line)
 
 
-@pytest.mark.parametrize("engine", MEASURING.values(), ids=MEASURING.keys())
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
 @pytest.mark.parametrize("line", ["a" * 16_384, "Load weight end " * 1_024], ids=["word", "repeated"])
-def test_a_long_line_is_searched_at_once(engine: MeasuringEngine, line: str) -> None:
+def test_a_long_line_is_searched_at_once(engine: Engine, line: str) -> None:
     """A request that an engine logs with its picture in it is one word of thousands of letters."""
     begun_s = time.process_time()
     for _ in range(20):

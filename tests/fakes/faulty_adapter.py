@@ -14,13 +14,13 @@ from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.engines.base import Command, Engine, Listen
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class FaultyAdapter:
+class FaultyAdapter(Engine):
     """A line "fatal: …" in its log means that another start cannot help."""
 
     flags: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
 
     from autoglm_serve.core.errors import ConfigError
     from autoglm_serve.deploy import calibrate, planning
-    from autoglm_serve.engines.catalog import MEASURING
+    from autoglm_serve.engines.catalog import ENGINES
     from autoglm_serve.launch.local import LocalLauncher
 
     if args.hardware:
@@ -130,7 +130,7 @@ def _calibrated(args: Namespace, options: Options, decision: "Decision") -> "Dec
         ledger, speed = asyncio.run(
             calibrate.measure(
                 member,
-                MEASURING[member.plan.engine],
+                ENGINES[member.plan.engine],
                 LocalLauncher(Path(folder)),
                 decision.request.workload,
                 ask=calibrate.ask_once,

@@ -3,11 +3,10 @@
 import json
 import platform
 from argparse import ArgumentParser, Namespace
-from importlib.metadata import PackageNotFoundError, version
 
 from autoglm_serve import __version__
-
-ENGINE_PACKAGES = ("xllamacpp", "vllm", "sglang")
+from autoglm_serve.engines.catalog import ENGINES
+from autoglm_serve.probe.packages import installed
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -15,7 +14,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    engines = {name: found for name in ENGINE_PACKAGES if (found := _installed(name))}
+    packages = dict.fromkeys(engine.package for engine in ENGINES.values() if engine.package)
+    engines = {name: found for name in packages if (found := installed(name))}
     facts = {
         "version": __version__,
         "python": platform.python_version(),
@@ -29,10 +29,3 @@ def run(args: Namespace) -> int:
         print(f"Python {facts['python']} on {facts['platform']}")
         print("engines: " + (", ".join(f"{name} {found}" for name, found in engines.items()) or "none"))
     return 0
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -20,7 +20,10 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from autoglm_serve.engines.catalog import BY_OPTION
+
 ENV_PREFIX = "AUTOGLM_"
+AUTO = "auto"
 
 
 class Section(StrEnum):
@@ -111,6 +114,19 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The values that a text may have, where they are known at run time alone."""
+
+    choices: tuple[str, ...]
+
+
+def _engine(name: str) -> str:
+    if name != AUTO and name not in BY_OPTION:
+        raise ValueError(f"{name!r} is not one of {', '.join((AUTO, *BY_OPTION))}")
+    return name
+
+
 Text = Annotated[str, MinLen(1)]
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 AutoWhole = Annotated[int | None, Ge(1), BeforeValidator(_no_switch), BeforeValidator(_auto_is_unset)]
@@ -141,10 +157,7 @@ Addresses = Annotated[
 ]
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Folder = Annotated[Path | None, AfterValidator(_expanded)]
-EngineName = Annotated[
-    Literal["auto", "llama_cpp", "vllm", "sglang", "external"],
-    BeforeValidator(_lower),
-]
+EngineName = Annotated[str, OneOf((AUTO, *BY_OPTION)), BeforeValidator(_lower), AfterValidator(_engine)]
 Goal = Annotated[Literal["balanced", "throughput", "latency"], BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "bfloat16", "float16"], BeforeValidator(_lower)]
 Hub = Annotated[Literal["huggingface", "modelscope"], BeforeValidator(_lower)]
@@ -549,21 +562,25 @@ def _option(name: str, hint: Any, default: object) -> Option:
     doc = next(extra for extra in extras if isinstance(extra, Doc))
     bounds = [extra for extra in extras if isinstance(extra, Ge | Le)]
     several = typing.get_origin(kind) is tuple
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    choices = next((extra.choices for extra in extras if isinstance(extra, OneOf)), choices)
     return Option(
         name=name,
         doc=doc,
         default=default,
-        expects=_expects(kind, bounds, doc),
-        choices=typing.get_args(kind) if typing.get_origin(kind) is Literal else (),
+        expects=_one_of(choices) if choices else _expects(kind, bounds, doc),
+        choices=choices,
         switch=kind is bool,
         several=several,
     )
 
 
+def _one_of(choices: Iterable[str]) -> str:
+    return "one of " + ", ".join(choices)
+
+
 def _expects(kind: Any, bounds: Iterable[Ge | Le], doc: Doc) -> str:
     members = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return "one of " + ", ".join(members)
     if typing.get_origin(kind) is tuple:
         return doc.metavar or "a list of words"
     if kind is bool:

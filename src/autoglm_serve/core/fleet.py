@@ -37,6 +37,10 @@ class ReplicaView:
     upstream_model: str | None = None
     """The name it knows the model by, where that is not the served name."""
     continuation: Continuation = Continuation.NONE
+    is_ours: bool = True
+    """A process of this service, whose end is known; not an address that others keep."""
+    takes_key: bool = False
+    """A client's Authorization is meant for it."""
     gives_finish: bool = True
     """Its answers are known to say how they ended. Of a server that nobody here knows it is learnt."""
     capacity_requests: int | None = None

@@ -16,9 +16,6 @@ _ALWAYS = re.compile(
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://\S+")
 _CONTAINERS = re.compile(r"(/[\w.-]+){2}")
 
-ENGINES = ("VLLM_", "SGLANG_", "SGL_", "LLAMA_")
-"""What the variables begin with that engines read as their settings."""
-
 
 def is_link(name: str, value: str) -> bool:
     """Whether this variable tells where some other service listens, and so is nobody's setting."""
@@ -28,10 +25,10 @@ def is_link(name: str, value: str) -> bool:
     return told is not None and bool(told.fullmatch(value))
 
 
-def without_links(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for an engine: what it would take for a setting of its own (VLLM_PORT) left out."""
+def without_links(environ: Mapping[str, str], prefixes: tuple[str, ...]) -> dict[str, str]:
+    """The environment for programs that read what begins so as their settings: no link among these."""
     return {
         name: value
         for name, value in environ.items()
-        if not (name.startswith(ENGINES) and is_link(name, value))
+        if not (name.startswith(prefixes) and is_link(name, value))
     }

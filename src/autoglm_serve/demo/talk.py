@@ -1,6 +1,6 @@
 """Who the demo says it is, and its small talk: questions and exact answers in both languages.
 
-Owns the wording. Knows nothing of screens. Used by the evaluation and by training.
+Owns the wording. Knows nothing of screens.
 """
 
 from __future__ import annotations

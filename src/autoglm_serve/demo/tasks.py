@@ -1,8 +1,7 @@
 """What is asked about a screen, and the right answer.
 
 Owns the wording of instructions and answers in both languages, and the format of a phone agent's actions:
-coordinates run from 0 to 999 in both directions. Knows nothing of pixels, models or grading. Used by the
-evaluation and, with the same code, by training.
+coordinates run from 0 to 999 in both directions. Knows nothing of pixels, models or grading.
 """
 
 from __future__ import annotations

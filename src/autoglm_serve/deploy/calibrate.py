@@ -23,7 +23,7 @@ from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import ExitFacts, Progress, ReplicaState, ReplicaStatus
 from autoglm_serve.core.workload import Workload
-from autoglm_serve.engines.base import Listen, MeasuringEngine
+from autoglm_serve.engines.base import Engine, Listen
 from autoglm_serve.launch.base import Launcher, RunningProcess
 from autoglm_serve.plan.calibration import held_against
 from autoglm_serve.probe import measurements
@@ -41,7 +41,7 @@ Ask = Callable[[Listen, str, Workload, int], MeasuredSpeed]
 
 async def measure(
     member: Member,
-    engine: MeasuringEngine,
+    engine: Engine,
     launcher: Launcher[Any],
     workload: Workload,
     *,
@@ -69,7 +69,7 @@ async def measure(
 
 async def _until_ready(
     process: RunningProcess,
-    engine: MeasuringEngine,
+    engine: Engine,
     on_progress: Callable[[Progress], None],
     sleep: Callable[[float], Awaitable[None]],
 ) -> MeasuredLedger:

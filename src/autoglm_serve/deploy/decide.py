@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from pydantic import TypeAdapter
 
-from autoglm_serve.config.options import Options, Section, declared
+from autoglm_serve.config.options import AUTO, Options, Section, declared
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.fleet import MOST_REPLICAS
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
@@ -22,15 +22,19 @@ from autoglm_serve.core.plan import Deployment, Member, Placement, Plan
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.deploy import planning
-from autoglm_serve.engines import external, llama_cpp
+from autoglm_serve.deploy.attach import attach
+from autoglm_serve.engines import llama_cpp
+from autoglm_serve.engines.base import Engine, Place
+from autoglm_serve.engines.catalog import BY_OPTION
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from autoglm_serve.plan.embedded import WAYS_OUT, Host, HostModel, Wishes, plan_embedded, why_too_large
 from autoglm_serve.plan.reasons import short_context
 from autoglm_serve.plan.search import beyond_context
-from autoglm_serve.probe import engines, gpus
+from autoglm_serve.probe import gpus
 from autoglm_serve.probe.gguf import read_gguf
 from autoglm_serve.probe.hub import Download
 from autoglm_serve.probe.model_files import REPOSITORY, find_model
+from autoglm_serve.probe.packages import installed
 from autoglm_serve.probe.repository import split_parts
 
 log = logging.getLogger(__name__)
@@ -49,14 +53,14 @@ OnDownload = Callable[[Download], None]
 async def decide(options: Options, on_download: OnDownload) -> Deployment:
     """What to run. Raises ServeError where that cannot be. Blocks nothing, though models are downloaded."""
     with readable():
-        match choose_engine(options):
-            case "external":
-                member = await external.attach(options.upstream, options.served_model_name)
-            case "llama.cpp":
+        match choose_engine(options).place:
+            case Place.ELSEWHERE:
+                member = await attach(options.upstream, options.served_model_name)
+            case Place.PROCESSOR:
                 member = await asyncio.to_thread(_embedded, options, on_download)
                 for line in warnings(options, member):
                     log.warning(line)
-            case _:
+            case Place.GPUS:
                 member = await asyncio.to_thread(_on_gpus, options, on_download)
     return within_bounds(Deployment(members=(member, *_speech(options, member))))
 
@@ -203,14 +207,15 @@ def _is_decisive(name: str) -> bool:
     return name in {option.name for option in declared() if option.doc.section in _DECISIVE}
 
 
-def choose_engine(options: Options) -> str:
+def choose_engine(options: Options) -> Engine:
     """The engine that was asked for; else vLLM where it and a GPU are, and the embedded one elsewhere."""
-    if options.engine != "auto":
-        return {"llama_cpp": llama_cpp.LlamaCpp.name}.get(options.engine, options.engine)
+    if options.engine != AUTO:
+        return BY_OPTION[options.engine]
+    vllm = BY_OPTION[planning.GPU_ENGINE]
     is_gguf = options.model is not None and options.model.endswith(".gguf")
-    if not is_gguf and engines.installed("vllm") and gpus.read().gpus:
-        return "vllm"
-    return llama_cpp.LlamaCpp.name
+    if not is_gguf and vllm.package and installed(vllm.package) and gpus.read().gpus:
+        return vllm
+    return BY_OPTION["llama_cpp"]
 
 
 def _on_gpus(options: Options, on_download: OnDownload) -> Member:
@@ -227,11 +232,12 @@ def _on_gpus(options: Options, on_download: OnDownload) -> Member:
 
 def is_embedded(options: Options) -> bool:
     """The model is asked of the embedded engine: by its name, or by giving it what only that runs."""
-    if options.engine not in ("auto", "llama_cpp"):
-        return False
+    asked = BY_OPTION.get(options.engine)
+    if asked is not None:
+        return asked.place is Place.PROCESSOR
     path = Path(options.model or "").expanduser()
     ggufs = path.suffix == ".gguf" or (any(path.glob("*.gguf")) and not (path / "config.json").exists())
-    return options.engine == "llama_cpp" or (options.model is not None and ggufs)
+    return options.model is not None and ggufs
 
 
 def embedded_here(options: Options) -> Member:
@@ -259,7 +265,7 @@ def _embedded(options: Options, on_download: OnDownload) -> Member:
     image_max_tokens = demo_model().image_max_tokens if options.model is None else None
     memory = psutil.virtual_memory()
     plan = plan_embedded(
-        llama_cpp.LlamaCpp.name,
+        choose_engine(options).name,
         HostModel(
             weights_bytes=_size_bytes(files),
             layers=facts.n_layers or 0,
@@ -297,7 +303,7 @@ def _speech(options: Options, chat: Member) -> tuple[Member, ...]:
     """The bundled speech model beside the bundled chat model; it costs nothing until somebody speaks."""
     if not options.speech or options.model is not None or chat.plan.engine != llama_cpp.LlamaCpp.name:
         return ()
-    if not engines.installed(AUDIO_DECODER):
+    if not installed(AUDIO_DECODER):
         log.warning("speech is left out: audio is decoded by %s; pip install it", AUDIO_DECODER)
         return ()
     speech = demo_speech()

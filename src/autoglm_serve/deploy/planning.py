@@ -16,11 +16,12 @@ from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.workload import Workload
-from autoglm_serve.engines import sglang, vllm_versions
+from autoglm_serve.engines.catalog import BY_OPTION
 from autoglm_serve.plan.calibration import constants_for, held_against
 from autoglm_serve.plan.choose import Decision, decide
 from autoglm_serve.plan.request import Goal, Pins, Request
-from autoglm_serve.probe import engines, gpus, hardware_table, measurements, model_facts
+from autoglm_serve.probe import gpus, hardware_table, measurements, model_facts
+from autoglm_serve.probe.packages import installed
 
 DEFAULT_MODEL = "zai-org/AutoGLM-Phone-9B"
 
@@ -87,11 +88,25 @@ def probed(environ: Mapping[str, str]) -> Hardware:
     return found
 
 
+GPU_ENGINE = "vllm"
+"""What runs models on GPUs where nobody asks for another."""
+
+
 def traits_of(engine: str) -> EngineTraits:
-    """The traits of the engine that would run: the installed version's, or the newest known."""
-    if engine == "sglang":
-        return sglang.traits(engines.installed("sglang"))
-    return vllm_versions.traits(engines.installed("vllm"))
+    """The traits of the engine that would run: the installed version's, or the newest known.
+
+    Raises ConfigError where what is installed is older than anything that is known of it.
+    """
+    asked = BY_OPTION.get(engine, BY_OPTION[GPU_ENGINE])
+    version = installed(asked.package or asked.name)
+    if version and (instead := asked.too_old(version)):
+        raise ConfigError(
+            f"{asked.title} {version} is installed, which is older than this service knows.",
+            why="Its flags, its log and how it sizes its memory would be guesses.",
+            next_step=f"pip install --upgrade '{instead}'",
+        )
+    own = asked.traits(version)
+    return own if own is not None else traits_of(GPU_ENGINE)
 
 
 def constants(

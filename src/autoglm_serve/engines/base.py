@@ -4,15 +4,21 @@ An adapter turns a plan into a command line, reads the engine's log, and interpr
 nothing and holds no state; `launch` runs the command and `control` keeps it alive.
 """
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import sha256
-from typing import Protocol, runtime_checkable
 
+from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitFacts, Progress
+
+ANY_WORK = re.compile(rb"^(?:vllm|sglang|llamacpp)[:_]\S*(?:tokens|decode)\S*_total.*$", re.MULTILINE)
+"""Lines of /metrics that change with the work of whichever engine answers, where nobody says which it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,58 +51,69 @@ class Listen:
         return ("--host", self.host, "--port", str(self.port))
 
 
-class Engine(Protocol):
-    """One kind of engine. Every method is a pure function of its arguments."""
+class Place(StrEnum):
+    """What an engine runs on, which decides who plans for it."""
 
-    @property
-    def name(self) -> str: ...
+    PROCESSOR = "processor"
+    GPUS = "gpus"
+    ELSEWHERE = "elsewhere"  # somebody else runs it: there is nothing to plan or to start
 
-    @property
-    def title(self) -> str:
-        """The name as its makers write it."""
-        ...
 
-    @property
-    def health_path(self) -> str:
-        """GET here answers 200 once the model is loaded."""
-        ...
+class Engine(ABC):
+    """One kind of engine: what it is called, how it is started, what it says. Everything that is asked of an
+    engine is asked here, so that another one is one file. It has no state, and every method is pure.
+    """
 
-    @property
-    def continuation(self) -> Continuation:
-        """How it takes the beginning of an answer that another replica could not finish."""
-        ...
+    name: str
+    """In plans, statuses and metrics."""
+    title: str
+    """As its makers write it."""
+    option: str | None = None
+    """What --engine calls it; None where nobody asks for it by name."""
+    package: str | None = None
+    """The Python distribution that it comes in, where it comes in one."""
+    owned_by: str | None = None
+    """What its /v1/models says of who owns a model, by which an address that runs it is known."""
+    place: Place = Place.PROCESSOR
+    health_path: str = "/health"
+    """GET here answers 200 once the model is loaded."""
+    continuation: Continuation = Continuation.NONE
+    """How it takes the beginning of an answer that another replica could not finish."""
+    gives_finish: bool = True
+    """Each of its answers says how it ended, so that one that does not was cut off."""
+    takes_key: bool = False
+    """A client's Authorization is meant for it and is passed on."""
+    start_timeout_s: float = 600.0
+    """A start that shows no progress for this long is given up."""
+    work_metric: re.Pattern[bytes] = ANY_WORK
+    """Lines of its /metrics that change whenever it has worked on tokens."""
+    variables: tuple[str, ...] = ()
+    """What the environment variables begin with that it reads as its settings."""
 
-    @property
-    def gives_finish(self) -> bool:
-        """Each of its answers says how it ended, so that one that does not was cut off."""
-        ...
-
-    @property
-    def start_timeout_s(self) -> float:
-        """A start that shows no progress for this long is given up."""
-        ...
-
+    @abstractmethod
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         """A replica of `member` at this placement, which listens there and nowhere else."""
-        ...
 
     def progress(self, line: str) -> Progress | None:
         """What one log line says of the start, if anything."""
-        ...
+        return None
 
+    @abstractmethod
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
         """Why it ended and what to do about it."""
-        ...
 
+    def traits(self, version: str | None) -> EngineTraits | None:
+        """How a version of it (None: the newest known) sizes its memory; None: no GPUs are planned for it."""
+        return None
 
-@runtime_checkable
-class MeasuringEngine(Engine, Protocol):
-    """An engine whose log tells what its memory went to."""
+    def too_old(self, version: str) -> str:
+        """What to install instead, where this version is older than any that is known; nothing where not."""
+        return ""
 
     def measured(self, line: str) -> MeasuredLedger | None:
         """What one log line says of the memory taken, if anything."""
-        ...
+        return None
 
     def warning(self, line: str) -> str | None:
         """What a person should know of although the engine runs, in our words."""
-        ...
+        return None

@@ -4,6 +4,7 @@ Turns a plan into the command line of `llama_cpp_host`, reads llama.cpp's log, a
 both. Starts nothing and reads no file.
 """
 
+import re
 import sys
 from enum import IntEnum
 
@@ -11,7 +12,7 @@ from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.model import ModelFiles, VisionGeometry
 from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.engines.base import Command, Engine, Listen
 from autoglm_serve.engines.log_patterns import clue, killed, telling
 
 DEFAULT_MAX_MODEL_LEN = 16_384
@@ -173,14 +174,16 @@ def flags(member: Member) -> tuple[str, ...]:
     )
 
 
-class LlamaCpp:
+class LlamaCpp(Engine):
     """The `Engine` of embedded llama.cpp."""
 
-    name = "llama.cpp"
-    title = "llama.cpp"
-    health_path = "/health"
+    name = title = "llama.cpp"
+    option: str | None = "llama_cpp"
+    package = "xllamacpp"
+    owned_by: str | None = "llamacpp"
+    work_metric = re.compile(rb"^llamacpp:\S*(?:tokens|decode)\S*_total.*$", re.MULTILINE)
+    variables = ("LLAMA_",)
     continuation = Continuation.PREFILL
-    gives_finish = True
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

@@ -14,6 +14,7 @@ class LlamaCppSpeech(LlamaCpp):
     """The `Engine` of a speech model on llama.cpp."""
 
     name = "llama.cpp-speech"
+    option = owned_by = None
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         span = member.audio

@@ -13,32 +13,22 @@ from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Placement, ReplicaSpec
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.engines.base import Command, Engine, Listen, Place
 from autoglm_serve.engines.log_patterns import Clue, clue, last_words
 from autoglm_serve.engines.vllm import environment
 
 NEWEST = "0.5"
 
 
-def traits(version: str | None) -> EngineTraits:
-    """SGLang sizes its KV pool from a share of the GPU before it runs anything, and profiles nothing."""
-    return EngineTraits(
-        engine="sglang",
-        version=version or NEWEST,
-        profiles_encoder=False,
-        budgets_graphs=False,
-        sampler_bytes_per_logit=6.0,
-    )
-
-
-class Sglang:
+class Sglang(Engine):
     """The `Engine` of SGLang."""
 
-    name = "sglang"
+    name = option = package = owned_by = "sglang"
     title = "SGLang"
-    health_path = "/health"
+    place = Place.GPUS
+    work_metric = re.compile(rb"^sglang:\S*(?:tokens|decode)\S*_total.*$", re.MULTILINE)
+    variables = ("SGLANG_", "SGL_")
     continuation = Continuation.FLAGS
-    gives_finish = True
     start_timeout_s = 900.0
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
@@ -55,6 +45,16 @@ class Sglang:
             env={name: value for name, value in environment(plan, placement).items() if "VLLM" not in name},
         )
 
+    def traits(self, version: str | None) -> EngineTraits:
+        """SGLang sizes its KV pool from a share of the GPU before it runs anything, and profiles nothing."""
+        return EngineTraits(
+            engine="sglang",
+            version=version or NEWEST,
+            profiles_encoder=False,
+            budgets_graphs=False,
+            sampler_bytes_per_logit=6.0,
+        )
+
     def progress(self, line: str) -> Progress | None:
         return next((step for text, step in _STAGES if text in line), None)
 
@@ -65,9 +65,6 @@ class Sglang:
             return MeasuredLedger(weights_bytes=int(float(weights[1]) * GIB))
         tokens = _TOKENS.search(line)
         return MeasuredLedger(kv_cache_tokens=int(tokens[1])) if tokens else None
-
-    def warning(self, line: str) -> str | None:
-        return None  # it says nothing that a plan could have known better
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
         return last_words(self.title, _CLUES, facts)

@@ -9,23 +9,26 @@ import json
 import re
 import sys
 
+from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.plan import Member, Placement, ReplicaSpec
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
-from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.engines import vllm_versions
+from autoglm_serve.engines.base import Command, Engine, Listen, Place
 from autoglm_serve.engines.log_patterns import Clue, clue, last_words
 
 
-class Vllm:
+class Vllm(Engine):
     """The `Engine` of vLLM."""
 
-    name = "vllm"
+    name = option = package = owned_by = "vllm"
     title = "vLLM"
-    health_path = "/health"
+    place = Place.GPUS
+    work_metric = re.compile(rb"^vllm:\S*tokens\S*_total.*$", re.MULTILINE)
+    variables = ("VLLM_",)
     continuation = Continuation.FLAGS
-    gives_finish = True
     start_timeout_s = 900.0  # compiling and capturing say nothing for minutes on a cold cache
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
@@ -41,6 +44,15 @@ class Vllm:
             ),
             env=environment(plan, placement),
         )
+
+    def traits(self, version: str | None) -> EngineTraits:
+        return vllm_versions.traits(version)
+
+    def too_old(self, version: str) -> str:
+        oldest, newest = vllm_versions.OLDEST, vllm_versions.NEWEST
+        if vllm_versions.parse(version) >= oldest:
+            return ""
+        return f"vllm>={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}"
 
     def progress(self, line: str) -> Progress | None:
         shards = _SHARDS.search(line)

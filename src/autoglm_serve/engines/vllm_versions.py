@@ -57,7 +57,3 @@ def parse(version: str) -> tuple[int, int]:
     """(major, minor) of a version such as 0.26.0 or 0.32.0+cpu; the newest known where it is unreadable."""
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if match else NEWEST
-
-
-def supported(version: str) -> bool:
-    return parse(version) >= OLDEST

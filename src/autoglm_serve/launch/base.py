@@ -113,7 +113,7 @@ class Launcher(Protocol[LeftT]):
         ...
 
     async def left(self) -> Sequence[LeftT]:
-        """What an earlier control plane left running. Called by the only one that there is now."""
+        """What an earlier control plane left running. Only the one control plane that there is may ask."""
         ...
 
     async def adopt(self, left: LeftT) -> RunningProcess | None:

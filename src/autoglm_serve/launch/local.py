@@ -22,6 +22,7 @@ from uuid import uuid4
 from autoglm_serve.core.links import without_links
 from autoglm_serve.core.plan import Placement
 from autoglm_serve.engines.base import Command, Listen
+from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.launch.base import NO_NOTE, Exit
 from autoglm_serve.launch.log_tail import LogTail
 from autoglm_serve.launch.oom import oom_kills
@@ -164,7 +165,10 @@ class LocalLauncher:
         self._state_dir = state_dir
         self._logs = state_dir / "logs"
         self._records = Records(state_dir)
-        self._environment = without_links(os.environ if environment is None else environment)
+        self._environment = without_links(
+            os.environ if environment is None else environment,
+            tuple(prefix for engine in ENGINES.values() for prefix in engine.variables),
+        )
 
     async def left(self) -> tuple[ReplicaRecord, ...]:
         """What an earlier service left running; the caller holds the state directory's lock."""

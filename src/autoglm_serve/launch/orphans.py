@@ -1,7 +1,7 @@
 """What an earlier control plane left running after it was killed: found again, and ended where it is no use.
 
-A process is ours if its pid, start time and boot are those recorded; a name proves nothing. Called by whoever
-holds the state directory's lock: otherwise it would end a living service's replicas.
+A process is ours if its pid, start time and boot are those recorded; a name proves nothing. Only who holds
+the state directory's lock may end them: they would be a living service's replicas otherwise.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Processes by identity: a pid alone is reused, a pid with its start time is not.
 
 Owns what the kernel tells of a process, of the session it leads and of who left that, and how all of them
-are ended. Knows nothing of engines. Called by `local` and `orphans`.
+are ended. Knows nothing of engines.
 """
 
 import asyncio

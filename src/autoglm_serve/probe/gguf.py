@@ -1,8 +1,7 @@
 """Reads the header of a GGUF file: what the model is, and whether the file is whole.
 
 Owns the format (versions 2 and 3, little-endian); knows nothing of engines. Nothing of the tensors' data is
-read, and no count in the file is believed before the file's own size allows it. Called by `model_files`, by
-the planner for a model's shape, and by the embedded engine for its context.
+read, and no count in the file is believed before the file's own size allows it.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """

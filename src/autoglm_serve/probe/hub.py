@@ -2,7 +2,7 @@
 
 Hugging Face and ModelScope through their own libraries, imported when needed: these keep the cache, resume
 and authenticate. Here their errors become `ModelError`, and what they downloaded is checked against the size
-and checksum that the hub gives. Called by `model_files`.
+and checksum that the hub gives.
 """
 
 import hashlib

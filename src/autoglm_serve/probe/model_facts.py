@@ -1,6 +1,6 @@
 """Model facts from config.json: dimensions, vision tower, limits; and from safetensors headers, the tensors.
 
-Called by the CLI and by `stack` before planning. It reads headers only, never weights; what it cannot know
+It reads headers only, never weights; what it cannot know
 it leaves out, and says in `notes`. Architectures it has rules for are in FAMILIES; any other gets facts
 that make the planner careful.
 """

@@ -1,7 +1,7 @@
 """From what a person gave as `--model` to files that are here and whole as far as their headers go.
 
 A GGUF file, a folder, or a repository of a hub. Whatever is wrong is a `ModelError` that names the path or id
-and what was expected. Knows no engine; blocks, so call it in a thread. Called by the composition root.
+and what was expected. Knows no engine; blocks, so call it in a thread.
 """
 
 import difflib

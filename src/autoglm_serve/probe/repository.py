@@ -1,7 +1,7 @@
 """Which files of a repository make a model: the choice, apart from any download. Pure.
 
 A repository may hold one model in ten quantisations, split files, a vision tower in three precisions, and
-weights in formats nobody asked for. `choose` names what is needed and no more. Called by `hub`.
+weights in formats nobody asked for. `choose` names what is needed and no more.
 """
 
 import re

@@ -18,8 +18,8 @@ class RemoteModel:
 
     name: str
     max_model_len: int | None
-    engine: str | None = None
-    """What runs it, by our name of it, where it says so."""
+    owned_by: str | None = None
+    """What it says of who owns the model: engines put their own name there."""
 
 
 async def models_at(base_url: str, *, timeout_s: float) -> tuple[RemoteModel, ...]:
@@ -62,9 +62,5 @@ def _model(card: dict[str, object]) -> RemoteModel:
     return RemoteModel(
         name=str(card["id"]),
         max_model_len=length if isinstance(length, int) else None,
-        engine=_OWNERS.get(str(card.get("owned_by"))),
+        owned_by=str(card["owned_by"]) if card.get("owned_by") else None,
     )
-
-
-_OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp"}
-"""`owned_by` of the engines that go on from a beginning."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from autoglm_serve.control.replica.health import Health, ask, counters, generate
+from autoglm_serve.engines.base import ANY_WORK
 from autoglm_serve.launch.ports import PortLease
 from tests.fakes.clock import settled
 
@@ -90,7 +91,7 @@ def test_counters_change_with_the_work_of_the_engine_and_with_nothing_else() -> 
     def told(*lines: str) -> object:
         text = "\n".join(lines).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text)
-        return asked(lambda url: counters(url, timeout_s=5), says(head + text))
+        return asked(lambda url: counters(url, ANY_WORK, timeout_s=5), says(head + text))
 
     first = told('vllm:generation_tokens_total{x="y"} 5.0', "process_cpu_seconds_total 1")
     assert first is not None

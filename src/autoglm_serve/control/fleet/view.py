@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.core.replica import ReplicaStatus
-from autoglm_serve.engines.base import Engine
+from autoglm_serve.engines.base import Engine, Place
 
 _QUEUED_INSIDE = 2
 """Requests that an engine is given for each it can work on: one runs, one is ready to follow."""
@@ -42,7 +42,8 @@ def _model(member: Member, created_s: int) -> ModelView:
 
 
 def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine]) -> ReplicaView:
-    plan, engine = member.plan, engines[member.upstream_engine or status.engine]
+    plan, runs = member.plan, engines[status.engine]
+    engine = engines[member.upstream_engine] if member.upstream_engine else runs
     return ReplicaView(
         id=status.id,
         slot=status.slot,
@@ -53,6 +54,8 @@ def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine
         upstream_model=member.upstream_model or _former_name(status, member),
         continuation=engine.continuation,
         gives_finish=engine.gives_finish,
+        is_ours=runs.place is not Place.ELSEWHERE,
+        takes_key=runs.takes_key,
         capacity_requests=plan.max_num_seqs * _QUEUED_INSIDE if plan.max_num_seqs else None,
         capacity_tokens=plan.ledger.kv_cache_tokens if plan.ledger else None,
         lost=status.lost,

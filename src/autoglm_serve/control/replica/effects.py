@@ -1,6 +1,7 @@
 """What a controller is given: the effects it may use, and the rules for how often and how long."""
 
 import random
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,7 +27,9 @@ class Generate(Protocol):
 class Counters(Protocol):
     """`health.counters`, or a fake of it."""
 
-    def __call__(self, base_url: str, /, *, timeout_s: float) -> Awaitable[int | None]: ...
+    def __call__(
+        self, base_url: str, work: re.Pattern[bytes], /, *, timeout_s: float
+    ) -> Awaitable[int | None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,17 +50,16 @@ async def generate(base_url: str, model: str, *, timeout_s: float) -> Health:
     return Health.SILENT
 
 
-async def counters(base_url: str, *, timeout_s: float) -> int | None:
-    """A number that changes whenever the engine has worked on tokens; None where it does not tell."""
+async def counters(base_url: str, work: re.Pattern[bytes], *, timeout_s: float) -> int | None:
+    """A number that changes with the lines of /metrics that match `work`; None where none does."""
     with suppress(OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError):
         async with asyncio.timeout(timeout_s):
             status, body = await _exchange(base_url, b"GET", "/metrics", b"")
-            lines = _WORK.findall(body)
+            lines = work.findall(body)
             return hash(tuple(lines)) if status == 200 and lines else None
     return None
 
 
-_WORK = re.compile(rb"^(?:vllm|sglang|llamacpp)[:_]\S*(?:tokens|decode)\S*_total.*$", re.MULTILINE)
 _MOST_BYTES = 4 << 20
 
 

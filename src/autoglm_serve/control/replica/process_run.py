@@ -18,7 +18,7 @@ from autoglm_serve.control.replica.status_cell import StatusCell
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.replica import Progress
-from autoglm_serve.engines.base import Engine, MeasuringEngine
+from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Exit, RunningProcess
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,9 @@ class ProcessRun:
         counters = None
         if in_flight:
             timeout_s = self._effects.patience.health_timeout_s
-            counters = await self._effects.counters(status.base_url, timeout_s=timeout_s)
+            counters = await self._effects.counters(
+                status.base_url, self._engine.work_metric, timeout_s=timeout_s
+            )
         work = Work(in_flight=in_flight, finished=taken - in_flight, counters=counters)
         still = after_look(before, work, clock.now_s())
         if before is not None and still is not before and work.in_flight:
@@ -198,17 +200,16 @@ class ProcessRun:
         found = [progress for line in lines if (progress := self._engine.progress(line)) is not None]
         if found and self.ready_at_s is None:
             self._cell.note(progress=found[-1])
-        if isinstance(self._engine, MeasuringEngine):
-            self._measure(self._engine, lines)
+        self._measure(lines)
         return bool(lines)
 
-    def _measure(self, engine: MeasuringEngine, lines: tuple[str, ...]) -> None:
+    def _measure(self, lines: tuple[str, ...]) -> None:
         """What the engine says of its memory, and what it warns of, each warning once."""
-        said = [ledger for line in lines if (ledger := engine.measured(line)) is not None]
+        said = [ledger for line in lines if (ledger := self._engine.measured(line)) is not None]
         if said:
             memory = reduce(MeasuredLedger.merged, said, self._cell.status.memory or MeasuredLedger())
             self._cell.note(memory=memory)
-        for warning in dict.fromkeys(filter(None, map(engine.warning, lines))):
+        for warning in dict.fromkeys(filter(None, map(self._engine.warning, lines))):
             if warning not in self._warned:
                 self._warned.add(warning)
                 logger.warning("%s: %s", self._cell.status.id, warning)

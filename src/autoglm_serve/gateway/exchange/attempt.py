@@ -17,7 +17,7 @@ from autoglm_serve.gateway.wire.splice import with_field
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _PASSED_ON = (b"accept", b"x-request-id", b"traceparent")
-_AUTHORIZED = {"external": (b"authorization",)}
+_KEYS = (b"authorization",)
 """Engines that get the client's key: only a service that we did not start may have keys of its own."""
 
 
@@ -105,7 +105,7 @@ def _message(question: Question, replica: ReplicaView) -> tuple[bytes, ...]:
     if replica.upstream_model and replica.upstream_model != question.named_model:
         body = with_field(body, "model", replica.upstream_model)
     headers: Headers = ((b"content-type", question.content_type),)
-    for name in (*_PASSED_ON, *_AUTHORIZED.get(replica.engine, ())):
+    for name in (*_PASSED_ON, *(_KEYS if replica.takes_key else ())):
         if name in request.headers:
             headers += ((name, request.headers[name]),)
     host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"

@@ -65,7 +65,7 @@ class Trial:
         self._lost[replica.base_url] = self._now_s() + _DYING_S
         if not self._quarantine.condemns(body):
             return False
-        if replica.engine != _KEPT_BY_OTHERS:
+        if replica.is_ours:
             await self._word_on(replica.base_url)
         return self._quarantine.condemns(body)
 

@@ -6,7 +6,7 @@ import pytest
 
 from autoglm_serve.core.errors import ConfigError, Unreachable
 from autoglm_serve.core.plan import Member
-from autoglm_serve.engines.external import attach
+from autoglm_serve.deploy.attach import attach
 from tests.fakes.engine_process import running_engine
 
 pytestmark = pytest.mark.process
