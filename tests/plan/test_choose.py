@@ -152,8 +152,8 @@ def test_a_context_beyond_the_model_s_own_is_refused() -> None:
 
 
 def test_bfloat16_is_refused_where_the_chip_has_none() -> None:
-    assert "no bfloat16" in planned("v100:2", pins=Pins(dtype="bfloat16")).problem
-    assert chosen(planned("v100:2")).dtype == "float16"
+    assert "no bfloat16" in planned("t4:2", pins=Pins(dtype="bfloat16")).problem
+    assert chosen(planned("t4:2")).dtype == "float16"
 
 
 # --- hosts that are not ideal ----------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_a_share_is_chosen_from_what_is_free_now() -> None:
 def test_a_model_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     decision = planned("rtx3060")
     assert decision.chosen is None
-    assert "needs 10.4 GiB more on each GPU" in decision.problem
+    assert "needs 10.8 GiB more on each GPU" in decision.problem
     assert any(offer.change.endswith("RTX 3060") for offer in decision.offers)
 
 
@@ -271,13 +271,28 @@ def test_gpus_of_different_sizes_share_what_each_has_free() -> None:
             assert (plan.gpu_memory_utilization or 1) * gpu.total_bytes <= gpu.free_bytes
 
 
-def test_the_slower_of_different_gpus_sets_number_format_and_pace() -> None:
+def test_of_different_gpus_the_slower_sets_number_format_and_the_time_of_a_step() -> None:
+    """Each runs a replica of its own, so their steps per second add up."""
     host = hardware_table.hardware("a100:1,t4:1")
     host = with_memory(host, 40 * GIB, 40 * GIB)
     plan = chosen(planned(host, pins=Pins(gpus=(0, 1), replicas=2)))
     assert plan.dtype == "float16"
     slow = chosen(planned(with_memory(hardware_table.hardware("t4:2"), 40 * GIB, 40 * GIB)))
-    assert plan.predicted == slow.predicted
+    assert plan.predicted is not None
+    assert slow.predicted is not None
+    assert plan.predicted.single_step_s(128) == slow.predicted.single_step_s(128)
+    assert plan.predicted.steps_per_s > slow.predicted.steps_per_s
+
+
+def test_two_cards_of_different_kinds_get_a_replica_each() -> None:
+    decision = planned("rtx4090:1,rtx3090:1", goal=Goal.THROUGHPUT)
+    plan = chosen(decision)
+    assert plan.gpu_groups == ((0,), (1,))
+    assert "each runs a replica of its own" in plan.reasons[0]
+    alone = chosen(planned("rtx4090:1", goal=Goal.THROUGHPUT))
+    assert plan.predicted is not None
+    assert alone.predicted is not None
+    assert plan.predicted.steps_per_s > alone.predicted.steps_per_s
 
 
 def test_a_pass_has_room_for_a_token_of_each_sequence() -> None:

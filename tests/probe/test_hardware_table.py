@@ -4,7 +4,8 @@ import pytest
 
 from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.hardware import GIB, GpuSource, Link
-from autoglm_serve.probe.hardware_table import SPECS, hardware, identify
+from autoglm_serve.probe.gpu_specs import SPECS
+from autoglm_serve.probe.hardware_table import hardware, identify
 
 
 def test_a_name_and_a_count() -> None:

@@ -160,7 +160,7 @@ def _line(command: Command) -> str:
 
 
 def _table() -> str:
-    from autoglm_serve.probe.hardware_table import SPECS
+    from autoglm_serve.probe.gpu_specs import SPECS
 
     return "\n".join(
         f"{spec.key:<14}{spec.title:<34}{spec.memory_bytes / 2**30:>6.1f} GiB  "

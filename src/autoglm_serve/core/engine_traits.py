@@ -22,9 +22,33 @@ class EngineTraits:
     """It subtracts CUDA graphs from the KV cache; otherwise they come on top of its share."""
     sampler_bytes_per_logit: float
     """Peak bytes of the sampler's dummy run for one row of one vocabulary entry."""
+    sampler_state_bytes_per_logit: float = 0.0
+    """Kept for each sequence and vocabulary entry as long as the engine runs: counts for penalties."""
+    counts_state: bool = False
+    """That is inside its budget; otherwise it comes on top of its share."""
+    counts_collectives: bool = False
+    """It looks at what is free before NCCL has taken its buffers, so they are inside its budget."""
+    compiles: bool = False
+    """Its first start with new limits compiles, and counts that as if serving took it."""
+    takes_kv_bytes: bool = False
+    """It can be told the size of its KV cache outright."""
+    passes_ahead: int = 2
+    """Passes that hold what they read of a sliding window at the same time."""
+    state_blocks: int = 1
+    """Blocks of the KV cache that one sequence's state takes in a recurrent layer."""
+    encoder_factor: float = 1.0
+    """On the vision tower's memory, where it works in wider numbers."""
+    mixed: "EngineTraits | None" = None
+    """Its rules for models with experts or recurrent layers, where those run by others."""
+    rules_of: str = ""
+    """The release whose rules these are, where they are not the version's own."""
     fp8_tower: bool = True
     """Quantising while loading covers the vision tower's linears too."""
     max_pipeline: int = 8
+
+    def of(self, *, mixed: bool) -> "EngineTraits":
+        """The rules for a model, `mixed` where it has experts or recurrent layers."""
+        return self.mixed if mixed and self.mixed is not None else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +57,8 @@ class Constants:
 
     badge: Badge = Badge.ESTIMATED
     origin: str = "formulas and datasheets"
+    measured_here: bool = False
+    """Fitted to what this very machine measured."""
     # memory
     layer_activation_factor: float = 1.0
     """On the formula of one forward pass's activations."""
@@ -43,7 +69,9 @@ class Constants:
     """CUDA context of one GPU a replica, made before the engine looks at what is free."""
     context_parallel_bytes: int = int(1.53 * GIB)
     """The same with NCCL's buffers, of several GPUs a replica."""
-    non_torch_bytes: int = int(0.22 * GIB)
+    collectives_pcie_bytes: int = int(0.1 * GIB)
+    """NCCL's buffers where they lie in the host's memory or go over PCIe; those for NVLink are larger."""
+    non_torch_bytes: int = int(0.15 * GIB)
     """Libraries' memory that the engine counts, one GPU a replica."""
     non_torch_parallel_bytes: int = int(0.07 * GIB)
     graph_full_bytes: int = 16 * 2**20
@@ -52,6 +80,10 @@ class Constants:
     """Of one batch size captured in pieces around attention."""
     graph_full_parallel_bytes: int = 4 * 2**20
     graph_pieces_parallel_bytes: int = 9 * 2**20
+    cold_base_bytes: int = int(0.5 * GIB)
+    """Of the compiler's scratch in a start that compiles, however small the pass."""
+    cold_activations: float = 2.0
+    """More of it, in activations of one layer."""
     weights_slack_bytes: int = int(0.055 * GIB)
     """Buffers that are made while the weights load."""
     weights_slack_doubling_bytes: int = int(0.025 * GIB)
@@ -66,8 +98,15 @@ class Constants:
     fp8_efficiency: float = 0.46
     """Of the fp8 peak."""
     bandwidth_efficiency: float = 0.78
+    """Of stacked memory (HBM)."""
+    gddr_efficiency: float = 0.82
+    """Of any other."""
     layer_overhead_s: float = 40e-6
     """Kernel launches of one layer in one decode step."""
+    plain_overhead_share: float = 0.7
+    """Of that, in a decoder of text alone."""
+    eager_factor: float = 4.0
+    """On it, without CUDA graphs."""
     image_beside_s: float = 0.044
     """The host's part of an image that no other request waits for: fetching and decoding it."""
     image_turn_s: float = 0.148

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from autoglm_serve.core.fleet import Continuation, FleetChange, FleetView, ModelView, ReplicaView
-from autoglm_serve.core.model import Capability, VisionGeometry
+from autoglm_serve.core.model import Capability, ImageRule, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
 
 
@@ -49,9 +49,15 @@ def _model(raw: dict[str, Any]) -> ModelView:
             **_known(raw, ModelView),
             "names": tuple(raw["names"]),
             "capabilities": frozenset(Capability(item) for item in raw["capabilities"]),
-            "vision": VisionGeometry(**vision) if vision else None,
+            "vision": _geometry(vision) if vision else None,
         }
     )
+
+
+def _geometry(raw: dict[str, Any]) -> VisionGeometry:
+    values = _known(raw, VisionGeometry)
+    grids = tuple((columns, rows) for columns, rows in values.get("grids", ()))
+    return VisionGeometry(**{**values, "grids": grids, "rule": ImageRule(values.get("rule", "dynamic"))})
 
 
 def _replica(raw: dict[str, Any]) -> ReplicaView:

@@ -43,11 +43,18 @@ class GpuSpec:
     pcie_peer: bool = True
     """The stock driver lets two of them talk over PCIe without going through host memory."""
     integrated: bool = False
-    """Shares the machine's memory (Jetson)."""
+    """Shares the machine's memory (Jetson, GB10)."""
+    sustained: float = 1.0
+    """Share of the datasheet's arithmetic that a card of its kind keeps up, against a Hopper of its own."""
 
     @property
     def bf16(self) -> bool:
         return self.compute_capability >= (8, 0)
+
+    @property
+    def hbm(self) -> bool:
+        """Stacked memory: that of the data-centre generations' large chips."""
+        return self.compute_capability in ((7, 0), (8, 0), (9, 0), (10, 0), (10, 3))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +109,21 @@ class Hardware:
     notes: tuple[str, ...] = ()
     """Findings worth a line: MIG on, a link below its width, somebody else's process."""
 
+    def by_pair(self) -> dict[tuple[int, int], Link]:
+        """The same by pair, lower index first."""
+        return {(a, b): link for a, b, link in self.links}
+
     def link(self, a: int, b: int) -> Link:
         low, high = min(a, b), max(a, b)
         return next((link for x, y, link in self.links if (x, y) == (low, high)), Link.HOST)
 
     def weakest_link(self, group: tuple[int, ...]) -> Link:
         """The slowest link inside a group, which sets the pace of its collectives."""
-        found = {self.link(a, b) for i, a in enumerate(group) for b in group[i + 1 :]}
+        inside, known = frozenset(group), self.by_pair()
+        pairs = len(inside) * (len(inside) - 1) // 2
+        found = {link for pair, link in known.items() if inside.issuperset(pair)}
+        if sum(inside.issuperset(pair) for pair in known) < pairs:
+            found.add(Link.HOST)
         return max(found or {Link.NVLINK}, key=list(Link).index)
 
     def gpu(self, index: int) -> Gpu:

@@ -40,6 +40,8 @@ class Ledger:
     """Held by other processes when this was made."""
     unprofiled_bytes: int = 0
     """Of `free_bytes`, what the engine will take at run time without having budgeted for it."""
+    cold_bytes: int = 0
+    """What a start that compiles counts as if serving took it: its KV cache is smaller by that. Estimated."""
     badge: Badge = Badge.ESTIMATED
 
     @property
@@ -146,6 +148,9 @@ class Predicted:
     single_tpot_s: float
     sessions: int
     badge: Badge = Badge.ESTIMATED
+    steps_range_per_s: tuple[float, float] | None = None
+    """What `steps_per_s` may turn out as, where it is not measured: what is known of such GPUs and links."""
+    ttft_range_s: tuple[float, float] | None = None
 
     def single_step_s(self, output_tokens: int) -> float:
         """One step of a session that is alone, from request to last token."""

@@ -31,6 +31,8 @@ class ReplicaSpec:
     """Tokens of one forward pass; also the engine's budget for encoding images."""
     gpu_memory_utilization: float | None = None
     """Share of each GPU's total memory that the engine may take."""
+    kv_cache_memory_bytes: int | None = None
+    """KV cache of each GPU, handed to the engine outright; None lets it measure what is left."""
     max_pixels: int | None = None
     """Hugging Face's area bound for images; None leaves the model's own."""
     images_per_prompt: int | None = None

@@ -5,13 +5,30 @@ the summary line at the end of `compile_or_warm_up_model`, and VLLM_MEMORY_PROFI
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoglm_serve.core.engine_traits import EngineTraits
 
 OLDEST = (0, 19)
+"""The oldest that is served with; older ones can be planned for."""
 NEWEST = (0, 33)
 """The newest release these facts were checked against; later ones are taken to be alike."""
+
+COMPILES_SINCE = (0, 8)
+"""torch.compile by default, inside the start-up profile."""
+TAKES_KV_BYTES_SINCE = (0, 11)
+"""--kv-cache-memory-bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """What one of vLLM's model runners does when it sizes its memory."""
+
+    profiles_encoder: bool
+    budgets_graphs: bool
+    sampler_bytes_per_logit: float
+    sampler_state_bytes_per_logit: float = 0.0
+    counts_state: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,37 +36,121 @@ class Release:
     """From this version on, until the next line."""
 
     since: tuple[int, int]
-    profiles_encoder: bool
-    budgets_graphs: bool
-    sampler_bytes_per_logit: float
+    dense: Runner
+    mixed: Runner | None = None
+    """Of models with experts or recurrent layers, where another runner has them."""
+    counts_collectives: bool = False
+    passes_ahead: int = 2
+    state_blocks: int = 1
+    encoder_factor: float = 1.0
+    """On the vision tower's memory."""
+    source: str
+    """Where in vLLM it is written."""
 
 
-# A row of logits takes 2 bytes in the newer model runner; the older one sorts a 32-bit copy for top-p.
-_SORTS, _SAMPLES = 38.4, 2.0
+# Rows of logits: the older runner sorts a 32-bit copy for top-p, the newer one samples 16-bit ones directly.
+_SORTS, _SAMPLES, _SAMPLES_WIDE = 38.4, 2.0, 10.0
+_COUNTS = 4.125
+"""Penalties: a 32-bit count and a bit of each vocabulary entry for each sequence."""
+
+_OLD = Runner(profiles_encoder=True, budgets_graphs=False, sampler_bytes_per_logit=_SORTS)
+_OLD_BUDGETS = Runner(profiles_encoder=True, budgets_graphs=True, sampler_bytes_per_logit=_SORTS)
 
 RELEASES = (
-    Release(since=(0, 19), profiles_encoder=True, budgets_graphs=False, sampler_bytes_per_logit=_SORTS),
-    Release(since=(0, 20), profiles_encoder=True, budgets_graphs=True, sampler_bytes_per_logit=_SORTS),
-    # 0.25: the second model runner becomes the default for dense models; it profiles neither of the two
-    Release(since=(0, 25), profiles_encoder=False, budgets_graphs=False, sampler_bytes_per_logit=_SAMPLES),
-    Release(since=(0, 27), profiles_encoder=True, budgets_graphs=False, sampler_bytes_per_logit=_SAMPLES),
-    Release(since=(0, 29), profiles_encoder=True, budgets_graphs=True, sampler_bytes_per_logit=_SAMPLES),
+    Release(
+        since=(0, 6),
+        dense=_OLD,
+        counts_collectives=True,
+        passes_ahead=1,
+        encoder_factor=2.5,
+        source="worker/worker.py: determine_num_available_blocks, the least of all workers; the first one "
+        "samples. An image and a video go through the tower in one pass (model_runner.py: _dummy_run), in "
+        "32 bits where positions are rotated; the factor is from one log",
+    ),
+    Release(
+        since=(0, 8),
+        dense=_OLD,
+        counts_collectives=True,
+        passes_ahead=1,
+        source="v1/worker/gpu_worker.py: determine_available_memory",
+    ),
+    Release(
+        since=(0, 11),
+        dense=_OLD,
+        passes_ahead=1,
+        source="v1/worker/gpu_worker.py: init_device looks at what is free once NCCL is up",
+    ),
+    Release(
+        since=(0, 20),
+        dense=_OLD_BUDGETS,
+        source="envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on",
+    ),
+    Release(
+        since=(0, 25),
+        dense=Runner(
+            profiles_encoder=False,
+            budgets_graphs=False,
+            sampler_bytes_per_logit=_SAMPLES,
+            sampler_state_bytes_per_logit=_COUNTS,
+        ),
+        mixed=_OLD_BUDGETS,
+        source="config/vllm.py: use_v2_model_runner, for dense models; v1/worker/gpu/model_runner.py "
+        "profiles neither tower nor graphs",
+    ),
+    Release(
+        since=(0, 27),
+        dense=Runner(
+            profiles_encoder=True,
+            budgets_graphs=False,
+            sampler_bytes_per_logit=_SAMPLES,
+            sampler_state_bytes_per_logit=_COUNTS,
+            counts_state=True,
+        ),
+        mixed=_OLD_BUDGETS,
+        source="utils/mem_utils.py: total_consumed is all that the GPU has less than before",
+    ),
+    Release(
+        since=(0, 29),
+        dense=Runner(
+            profiles_encoder=True,
+            budgets_graphs=True,
+            sampler_bytes_per_logit=_SAMPLES_WIDE,
+            sampler_state_bytes_per_logit=_COUNTS,
+            counts_state=True,
+        ),
+        source="v1/worker/gpu/model_runner.py: profile_cudagraph_memory; _dummy_sampler_run runs twice, the "
+        "second time in 32 bits",
+    ),
 )
 
 
 def traits(version: str | None) -> EngineTraits:
     """The traits of an installed version; of the newest known one where none is installed."""
     number = parse(version) if version else NEWEST
-    release = max(
-        (line for line in RELEASES if line.since <= number), key=lambda line: line.since, default=None
+    line = max(
+        (line for line in RELEASES if line.since <= number), key=lambda line: line.since, default=RELEASES[0]
     )
-    line = release or RELEASES[0]
+    named = version or f"{NEWEST[0]}.{NEWEST[1]}"
+    mixed = _traits(line, line.mixed, named, number) if line.mixed else None
+    return replace(_traits(line, line.dense, named, number), mixed=mixed)
+
+
+def _traits(line: Release, runner: Runner, version: str, number: tuple[int, int]) -> EngineTraits:
     return EngineTraits(
         engine="vllm",
-        version=version or f"{NEWEST[0]}.{NEWEST[1]}",
-        profiles_encoder=line.profiles_encoder,
-        budgets_graphs=line.budgets_graphs,
-        sampler_bytes_per_logit=line.sampler_bytes_per_logit,
+        version=version,
+        profiles_encoder=runner.profiles_encoder,
+        budgets_graphs=runner.budgets_graphs,
+        sampler_bytes_per_logit=runner.sampler_bytes_per_logit,
+        sampler_state_bytes_per_logit=runner.sampler_state_bytes_per_logit,
+        counts_state=runner.counts_state,
+        counts_collectives=line.counts_collectives,
+        passes_ahead=line.passes_ahead,
+        compiles=number >= COMPILES_SINCE,
+        takes_kv_bytes=number >= TAKES_KV_BYTES_SINCE,
+        state_blocks=line.state_blocks,
+        encoder_factor=line.encoder_factor,
+        rules_of="" if number <= NEWEST else f"{NEWEST[0]}.{NEWEST[1]}",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from autoglm_serve.core.engine_traits import Constants
+from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import (
     Badge,
     Expectation,
@@ -56,6 +57,7 @@ SHIPPED: Mapping[str, Constants] = {
         fp8_efficiency=0.486,
         bandwidth_efficiency=0.75,
         layer_overhead_s=43e-6,
+        non_torch_bytes=int(0.22 * GIB),
     ),
 }
 """Kinds of GPU that were measured with AutoGLM-Phone-9B's shape."""
@@ -80,7 +82,7 @@ def refit(base: Constants, measurements: Iterable[Measurement]) -> Constants:
         fitted = _refit_activation(fitted, base, measurement)
         fitted = _refit_graphs(fitted, base, measurement)
         fitted = _refit_speed(fitted, base, measurement)
-    return replace(fitted, badge=Badge.CALIBRATED, origin="measured on this machine")
+    return replace(fitted, badge=Badge.CALIBRATED, origin="measured on this machine", measured_here=True)
 
 
 def _refit_activation(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:

@@ -12,7 +12,7 @@ from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import Hardware
 from autoglm_serve.core.plan import Plan
 from autoglm_serve.plan import reasons
-from autoglm_serve.plan.alternatives import nearest_shortfall_bytes, ways_out
+from autoglm_serve.plan.alternatives import instead, nearest_shortfall_bytes, ways_out
 from autoglm_serve.plan.reasons import Offer
 from autoglm_serve.plan.request import Goal, Request
 from autoglm_serve.plan.score import CLOSE
@@ -21,6 +21,7 @@ from autoglm_serve.plan.search import (
     Rejected,
     Search,
     allowed_quantization,
+    can_quantize,
     contradiction,
     usable_gpus,
 )
@@ -53,7 +54,7 @@ def decide(
     constants: Constants,
 ) -> Decision:
     """Plan `facts` on `hardware`. Never raises for a model that does not fit: `chosen` is None then."""
-    usable, notes = usable_gpus(hardware, request.pins)
+    usable = usable_gpus(hardware, request.pins)
     base = Decision(
         facts=facts,
         hardware=hardware,
@@ -61,30 +62,38 @@ def decide(
         traits=traits,
         constants=constants,
         problem=contradiction(facts, hardware, usable, request.pins, traits),
-        warnings=(*facts.notes, *hardware.notes, *notes),
+        warnings=(*facts.notes, *hardware.notes, *reasons.unweighed(request.pins)),
     )
     if base.problem:
-        return base
+        return replace(base, offers=tuple(instead(facts, usable, base.problem)))
     search = Search(
         facts=facts, hardware=hardware, gpus=usable, request=request, traits=traits, constants=constants
     )
     candidates, unfit = search.candidates(allowed_quantization(facts, usable, request.pins))
     if not candidates:
-        problem = reasons.nothing_fits(search, nearest_shortfall_bytes(search), len(unfit))
+        problem = reasons.nothing_fits(search, nearest_shortfall_bytes(search), unfit)
         return replace(base, problem=problem, rejected=tuple(unfit), offers=tuple(ways_out(search, best_of)))
+    return _chosen(base, search, candidates, unfit)
+
+
+def _chosen(
+    base: Decision, search: Search, candidates: Sequence[Candidate], unfit: Sequence[Rejected]
+) -> Decision:
+    request = search.request
     best = best_of(candidates, request)
     losers = sorted(
         (candidate for candidate in candidates if candidate is not best),
         key=lambda candidate: -candidate.predicted.steps_per_s,
     )
-    fp8, _ = search.candidates(("fp8",))
+    fp8, _ = search.candidates(("fp8",)) if can_quantize(search.facts, search.gpus) else ([], [])
+    plan = replace(best.plan, predicted=reasons.ranged(search, best))
     return replace(
         base,
-        chosen=replace(best.plan, reasons=tuple(reasons.reasons(search, best, candidates))),
+        chosen=replace(plan, reasons=tuple(reasons.reasons(search, best, candidates))),
         rejected=(*(reasons.lost(other, best, request) for other in losers), *unfit),
         offers=tuple(reasons.offers(search, best, best_of(fp8, request) if fp8 else None)),
         sensitivities=tuple(reasons.sensitivities(search, best)),
-        warnings=(*base.warnings, *reasons.warnings(search, best)),
+        warnings=(*base.warnings, *reasons.warnings(search, best), *reasons.ties(search, best, losers)),
     )
 
 

@@ -56,6 +56,8 @@ class Replica:
     """Tokens of images in one pass and the one before it, which still holds its own."""
     at_once: int
     """Requests that are worked on at the same time."""
+    stages: int = 1
+    """Of a pipeline that prompts follow each other through: one is read while another is in a later stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,12 @@ class Window:
     """Over which the sessions begin."""
     until_s: float
     """Steps that end after the spread and before this are counted."""
+
+
+def burst(replica: Replica, load: Load, rounds: int) -> Seen:
+    """All sessions begin at the same moment and do so many steps each: a load test that does not wait."""
+    run = _Run(replica, load)
+    return run.at_once(rounds)
 
 
 def watch(replica: Replica, load: Load, window: Window | None = None) -> Seen:
@@ -163,6 +171,12 @@ class _Run:
         since_s = self.steps[sessions - 1][0]
         return _figures(self.steps[sessions:], self.steps[-1][0] - since_s)
 
+    def at_once(self, rounds: int) -> Seen:
+        self._begin(0.0)
+        while len(self.steps) < rounds * self.load.sessions:
+            self._pass()
+        return _figures(self.steps, self.now_s)
+
     def through(self, window: Window) -> Seen:
         self._begin(window.spread_s)
         while self.now_s < window.until_s:
@@ -220,18 +234,24 @@ class _Run:
         for request in self.ends.pop(self.passes, ()):
             self._end(request)
         for request in complete:
-            self._begin_answer(request)
+            self._begin_answer(request, self._later_s(read, pairs))
 
     def _pass_s(self, read: int, images: int, pairs: float) -> float:
+        """Until the next one can follow."""
         replica = self.replica
         return (
-            max((read + self.answering) * replica.token_s, replica.weights_s)
+            max((read / replica.stages + self.answering) * replica.token_s, replica.weights_s)
             + replica.pass_s
             + self.context * replica.cached_s
-            + pairs * replica.pair_s
+            + pairs / replica.stages * replica.pair_s
             + images * replica.image_s
             + (replica.prompt_pass_s if read else 0.0)
         )
+
+    def _later_s(self, read: int, pairs: float) -> float:
+        """What its prompts still take in later stages when the next pass has followed."""
+        replica = self.replica
+        return (read * replica.token_s + pairs * replica.pair_s) * (1 - 1 / replica.stages)
 
     def _passes_alike(self, once_s: float) -> int:
         """Passes until an answer is complete or a prompt is taken up."""
@@ -272,9 +292,9 @@ class _Run:
         self.images_before = images
         return read, images, pairs, complete
 
-    def _begin_answer(self, request: _Request) -> None:
-        """The pass that ended a prompt gave its first token."""
-        request.first_s = self.now_s
+    def _begin_answer(self, request: _Request, later_s: float) -> None:
+        """The pass that ended a prompt gave its first token, so much later."""
+        request.first_s = self.now_s + later_s
         self.answering += 1
         self.context += self.load.shared_tokens + self.load.new_tokens + 1
         self.ends[self.passes + request.tokens - 1].append(request)

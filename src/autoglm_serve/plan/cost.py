@@ -4,16 +4,19 @@ Peaks come from the GPU's datasheet, efficiencies from `Constants`; `closed_loop
 parts, because what a session sees depends on who else is in the pass.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from math import ceil
 
 from autoglm_serve.core.engine_traits import Constants
-from autoglm_serve.core.facts import ModelFacts, Part
+from autoglm_serve.core.facts import Attention, ModelFacts, Part
 from autoglm_serve.core.hardware import GpuSpec, Link
 from autoglm_serve.core.ledger import Ledger, Predicted
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.plan.closed_loop import Load, Replica, watch
-from autoglm_serve.plan.memory import QUANTIZED_BYTES, Limits, frames, longest_image_tokens
+from autoglm_serve.plan.kv_cache import layout
+from autoglm_serve.plan.memory import QUANTIZED_BYTES, SCALES, Limits, frames, longest_image_tokens
 from autoglm_serve.plan.shapes import Shape
 
 
@@ -32,8 +35,16 @@ class Collective:
         return 2 * (ways - 1) / ways / self.bus_bytes_s
 
 
+class Luck(Enum):
+    """Which end of what is known of a link."""
+
+    BAD = -1
+    USUAL = 0
+    GOOD = 1
+
+
 def collective(spec: GpuSpec, link: Link, ways: int) -> Collective:
-    """What a group's all-reduce runs at.
+    """What a group's all-reduce runs at inside a CUDA graph, as answers' passes have it.
 
     Fitted to published all-reduce tables: H200 reaches 330 to 356 GB/s of 450, A100 199 to 221 of 300; over
     PCIe 4 two L40S reach 19 GB/s and four only 3.7; without peer access 8 GB/s is assumed.
@@ -51,6 +62,24 @@ def collective(spec: GpuSpec, link: Link, ways: int) -> Collective:
             )
 
 
+PROMPT_SHARE: Mapping[Link, tuple[float, float, float]] = {
+    Link.NVLINK: (0.9, 1.0, 1.0),
+    Link.P2P: (0.18, 0.3, 1.0),
+    Link.HOST: (0.6, 1.0, 1.5),
+}
+"""Of that pace, what all-reduces of prompts reach, which run outside the graphs: (worst, usual, best) host.
+
+Over PCIe it hangs on the host: 7 GB/s were seen between two RTX PRO 6000 in the prefill of Qwen3-32B, where
+tables have 39; without peer access 5 to 12 GB/s.
+"""
+
+
+def prompt_collective(spec: GpuSpec, link: Link, ways: int, luck: Luck) -> Collective:
+    plain = collective(spec, link, ways)
+    share = PROMPT_SHARE[link][list(Luck).index(luck)]
+    return Collective(latency_s=plain.latency_s, bus_bytes_s=plain.bus_bytes_s * share)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
     """Effective rates of one GPU for one plan."""
@@ -63,18 +92,22 @@ class Rates:
     memory_bytes_s: float
 
 
-def rates(spec: GpuSpec, quantization: str | None, constants: Constants) -> Rates:
-    sixteen = spec.flops_16bit * constants.prefill_efficiency
-    tower = spec.flops_16bit * constants.encoder_efficiency
-    eight = spec.flops_8bit_float * constants.fp8_efficiency if spec.flops_8bit_float else 0.0
-    if quantization != "fp8":
-        eight = 0.0
+def rates(
+    spec: GpuSpec, quantization: str | None, constants: Constants, *, stored_fp8: bool = False
+) -> Rates:
+    """fp8 counts twice where the weights are fp8, by the checkpoint or the engine, and the chip has units for
+    it; packed integers are unpacked to 16 bits first."""
+    peak = spec.flops_16bit * spec.sustained
+    sixteen, tower = peak * constants.prefill_efficiency, peak * constants.encoder_efficiency
+    eight = (spec.flops_8bit_float or 0.0) * spec.sustained * constants.fp8_efficiency
+    text_eight = eight if quantization == "fp8" or stored_fp8 else 0.0
+    hbm = constants.bandwidth_efficiency if spec.hbm else constants.gddr_efficiency
     return Rates(
-        linear_flops=max(sixteen, eight),
+        linear_flops=max(sixteen, text_eight),
         attention_flops=sixteen,
-        tower_linear_flops=max(tower, eight),
+        tower_linear_flops=max(tower, eight if quantization == "fp8" else 0.0),
         tower_attention_flops=tower,
-        memory_bytes_s=spec.bandwidth_bytes_s * constants.bandwidth_efficiency,
+        memory_bytes_s=spec.bandwidth_bytes_s * hbm,
     )
 
 
@@ -102,19 +135,27 @@ def encoder_flops(facts: ModelFacts, tokens: int) -> tuple[float, float]:
     mlp = (3 if vision.gated else 2) * vision.hidden * vision.intermediate
     blocks = vision.depth * (4 * vision.hidden**2 + mlp)
     merger = max(0, facts.elements(Part.VISION) - blocks)
-    attention = 4 * patches**2 * vision.hidden * vision.full_attention_layers
+    seen = min(patches, vision.tile_patches) if vision.tile_patches else patches
+    attention = 4 * patches * seen * vision.hidden * vision.full_attention_layers
     return float(2 * blocks * patches + 2 * merger * tokens), float(attention)
 
 
 def active_linears(facts: ModelFacts) -> float:
     """Text weights that one token is multiplied with: all of them, or its experts' share."""
-    text = facts.text
     total = facts.elements(Part.LAYERS, linear_only=True)
-    if not text.experts or not text.expert_intermediate:
-        return float(total)
-    experts = 3 * text.hidden * text.expert_intermediate * text.experts * text.layers
-    routed = min(total, experts)
-    return total - routed + routed * text.experts_per_token / text.experts
+    routed = routed_linears(facts)
+    return total - routed + routed * _share_of_experts(facts)
+
+
+def routed_linears(facts: ModelFacts) -> float:
+    """Weights of all experts."""
+    return float(sum(g.elements for g in facts.groups if g.routed and g.linear))
+
+
+def _share_of_experts(facts: ModelFacts) -> float:
+    text = facts.text
+    used = text.experts_per_token or text.experts
+    return used / text.experts if text.experts else 1.0
 
 
 def encoder_s(facts: ModelFacts, shape: Shape, tokens: int, rate: Rates, link: Collective) -> float:
@@ -129,24 +170,26 @@ def encoder_s(facts: ModelFacts, shape: Shape, tokens: int, rate: Rates, link: C
 
 
 def weights_read(facts: ModelFacts, batch: int) -> float:
-    """Text weights that a pass over `batch` tokens reads: a larger one wakes more experts."""
-    text = facts.text
-    touched = active_linears(facts)
-    if not text.experts:
-        return touched
-    share = min(1.0, batch * text.experts_per_token / text.experts)
-    return max(touched, facts.elements(Part.LAYERS, linear_only=True) * share)
+    """Text weights that a pass over `batch` tokens reads: a larger one wakes more experts.
+
+    Each token takes its experts as if by lot, so of those that one token leaves out a share stays asleep for
+    each token more.
+    """
+    total, routed = facts.elements(Part.LAYERS, linear_only=True), routed_linears(facts)
+    asleep = (1 - _share_of_experts(facts)) ** max(1, batch)
+    return total - routed * asleep
 
 
 def _bytes_per_weight(facts: ModelFacts, quantization: str | None) -> float:
+    """Of the decoder's linears, their scales included."""
     if quantization:
         return QUANTIZED_BYTES.get(quantization, 1.0)
     linear = [g for g in facts.groups if g.part is Part.LAYERS and g.linear]
     elements = sum(g.elements for g in linear)
     if not elements:
         return 2.0
-    packed = facts.quantization in ("awq", "gptq")  # eight weights in an int32
-    return min(2.0, sum(g.bytes for g in linear) / elements / (8 if packed else 1))
+    scales = sum(g.bytes for g in facts.groups if g.part is Part.LAYERS and g.dtype == SCALES)
+    return min(2.0, (sum(g.bytes for g in linear) + scales) / elements)
 
 
 # --- a replica, and a deployment under load ---------------------------------------------------------------
@@ -161,41 +204,86 @@ def replica_of(
     ledger: Ledger,
     load: Load,
     constants: Constants,
+    luck: Luck = Luck.USUAL,
 ) -> Replica:
     """The seconds of one replica's parts under this load.
 
-    Pipeline stages did not overlap on prompts when measured (vLLM 0.26): each pass takes all of them in turn.
+    Pipeline stages did not overlap on prompts with images when measured (vLLM 0.26): each pass takes all of
+    them in turn. Prompts of text alone follow each other through the stages.
     """
     text, ways = facts.text, shape.tensor_parallel
-    rate = rates(spec, limits.quantization, constants)
-    wire = collective(spec, link, ways)
+    stored_fp8 = limits.quantization is None and facts.stored is not None and facts.stored.floating
+    rate = rates(spec, limits.quantization, constants, stored_fp8=stored_fp8)
+    wire, prompt_wire = collective(spec, link, ways), prompt_collective(spec, link, ways, luck)
     reduces = 2 * text.layers + 1 if ways > 1 else 0
     prompt, answer = constants.prompt_factor, constants.decode_factor
-    at_once = max(1, min(limits.max_num_seqs, ledger.kv_cache_tokens // load.live_tokens))
+    at_once = max(1, min(limits.max_num_seqs, requests_at_once(facts, shape, limits, ledger, load)))
     batch = min(load.sessions, at_once)
     head_bytes = text.vocab * text.hidden * 2
     weights = weights_read(facts, batch) * _bytes_per_weight(facts, limits.quantization) + head_bytes
     token_s = 2 * active_linears(facts) / rate.linear_flops / ways
-    token_s += reduces * wire.byte_s(ways) * text.hidden * 2
-    span = text.heads * text.head_dim * text.layers
-    cached_bytes = text.layers * max(1, text.kv_heads // ways) * text.head_dim * 2 * 2
-    image_s = encoder_s(facts, shape, load.image_tokens, rate, wire) + constants.image_copy_s
+    token_s += reduces * prompt_wire.byte_s(ways) * text.hidden * 2
+    image_s = encoder_s(facts, shape, load.image_tokens, rate, prompt_wire) + constants.image_copy_s
     image_s += constants.parallel_image_s if ways > 1 else 0.0
     image_s += constants.pipeline_image_s * (shape.pipeline_parallel - 1)
     return Replica(
         beside_s=load.images * constants.image_beside_s,
-        turn_s=load.images * host_turn_s(shape, constants),
+        turn_s=load.images * host_turn_s(shape, constants) if load.images else 0.0,
         image_s=image_s * prompt,
         token_s=token_s * prompt,
-        pair_s=4 * span / rate.attention_flops / ways * prompt,
+        pair_s=4 * attention_span(facts, load) / rate.attention_flops / ways * prompt,
         weights_s=weights / ways / rate.memory_bytes_s * answer,
-        cached_s=cached_bytes / rate.memory_bytes_s * answer,
-        pass_s=(text.layers * constants.layer_overhead_s + reduces * wire.latency_s) * answer,
+        cached_s=cached_bytes(facts, shape, limits, load) / rate.memory_bytes_s * answer,
+        pass_s=(text.layers * layer_overhead_s(facts, limits, constants) + reduces * wire.latency_s) * answer,
         prompt_pass_s=constants.prompt_pass_s * prompt,
         batched_tokens=limits.max_num_batched_tokens,
         image_room_tokens=max(limits.max_num_batched_tokens, longest_image_tokens(facts, limits.max_pixels)),
         at_once=at_once,
+        stages=1 if load.images else shape.pipeline_parallel,
     )
+
+
+def requests_at_once(facts: ModelFacts, shape: Shape, limits: Limits, ledger: Ledger, load: Load) -> int:
+    """Requests of the load that the KV cache holds at the same time."""
+    cache = layout(
+        facts.text,
+        ways=shape.tensor_parallel,
+        stages=shape.pipeline_parallel,
+        element_bytes=limits.kv_element_bytes,
+        batched_tokens=limits.max_num_batched_tokens,
+    )
+    return cache.requests(ledger.kv_cache_bytes, load.live_tokens)
+
+
+def layer_overhead_s(facts: ModelFacts, limits: Limits, constants: Constants) -> float:
+    """Of one layer in one decode step. Models that see have more kernels a layer than plain decoders
+    (positions in three dimensions, norms on both sides); without CUDA graphs each launch takes its time."""
+    seconds = constants.layer_overhead_s * (1.0 if facts.vision else constants.plain_overhead_share)
+    return seconds * (constants.eager_factor if limits.eager else 1.0)
+
+
+def attention_span(facts: ModelFacts, load: Load) -> float:
+    """Numbers that a pair of tokens is multiplied over, in all layers: a window sees only part of the pairs,
+    and a state none."""
+    text, prompt = facts.text, max(1, load.shared_tokens + load.new_tokens)
+    layers = 0.0
+    for each in text.kept:
+        if each.kind is Attention.SLIDING:
+            layers += each.layers * min(1.0, 2 * each.window_tokens / prompt)
+        elif each.kind is not Attention.STATE:
+            layers += each.layers
+    return text.heads * text.head_dim * layers
+
+
+def cached_bytes(facts: ModelFacts, shape: Shape, limits: Limits, load: Load) -> float:
+    """Read for one token of an answer's context in a decode step."""
+    total, context = 0.0, max(1, load.live_tokens)
+    for each in facts.text.kept:
+        share = min(1.0, each.window_tokens / context) if each.kind is Attention.SLIDING else 1.0
+        kept = each.token_elements(shape.tensor_parallel) * limits.kv_element_bytes * share
+        kept += 2 * each.state_bytes / shape.tensor_parallel / context  # read and written once a step
+        total += each.layers * kept
+    return total
 
 
 def host_turn_s(shape: Shape, constants: Constants) -> float:
@@ -213,6 +301,7 @@ def predict(
     ledger: Ledger,
     workload: Workload,
     constants: Constants,
+    luck: Luck = Luck.USUAL,
 ) -> Predicted:
     """Steps per second over all replicas, and median TTFT and TPOT, alone and at the workload's sessions."""
 
@@ -227,7 +316,7 @@ def predict(
         )
 
     def parts(load: Load) -> Replica:
-        return replica_of(facts, spec, link, shape, limits, ledger, load, constants)
+        return replica_of(facts, spec, link, shape, limits, ledger, load, constants, luck)
 
     each = ceil(workload.sessions / replicas)
     alone = loaded(1)

@@ -10,8 +10,9 @@ from math import ceil, floor, log2
 
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.facts import ModelFacts, Part, Shard, TensorGroup
-from autoglm_serve.core.hardware import GIB, Gpu
+from autoglm_serve.core.hardware import GIB, Gpu, Link
 from autoglm_serve.core.ledger import Ledger
+from autoglm_serve.plan.kv_cache import KvLayout, layout
 from autoglm_serve.plan.shapes import Shape
 
 MARGIN_BYTES = 300 * 2**20
@@ -19,10 +20,11 @@ MARGIN_BYTES = 300 * 2**20
 MARGIN_UNKNOWN_ARCHITECTURE = 0.05
 """Of the weights, where the architecture has no rules here."""
 HIGHEST_UTILIZATION = 0.95
-BLOCK_TOKENS = 16
 HIDDEN_STATES = 2.65
 """Of all tokens that are alive at once at the widest point; fitted, between two and three."""
-FLOATS = frozenset({"F32", "F16", "BF16"})
+SCALES = "SCALES"
+"""The dtype of what belongs to quantised weights, in `TensorGroup`."""
+FLOATS = frozenset({"F32", "F16", "BF16", "F64"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,15 @@ class Limits:
     max_pixels: int | None = None
     gpu_memory_utilization: float | None = None
     """None takes the largest share that is safe."""
+    eager: bool = False
+    """Without CUDA graphs and without compiling."""
+    kv_element_bytes: float = 2.0
+    """Of one number of a key or value in the cache."""
+    lora_elements: int = 0
+    """Weights of adapters that are held on the GPUs of a replica."""
+    profiled_tokens: int = 0
+    """Of the longest item that the engine makes room for at its start, where it is longer than an image: a
+    video, unless it is told that there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +57,21 @@ class Fit:
     gpu_memory_utilization: float
     shortfall_bytes: int
     """More memory needed before the KV cache holds one request of full length; 0 or less where it does."""
+    cold_shortfall_bytes: int
+    """The same for a start that compiles, which counts the compiler's scratch as if serving took it."""
+    layout: KvLayout
 
     @property
     def feasible(self) -> bool:
         return self.shortfall_bytes <= 0
+
+    @property
+    def survives_a_cold_start(self) -> bool:
+        return self.cold_shortfall_bytes <= 0
+
+    def requests(self, tokens: int) -> int:
+        """Of so many tokens each that one replica holds at the same time."""
+        return self.layout.requests(self.ledger.kv_cache_bytes, tokens)
 
 
 def fit(
@@ -59,38 +81,33 @@ def fit(
     limits: Limits,
     traits: EngineTraits,
     constants: Constants,
+    link: Link | None = None,
 ) -> Fit:
-    """The ledger of the fullest stage on `gpu`. Never refuses: a shortfall is part of the answer."""
-    weights = max(
-        stage_weights_bytes(facts, shape, stage, limits.quantization, traits)
-        for stage in range(shape.pipeline_parallel)
-    )
-    weights += facts.text.rotary_table_bytes + constants.weights_slack_bytes
-    doublings = log2(shape.tensor_parallel)
-    weights += int(doublings * constants.weights_slack_doubling_bytes)
-    if limits.quantization:
-        weights += constants.quantized_slack_bytes + int(doublings * constants.quantized_slack_doubling_bytes)
-    if not facts.known:
-        weights += int(weights * MARGIN_UNKNOWN_ARCHITECTURE)
-    encoder = encoder_bytes(facts, shape, limits, constants)
+    """The ledger of the fullest stage on `gpu`. Never refuses: a shortfall is part of the answer.
+
+    `link` joins the GPUs of a replica; None takes the usual one of such GPUs.
+    """
+    traits = traits.of(mixed=facts.text.mixed)
+    weights = weights_bytes(facts, shape, limits, traits, constants)
+    encoder = int(encoder_bytes(facts, shape, limits, constants) * traits.encoder_factor)
     graphs = graphs_bytes(facts, shape, limits, constants)
-    peak = constants.activation_base_bytes + max(
+    state = state_bytes(facts, shape, limits, traits)
+    peak = activation_base_bytes(facts, constants) + max(
         layer_activation_bytes(facts, shape, limits, constants),
         sampler_bytes(facts, shape, limits, traits),
         encoder if traits.profiles_encoder else 0,
     )
-    outside = 0 if traits.profiles_encoder else encoder
-    alone = shape.gpus == 1
-    non_torch = constants.non_torch_bytes if alone else constants.non_torch_parallel_bytes
-    context = constants.context_bytes if alone else constants.context_parallel_bytes
+    outside = (0 if traits.profiles_encoder else encoder) + (0 if traits.counts_state else state)
+    context, non_torch = libraries_bytes(shape, traits, constants, link or gpu.spec.link)
+    non_torch += state if traits.counts_state else 0
     on_top = context + outside + (0 if traits.budgets_graphs else graphs) + MARGIN_BYTES
     share = limits.gpu_memory_utilization or safe_utilization(gpu, on_top)
     requested = ceil(gpu.total_bytes * share)
     inside = weights + peak + non_torch + (graphs if traits.budgets_graphs else 0)
-    per_token = kv_bytes_per_token(facts, shape)
+    cache = kv_layout(facts, shape, limits, traits)
     available = requested - inside
-    tokens = max(0, available) // (per_token * BLOCK_TOKENS) * BLOCK_TOKENS
-    needed = ceil(limits.max_model_len / BLOCK_TOKENS) * BLOCK_TOKENS * per_token
+    needed = cache.bytes_of(limits.max_model_len)
+    cold = cold_bytes(facts, shape, limits, constants)
     ledger = Ledger(
         total_bytes=gpu.total_bytes,
         weights_bytes=weights,
@@ -98,14 +115,21 @@ def fit(
         non_torch_bytes=non_torch,
         cuda_graphs_bytes=graphs,
         kv_cache_bytes=max(0, available),
-        kv_cache_tokens=tokens,
+        kv_cache_tokens=cache.tokens(available, limits.max_model_len),
         context_bytes=context,
         other_bytes=gpu.total_bytes - gpu.free_bytes,
         unprofiled_bytes=outside,
+        cold_bytes=cold,
         badge=constants.badge,
     )
-    missing = max(needed - available, requested + context - gpu.free_bytes)
-    return Fit(ledger=ledger, gpu_memory_utilization=share, shortfall_bytes=missing)
+    beyond_free = requested + context - gpu.free_bytes
+    return Fit(
+        ledger=ledger,
+        gpu_memory_utilization=share,
+        shortfall_bytes=max(needed - available, beyond_free),
+        cold_shortfall_bytes=max(needed + cold - available, beyond_free),
+        layout=cache,
+    )
 
 
 def safe_utilization(gpu: Gpu, on_top_bytes: int) -> float:
@@ -115,6 +139,61 @@ def safe_utilization(gpu: Gpu, on_top_bytes: int) -> float:
 
 
 # --- terms -----------------------------------------------------------------------------------------------
+
+
+def weights_bytes(
+    facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits, constants: Constants
+) -> int:
+    """Weights of the fullest stage on one GPU, and what the engine builds beside them."""
+    ways, stages = shape.tensor_parallel, shape.pipeline_parallel
+    weights = max(
+        stage_weights_bytes(facts, shape, stage, limits.quantization, traits) for stage in (0, stages - 1)
+    )
+    slack = constants.weights_slack_bytes
+    weights += facts.text.rotary_table_bytes + (slack if facts.vision else slack // 4)
+    weights += facts.text.latent_copy_bytes // (ways * stages) + 2 * limits.lora_elements // (ways * stages)
+    doublings = log2(ways)
+    weights += int(doublings * constants.weights_slack_doubling_bytes)
+    if limits.quantization:
+        weights += constants.quantized_slack_bytes + int(doublings * constants.quantized_slack_doubling_bytes)
+    if not facts.known:
+        weights += int(weights * MARGIN_UNKNOWN_ARCHITECTURE)
+    return weights
+
+
+def libraries_bytes(shape: Shape, traits: EngineTraits, constants: Constants, link: Link) -> tuple[int, int]:
+    """(what is there before the engine looks at what is free, what libraries take after that)."""
+    if shape.gpus == 1:
+        return constants.context_bytes, constants.non_torch_bytes
+    context = constants.context_parallel_bytes
+    if link is not Link.NVLINK:
+        context = constants.context_bytes + constants.collectives_pcie_bytes
+    if not traits.counts_collectives:
+        return context, constants.non_torch_parallel_bytes
+    return constants.context_bytes, constants.non_torch_parallel_bytes + context - constants.context_bytes
+
+
+def state_bytes(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits) -> int:
+    """What the engine keeps for each sequence it may have under way, used or not."""
+    del shape  # each GPU of a replica keeps it whole
+    return int(limits.max_num_seqs * facts.text.vocab * traits.sampler_state_bytes_per_logit)
+
+
+def cold_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+    """What a start that compiles counts as activation beyond one that finds its graphs compiled.
+
+    Published differences: 0.96 GiB (RTX 4090, 8 B, 2,048 tokens a pass), 0.9 (A100, 4 B), 0.5 (2 x RTX 4090,
+    32 B in 4 bits, 1,536), 2.5 (RTX 8000, 27 B): about two more of a layer's activations, and half a GiB.
+    """
+    if limits.eager:
+        return 0
+    plain = layer_activation_bytes(facts, shape, limits, constants)
+    return constants.cold_base_bytes + int(constants.cold_activations * plain)
+
+
+def activation_base_bytes(facts: ModelFacts, constants: Constants) -> int:
+    """Of any pass, however small: a model that sees puts pictures among the words' vectors."""
+    return constants.activation_base_bytes if facts.vision else constants.activation_base_bytes // 4
 
 
 def stage_weights_bytes(
@@ -150,8 +229,8 @@ def _rank_bytes(
         case Shard.KV:
             return size * max(1, facts.text.kv_heads // ways) / facts.text.kv_heads
         case Shard.VOCAB:
-            vocab = facts.text.vocab
-            return size * ceil(vocab / 64 / ways) * 64 / vocab
+            rows = max(1, facts.text.vocab)
+            return size * ceil(rows / 64 / ways) * 64 / rows
         case Shard.SPLIT:
             return size / ways
 
@@ -169,21 +248,32 @@ QUANTIZED_BYTES = {"fp8": 1.0, "int8_per_channel_weight_only": 1.0, "bitsandbyte
 """Bytes of one weight that an engine quantises while it loads, its scales included."""
 
 
-def kv_bytes_per_token(facts: ModelFacts, shape: Shape) -> int:
-    """Of one token on one GPU. Key/value heads are copied where there are fewer heads than GPUs."""
-    text = facts.text
-    heads = max(1, text.kv_heads // shape.tensor_parallel)
-    layers = ceil(text.layers / shape.pipeline_parallel)
-    return layers * heads * text.head_dim * 2 * 2
+def kv_layout(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits) -> KvLayout:
+    """The KV cache of one GPU."""
+    return layout(
+        facts.text,
+        ways=shape.tensor_parallel,
+        stages=shape.pipeline_parallel,
+        element_bytes=limits.kv_element_bytes,
+        batched_tokens=limits.max_num_batched_tokens,
+        passes_ahead=traits.passes_ahead,
+        state_blocks=traits.state_blocks,
+    )
 
 
 def layer_activation_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
-    """One forward pass of max_num_batched_tokens: gate, up and their product, and the hidden states."""
-    text = facts.text
-    width = text.intermediate
+    """One forward pass of max_num_batched_tokens: gate, up and their product, and the hidden states.
+
+    With experts each token passes through several: gate and up of each, their product, and what each gives
+    back. Source: fused_experts of vLLM, whose first and last buffers share memory.
+    """
+    text, ways = facts.text, shape.tensor_parallel
+    width = 3 * text.intermediate / ways
     if text.experts:
-        width = max(width, text.experts_per_token * text.expert_intermediate)
-    per_token = (3 * width / shape.tensor_parallel + HIDDEN_STATES * text.hidden) * 2
+        each = text.expert_intermediate / ways
+        width = max(width, text.experts_per_token * (max(2 * each, text.hidden) + each))
+    between = 2 * text.hidden if shape.pipeline_parallel > 1 else 0  # handed from stage to stage
+    per_token = (width + HIDDEN_STATES * text.hidden + between) * 2
     return int(limits.max_num_batched_tokens * per_token * constants.layer_activation_factor)
 
 
@@ -200,7 +290,7 @@ def longest_image_tokens(facts: ModelFacts, max_pixels: int | None) -> int:
     vision = facts.vision
     if vision is None:
         return 0
-    if max_pixels is None:
+    if max_pixels is None or not vision.max_pixels_flag:
         return vision.longest_tokens
     cell = vision.geometry.patch_px * vision.geometry.merge
     return max(1, min(vision.longest_tokens, max_pixels // frames(facts) // cell**2))
@@ -216,13 +306,14 @@ def encoder_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Co
     vision = facts.vision
     if vision is None:
         return 0
-    longest = longest_image_tokens(facts, limits.max_pixels)
+    longest = max(longest_image_tokens(facts, limits.max_pixels), limits.profiled_tokens)
     tokens = longest * max(1, limits.max_num_batched_tokens // longest)
     patches = tokens * vision.geometry.merge**2
     ways = 1 if shape.encoder_data_parallel else shape.tensor_parallel
     pixels = patches * 3 * 2 * vision.geometry.patch_px**2 * 2 * 2
     states = patches * 3 * vision.hidden * 2
-    widest = max(3 * vision.intermediate, 6 * vision.hidden) * patches * 2 / ways
+    inner = (3 if vision.gated else 2) * vision.intermediate
+    widest = max(inner, 6 * vision.hidden) * patches * 2 / ways
     cached = tokens * facts.text.hidden * 2
     return int((pixels + states + widest) * constants.encoder_activation_factor + cached)
 
@@ -235,15 +326,17 @@ def capture_sizes(max_num_seqs: int, max_num_batched_tokens: int) -> tuple[int, 
 
 
 def graphs_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
-    """Every captured batch size: in pieces, and whole as well up to max_num_seqs."""
+    """Every captured batch size: in pieces, and whole as well up to max_num_seqs. Layer for layer: a graph
+    holds kernels, and those of a narrow layer are as many as those of a wide one."""
+    if limits.eager:
+        return 0
     sizes = capture_sizes(limits.max_num_seqs, limits.max_num_batched_tokens)
     whole = sum(size <= limits.max_num_seqs for size in sizes)
     full, pieces = constants.graph_full_bytes, constants.graph_pieces_bytes
     if shape.tensor_parallel > 1:
         full, pieces = constants.graph_full_parallel_bytes, constants.graph_pieces_parallel_bytes
     layers = ceil(facts.text.layers / shape.pipeline_parallel) / 40
-    width = max(0.25, facts.text.hidden / 4096)
-    return int((whole * full + len(sizes) * pieces) * layers * width)
+    return int((whole * full + len(sizes) * pieces) * layers)
 
 
 def gib(size: float) -> str:

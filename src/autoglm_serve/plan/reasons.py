@@ -5,19 +5,22 @@ Sentences are made here once and printed by the CLI, the log, the doctor and the
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 
 from autoglm_serve.core.hardware import GpuSource, Link
-from autoglm_serve.core.ledger import Predicted
-from autoglm_serve.plan.cost import host_turn_s, predict
-from autoglm_serve.plan.memory import Limits, fit, gib, longest_image_tokens
-from autoglm_serve.plan.request import Goal, Request
-from autoglm_serve.plan.score import CLOSE, missed
+from autoglm_serve.core.ledger import Badge, Predicted
+from autoglm_serve.plan.cost import Luck, host_turn_s
+from autoglm_serve.plan.engine_flags import engine_flags
+from autoglm_serve.plan.memory import Limits, gib, longest_image_tokens
+from autoglm_serve.plan.request import Goal, Pins, Request
+from autoglm_serve.plan.score import CLOSE, missed, score
 from autoglm_serve.plan.search import (
     SMALLER_IMAGES,
     Candidate,
     Rejected,
     Search,
     can_quantize,
+    kinds_of,
     plan_name,
     round_up,
 )
@@ -48,30 +51,58 @@ def reasons(search: Search, best: Candidate, candidates: Sequence[Candidate]) ->
         yield f"the linears are quantised to {plan.quantization}, as asked"
     if search.facts.vision:
         yield from _about_images(search, best)
-    steps = best.fit.ledger.kv_cache_tokens // search.live_tokens(plan.max_pixels)
+    steps = best.fit.requests(search.live_tokens(plan.max_pixels))
     yield f"the KV cache holds {best.fit.ledger.kv_cache_tokens:,} tokens a replica: {steps} steps at once"
     if not pins.gpu_memory_utilization:
         left = "the driver" if best.fit.ledger.unprofiled_bytes == 0 else "what this version does not count"
         yield f"gpu_memory_utilization {plan.gpu_memory_utilization}: the rest is for {left}"
+    yield from _about_the_first_start(search, best)
+    if search.flags.expert_parallel and search.facts.text.experts:
+        yield "experts stay whole, each GPU holding some of them, as asked"
+
+
+def _about_the_first_start(search: Search, best: Candidate) -> Iterator[str]:
+    """How the plan gets through a start that compiles, which an engine counts as if serving took it."""
+    plan, fitted = best.plan, best.fit
+    if plan.kv_cache_memory_bytes is not None:
+        yield (
+            f"the engine is handed its KV cache of {gib(plan.kv_cache_memory_bytes)} outright: this machine "
+            "has measured what the rest takes, so a start that compiles cannot make it smaller"
+        )
+    elif search.traits.compiles and fitted.ledger.cold_bytes:
+        scratch = f"about {gib(fitted.ledger.cold_bytes)}"
+        if fitted.survives_a_cold_start:
+            yield (
+                f"a first start compiles, and the engine counts the compiler's scratch ({scratch}) as if "
+                "serving took it: its KV cache is smaller by that until the next start, and one request "
+                "still fits"
+            )
+        else:
+            yield (
+                f"a first start may end for want of memory: it compiles, the engine counts the compiler's "
+                f"scratch ({scratch}) as if serving took it, and less is left here; it is then started once "
+                "more, with the graphs compiled"
+            )
 
 
 def _about_images(search: Search, best: Candidate) -> Iterator[str]:
     plan, pins = best.plan, search.request.pins
-    longest = f"{longest_image_tokens(search.facts, plan.max_pixels):,} tokens"
-    if plan.max_pixels and not pins.max_pixels:
+    longest = longest_image_tokens(search.facts, plan.max_pixels)
+    yield f"images are counted as {search.facts.family}, {longest:,} tokens at most"
+    if not pins.max_num_batched_tokens and (plan.max_num_batched_tokens or 0) >= longest:
         yield (
-            f"max_pixels {plan.max_pixels:,} keeps images within {longest}, as the model's makers deploy it: "
-            "memory is too tight for the model's own bound"
-        )
-    elif not pins.max_num_batched_tokens:
-        yield (
-            f"max_num_batched_tokens {plan.max_num_batched_tokens:,} lets the longest image ({longest}) "
-            "through in one piece"
+            f"max_num_batched_tokens {plan.max_num_batched_tokens:,} lets the longest image through in one "
+            "piece"
         )
 
 
 def _headline(best: Candidate, candidates: Sequence[Candidate], request: Request) -> str:
     plan = best.plan
+    if plan.replicas > 1 and best.shape.gpus == 1 and len(kinds_of(best.gpus)) > 1:
+        return (
+            f"the model fits each of the {plan.replicas} GPUs, so each runs a replica of its own, as fast as "
+            "it is; limits are those of the smallest"
+        )
     if plan.replicas > 1 and best.shape.gpus == 1:
         text = f"the model fits one GPU, so each of the {plan.replicas} runs a whole replica"
         split = [candidate for candidate in candidates if candidate.shape.tensor_parallel == plan.replicas]
@@ -112,10 +143,10 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
         )
     used = {index for group in plan.gpu_groups for index in group}
     idle = sorted({gpu.index for gpu in search.gpus} - used)
-    if idle:
-        yield f"GPU {', '.join(map(str, idle))} stays unused: too full, or one too many for equal groups"
+    yield from _idle(search, best, idle)
     longest = longest_image_tokens(search.facts, plan.max_pixels)
-    if plan.max_num_batched_tokens and longest > plan.max_num_batched_tokens:
+    square = isqrt(longest) ** 2
+    if plan.max_num_batched_tokens and longest > max(plan.max_num_batched_tokens, square):
         yield (
             f"images of more than {plan.max_num_batched_tokens:,} tokens will be refused (400): raise "
             f"--max-num-batched-tokens to {round_up(longest, 1024):,} or lower --max-pixels"
@@ -123,7 +154,7 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
     yield from short_context(plan.max_model_len, search.live_tokens(plan.max_pixels))
     if search.hardware.source is GpuSource.PROBE and ledger.free_bytes < ledger.unprofiled_bytes:
         yield "the vision tower may run out of memory under load: lower --gpu-memory-utilization"
-    if ledger.kv_cache_tokens < search.live_tokens(plan.max_pixels) * (plan.max_num_seqs or 1):
+    if best.fit.requests(search.live_tokens(plan.max_pixels)) < (plan.max_num_seqs or 1):
         yield "the KV cache holds fewer steps than max_num_seqs: requests beyond it wait or start over"
     images = search.request.workload.images if search.facts.vision else 0
     most = 1 / (images * host_turn_s(best.shape, search.constants)) if images else float("inf")
@@ -132,6 +163,26 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
             f"the host sets the pace: a replica's server prepares {most:.1f} screenshots a second, and its "
             "GPUs could do more; fewer GPUs a replica help, perhaps vLLM's --api-server-count after --"
         )
+
+
+def _idle(search: Search, best: Candidate, idle: Sequence[int]) -> Iterator[str]:
+    """GPUs that the plan leaves out, and why."""
+    used = kinds_of(best.gpus)
+    left = [gpu for gpu in search.gpus if gpu.index in idle]
+    other = [gpu for gpu in left if not set(kinds_of([gpu])) <= set(used)]
+    if other:
+        names = ", ".join(f"{gpu.title} (GPU {gpu.index})" for gpu in other)
+        yield f"the GPUs differ: {names} left out; --gpus names the ones to use"
+    same = [str(gpu.index) for gpu in left if gpu not in other]
+    if same:
+        yield f"GPU {', '.join(same)} stays unused: too full, or one too many for equal groups"
+
+
+def unweighed(pins: Pins) -> Iterator[str]:
+    """Engine flags that may matter and have no say in the figures."""
+    names = engine_flags(pins.engine_args).not_weighed
+    if names:
+        yield f"not weighed in these figures: {', '.join(names[:8])} (handed to the engine as they are)"
 
 
 def short_context(context_tokens: int | None, step_tokens: int) -> Iterator[str]:
@@ -166,11 +217,16 @@ def _why_lost(other: Candidate, best: Candidate, request: Request) -> str:
     return f"{load}; {single}"
 
 
-def nothing_fits(search: Search, shortfall_bytes: int, tried: int) -> str:
+def nothing_fits(search: Search, shortfall_bytes: int | None, unfit: Sequence[Rejected]) -> str:
     """The one line that says there is no plan."""
+    if shortfall_bytes is None:
+        reason = (
+            unfit[0].reason if unfit else "no way of spreading it over these GPUs is left by what is pinned"
+        )
+        return f"{search.facts.reference} cannot run on {search.hardware.summary}: {reason}"
     return (
-        f"{search.facts.reference} does not fit {search.hardware.summary}: the best of {tried} plans tried "
-        f"needs {gib(shortfall_bytes)} more on each GPU"
+        f"{search.facts.reference} does not fit {search.hardware.summary}: the best of {len(unfit)} plans "
+        f"tried needs {gib(shortfall_bytes)} more on each GPU"
     )
 
 
@@ -182,7 +238,7 @@ def sensitivities(search: Search, best: Candidate) -> Iterator[Offer]:
     now = replace(best.limits, gpu_memory_utilization=best.fit.gpu_memory_utilization)
     here = best.fit.ledger
     for label, limits in _knobs(search, now):
-        there = fit(search.facts, best.gpu, best.shape, limits, search.traits, search.constants).ledger
+        there = search.fit(best.gpu, best.shape, limits).ledger
         tokens = there.kv_cache_tokens - here.kv_cache_tokens
         freed = there.free_bytes + there.kv_cache_bytes - here.free_bytes - here.kv_cache_bytes
         if abs(freed) >= LEAST_SENSITIVITY_BYTES:
@@ -228,15 +284,57 @@ def offers(search: Search, best: Candidate, fp8: Candidate | None) -> Iterator[O
 
 
 def _timed(search: Search, best: Candidate, limits: Limits) -> Predicted:
-    links = (search.hardware.weakest_link(group) for group in best.plan.gpu_groups)
-    return predict(
-        search.facts,
-        best.gpu.spec,
-        max(links, key=list(Link).index),
-        best.shape,
-        limits,
-        best.plan.replicas,
-        best.fit.ledger,
-        search.request.workload,
-        search.constants,
+    return search.predict(best.shape, limits, best.fit, best.gpus, best.link, best.plan.replicas)
+
+
+# --- how sure it is --------------------------------------------------------------------------------------
+
+SURE = {Badge.ESTIMATED: 0.2, Badge.CALIBRATED: 0.1, Badge.MEASURED: 0.05}
+"""How far a figure may be off by what it is known from: published estimates for cards that were not measured
+are off by 15 % in the middle, the figures of docs/planner.md by 10."""
+
+
+def ranged(search: Search, best: Candidate) -> Predicted:
+    """The prediction with what it may turn out as."""
+    found, off = best.predicted, SURE[best.predicted.badge]
+    worst, luckiest = _at(search, best, Luck.BAD), _at(search, best, Luck.GOOD)
+    return replace(
+        found,
+        steps_range_per_s=(worst.steps_per_s * (1 - off), luckiest.steps_per_s * (1 + off)),
+        ttft_range_s=(luckiest.ttft_s * (1 - off), worst.ttft_s * (1 + off)),
     )
+
+
+def _at(search: Search, candidate: Candidate, luck: Luck) -> Predicted:
+    if not hangs_on_the_link(candidate):
+        return candidate.predicted
+    plan = candidate.plan
+    return search.predict(
+        candidate.shape, candidate.limits, candidate.fit, candidate.gpus, candidate.link, plan.replicas, luck
+    )
+
+
+def hangs_on_the_link(candidate: Candidate) -> bool:
+    return candidate.shape.tensor_parallel > 1 and candidate.link is not Link.NVLINK
+
+
+def ties(search: Search, best: Candidate, losers: Sequence[Candidate]) -> Iterator[str]:
+    """A choice that turns over with how fast the GPUs of this host exchange data."""
+    for other in losers[:MOST_RIVALS]:
+        if other.limits.quantization != best.limits.quantization:
+            continue
+        if not (hangs_on_the_link(best) or hangs_on_the_link(other)):
+            continue
+        ours = score(_at(search, best, Luck.BAD), search.request)
+        theirs = score(_at(search, other, Luck.GOOD), search.request)
+        if theirs > ours + CLOSE:
+            mine = plan_name(best.plan.replicas, best.shape, None)
+            name = plan_name(other.plan.replicas, other.shape, None)
+            yield (
+                f"{mine} and {name} are a tie as far as is known: which is better hangs on how fast these "
+                "GPUs exchange data, which differs between hosts; measure both (--calibrate with --tp)"
+            )
+            return
+
+
+MOST_RIVALS = 4

@@ -6,28 +6,36 @@ about the outcome in `plan.why`.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, isqrt
 
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import Gpu, Hardware, Link
 from autoglm_serve.core.ledger import Predicted
 from autoglm_serve.core.plan import Placement, Plan
-from autoglm_serve.plan.cost import image_tokens, predict
+from autoglm_serve.plan.cost import Luck, image_tokens, predict
+from autoglm_serve.plan.engine_flags import EngineFlags, engine_flags
+from autoglm_serve.plan.legality import Setting, why_refused
 from autoglm_serve.plan.memory import QUANTIZED_BYTES, Fit, Limits, fit, gib, longest_image_tokens
 from autoglm_serve.plan.request import Pins, Request
 from autoglm_serve.plan.score import CLOSE, score
-from autoglm_serve.plan.shapes import Shape, gpu_groups, legal_tensor_parallel, shapes, why_illegal
+from autoglm_serve.plan.shapes import Shape, gpu_groups, shapes, spread
 
 SEQUENCES = (256, 128, 64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
 """max_num_seqs that are tried, most first. Beyond 256 nothing is won on prompts this long."""
 LEAST_SEQUENCES = 128
 BATCHED_TOKENS = 8192
 """Room for the longest image of the known families, and past it prefill gains nothing."""
+MOST_SETS = 16
+"""Sets of GPUs that one shape is tried on."""
 LEAST_BATCHED_TOKENS = 64
 """Nobody serves with fewer, and each pass is simulated: at one token a pass a plan took ten seconds."""
+SMALLER_BATCHES = (4096, 2048)
+"""max_num_batched_tokens that are tried where the usual number leaves no room."""
 SMALLER_IMAGES = (5_000_000, 4096)
 """max_pixels as Open-AutoGLM deploys the model, and the max_num_batched_tokens that then suffices."""
+HANDED_MARGIN_BYTES = 150 * 2**20
+"""Kept of the KV cache that an engine is handed outright, as vLLM keeps it of its own suggestion."""
 IMAGES_PER_PROMPT = 10
 """As Open-AutoGLM deploys the model; some agents send a few screenshots at once. It costs no memory."""
 DEFAULT_CONTEXT = 32_768
@@ -42,6 +50,10 @@ class Candidate:
     plan: Plan
     gpu: Gpu
     """The one with the least room, which the ledger is of (`tightest`)."""
+    gpus: tuple[Gpu, ...]
+    """All that it uses."""
+    link: Link
+    """The slowest inside its replicas."""
     shape: Shape
     limits: Limits
     fit: Fit
@@ -83,7 +95,23 @@ class Search:
                         rejected.append(outcome)
         return found, rejected
 
+    @property
+    def flags(self) -> EngineFlags:
+        return engine_flags(self.request.pins.engine_args)
+
+    def setting(self, shape: Shape, quantization: str | None, gpus: Sequence[Gpu]) -> Setting:
+        return Setting(
+            facts=self.facts,
+            shape=shape,
+            specs=tuple(gpu.spec for gpu in gpus),
+            quantization=quantization,
+            expert_parallel=self.flags.expert_parallel,
+            dtype=self.request.pins.dtype,
+            sliced=any(gpu.mig for gpu in gpus),
+        )
+
     def shapes(self) -> Iterator[Shape]:
+        """Those that the pins leave, smallest first."""
         pins = self.request.pins
         link = self.hardware.weakest_link(tuple(gpu.index for gpu in self.gpus[:2]))
         for shape in shapes(self.facts, len(self.gpus), link):
@@ -98,15 +126,20 @@ class Search:
 
     def _size(self, shape: Shape, quantization: str | None) -> Candidate | Rejected:
         """The best limits for one shape on the GPUs it fits; or how much memory is missing."""
+        refused = why_refused(self.setting(shape, quantization, self.gpus), self.traits)
+        name = plan_name(self.replicas(shape, len(self.gpus)), shape, quantization)
+        if refused:
+            return Rejected(name=name, reason=f"{self.traits.engine} refuses it: {refused}")
         tried: list[tuple[Limits, Fit]] = []
         best: Candidate | None = None
         for gpus in self.gpu_sets(shape):
             gpu = tightest(gpus)
-            if best is not None and gpu.free_bytes < MUCH_MORE_ROOM * best.gpu.free_bytes:
+            alike = best is not None and kinds_of(best.gpus) == kinds_of(gpus)
+            if alike and best is not None and gpu.free_bytes < MUCH_MORE_ROOM * best.gpu.free_bytes:
                 continue
             replicas = self.replicas(shape, len(gpus))
             for limits in self.limits(shape, quantization, replicas, gpu):
-                fitted = fit(self.facts, gpu, shape, limits, self.traits, self.constants)
+                fitted = self.fit(gpu, shape, limits)
                 tried.append((limits, fitted))
                 if fitted.feasible:
                     found = self._candidate(shape, limits, fitted, gpus, replicas)
@@ -114,24 +147,44 @@ class Search:
                     break
         if best is not None:
             return best
+        if not tried:
+            return Rejected(name=name, reason="there are not as many GPUs of one kind")
         limits, nearest = min(tried, key=lambda item: item[1].shortfall_bytes)
         return Rejected(
-            name=plan_name(self.replicas(shape, len(self.gpus)), shape, quantization),
+            name=name,
             reason=f"does not fit: {gib(nearest.shortfall_bytes)} more needed on each GPU for one request of "
             f"{limits.max_model_len:,} tokens",
         )
 
+    def fit(self, gpu: Gpu, shape: Shape, limits: Limits) -> Fit:
+        link = None if shape.gpus == 1 else self.hardware.weakest_link(tuple(g.index for g in self.gpus[:2]))
+        return fit(self.facts, gpu, shape, limits, self.traits, self.constants, link)
+
     def gpu_sets(self, shape: Shape) -> Iterator[tuple[Gpu, ...]]:
-        """All usable GPUs; then without the fullest, and so on: one that somebody else fills limits all."""
-        ranked = sorted(self.gpus, key=lambda gpu: (-gpu.free_bytes, gpu.index))
+        """All GPUs of a kind; then without the fullest, and so on: one that somebody else fills limits all.
+
+        Cards that differ are put together where each runs a replica of its own, or where they were pinned.
+        """
+        if self.request.pins.gpus is not None:
+            yield from self._without_the_fullest(shape, self.gpus)
+            return
+        kinds = kinds_of(self.gpus)
+        if len(kinds) > 1 and shape.gpus == 1:
+            yield tuple(sorted(self.gpus, key=lambda gpu: gpu.index))
+        yield from self._without_the_fullest(shape, strongest(self.gpus))
+
+    def _without_the_fullest(self, shape: Shape, gpus: Sequence[Gpu]) -> Iterator[tuple[Gpu, ...]]:
+        ranked = sorted(gpus, key=lambda gpu: (-gpu.free_bytes, gpu.index))
         least = shape.gpus * (self.request.pins.replicas or 1)
+        if len(ranked) < least:
+            return
         sizes = [len(ranked)]
         sizes += [
             n
             for n in range(len(ranked) - 1, least - 1, -1)
             if ranked[n - 1].free_bytes > ranked[n].free_bytes
         ]
-        for size in sizes:
+        for size in sizes[:MOST_SETS]:
             yield tuple(sorted(ranked[:size], key=lambda gpu: gpu.index))
 
     def replicas(self, shape: Shape, gpus: int) -> int:
@@ -139,39 +192,52 @@ class Search:
 
     def limits(self, shape: Shape, quantization: str | None, replicas: int, gpu: Gpu) -> Iterator[Limits]:
         """Limits from the most generous to the leanest; the first that fits is taken."""
-        pins = self.request.pins
-        context = self.max_model_len()
-        for max_pixels, batched in self._image_bounds():
-            live = self.live_tokens(max_pixels)
-            best: Limits | None = None
-            for sequences in self._sequences(replicas):
-                limits = Limits(
-                    max_model_len=context,
-                    max_num_seqs=sequences,
-                    max_num_batched_tokens=pins.max_num_batched_tokens or max(batched, sequences),
-                    quantization=quantization,
-                    max_pixels=max_pixels,
-                    gpu_memory_utilization=pins.gpu_memory_utilization,
-                )
-                fitted = fit(self.facts, gpu, shape, limits, self.traits, self.constants)
-                if fitted.feasible and fitted.ledger.kv_cache_tokens >= sequences * live:
-                    yield limits
-                if fitted.feasible and best is None:
-                    best = limits
-                last = limits
-            yield best or last
+        for batched in self._batches():
+            yield self._best_limits(shape, quantization, replicas, gpu, batched)
 
-    def _image_bounds(self) -> Iterator[tuple[int | None, int]]:
-        """(max_pixels, max_num_batched_tokens): an image must fit the encoder budget in one piece."""
-        pinned = self.request.pins.max_pixels
-        longest = longest_image_tokens(self.facts, pinned)
-        yield pinned, max(BATCHED_TOKENS, round_up(longest, 1024))
-        vision = self.facts.vision
-        if vision and vision.max_pixels_flag and pinned is None:
-            pixels, batched = SMALLER_IMAGES
-            yield pixels, max(batched, round_up(longest_image_tokens(self.facts, pixels), 1024))
-        elif vision is None:
-            yield None, 2048
+    def _best_limits(
+        self, shape: Shape, quantization: str | None, replicas: int, gpu: Gpu, batched: int
+    ) -> Limits:
+        """The most sequences that fit, that have room for a step each, and that survive a first start; of
+        these wishes the later ones are given up last. The leanest where none fits."""
+        live = self.live_tokens(self.request.pins.max_pixels)
+        ranked: dict[tuple[bool, bool], Limits] = {}
+        for sequences in self._sequences(replicas):
+            last = self._limits(quantization, sequences, batched)
+            fitted = self.fit(gpu, shape, last)
+            if not fitted.feasible:
+                continue
+            cold = self.traits.compiles and not fitted.survives_a_cold_start
+            crowded = fitted.requests(live) < sequences
+            ranked.setdefault((cold, crowded), last)
+            if not cold and not crowded:
+                break
+        return ranked[min(ranked)] if ranked else last
+
+    def _limits(self, quantization: str | None, sequences: int, batched: int) -> Limits:
+        pins, flags = self.request.pins, self.flags
+        return Limits(
+            max_model_len=self.max_model_len(),
+            max_num_seqs=sequences,
+            max_num_batched_tokens=pins.max_num_batched_tokens or max(batched, sequences),
+            quantization=quantization,
+            max_pixels=pins.max_pixels,
+            gpu_memory_utilization=pins.gpu_memory_utilization,
+            eager=flags.eager,
+            kv_element_bytes=flags.kv_element_bytes,
+            lora_elements=lora_elements(self.facts, flags),
+        )
+
+    def _batches(self) -> Iterator[int]:
+        """max_num_batched_tokens to try. Where the engine sizes its room for images by a square one, a tall
+        one is a little longer and has to fit a pass."""
+        longest = longest_image_tokens(self.facts, self.request.pins.max_pixels)
+        square = isqrt(longest) ** 2
+        least = round_up(longest, 1024) if square < longest else 0
+        yield max(BATCHED_TOKENS, least)
+        if least and least < BATCHED_TOKENS:
+            yield least
+        yield from (batched for batched in SMALLER_BATCHES if batched >= least)
 
     def _sequences(self, replicas: int) -> Iterator[int]:
         """max_num_seqs to try: room for the workload's sessions and a quarter more, then fewer.
@@ -202,18 +268,8 @@ class Search:
     ) -> Candidate:
         groups = gpu_groups(self.hardware, [gpu.index for gpu in gpus], shape.gpus, replicas)
         link = max((self.hardware.weakest_link(group) for group in groups), key=list(Link).index)
-        spec = min((gpu.spec for gpu in gpus), key=lambda spec: spec.flops_16bit)
-        predicted = predict(
-            self.facts,
-            spec,
-            link,
-            shape,
-            limits,
-            replicas,
-            fitted.ledger,
-            self.request.workload,
-            self.constants,
-        )
+        used = tuple(gpu for gpu in gpus if any(gpu.index in group for group in groups))
+        predicted = self.predict(shape, limits, fitted, used, link, replicas)
         plan = Plan(
             engine=self.traits.engine,
             placements=self._placements(groups),
@@ -226,6 +282,7 @@ class Search:
             quantization=limits.quantization,
             max_num_batched_tokens=limits.max_num_batched_tokens,
             gpu_memory_utilization=fitted.gpu_memory_utilization,
+            kv_cache_memory_bytes=self._handed_bytes(fitted),
             max_pixels=limits.max_pixels,
             images_per_prompt=max(IMAGES_PER_PROMPT, self.request.workload.images)
             if self.facts.vision
@@ -239,11 +296,66 @@ class Search:
         return Candidate(
             plan=plan,
             gpu=tightest(gpus),
+            gpus=used,
+            link=link,
             shape=shape,
             limits=limits,
             fit=fitted,
             predicted=predicted,
             score=score(predicted, self.request),
+        )
+
+    def _handed_bytes(self, fitted: Fit) -> int | None:
+        """The KV cache to hand the engine outright: where this very machine has measured the rest."""
+        sure = self.constants.measured_here and self.traits.takes_kv_bytes
+        if not sure or self.request.pins.gpu_memory_utilization is not None:
+            return None
+        return max(0, fitted.ledger.kv_cache_bytes - HANDED_MARGIN_BYTES)
+
+    def predict(
+        self,
+        shape: Shape,
+        limits: Limits,
+        fitted: Fit,
+        gpus: Sequence[Gpu],
+        link: Link,
+        replicas: int,
+        luck: Luck = Luck.USUAL,
+    ) -> Predicted:
+        """Of replicas on cards that differ, each kind gives what it can; a step is as long as on the
+        slowest."""
+        kinds = kinds_of(gpus) if shape.gpus == 1 and replicas == len(gpus) else {"": tuple(gpus)}
+        parts = []
+        for alike in kinds.values():
+            share = len(alike) / max(1, len(gpus))
+            load = replace(
+                self.request.workload, sessions=max(1, ceil(share * self.request.workload.sessions))
+            )
+            parts.append(
+                predict(
+                    self.facts,
+                    min((gpu.spec for gpu in alike), key=lambda spec: spec.flops_16bit),
+                    link,
+                    shape,
+                    limits,
+                    len(alike) if len(kinds) > 1 else replicas,
+                    fitted.ledger,
+                    load if len(kinds) > 1 else self.request.workload,
+                    self.constants,
+                    luck,
+                )
+            )
+        slowest = min(parts, key=lambda part: part.steps_per_s)
+        if len(parts) == 1:
+            return slowest
+        steps_per_s = sum(part.steps_per_s for part in parts)
+        worst = max(parts, key=lambda part: part.single_ttft_s)
+        return replace(
+            worst,
+            steps_per_s=steps_per_s,
+            ttft_s=max(part.ttft_s for part in parts),
+            tpot_s=max(part.tpot_s for part in parts),
+            sessions=self.request.workload.sessions,
         )
 
     def _placements(self, groups: tuple[tuple[int, ...], ...]) -> tuple[Placement, ...]:
@@ -258,20 +370,35 @@ class Search:
 # --- which GPUs ------------------------------------------------------------------------------------------
 
 
-def usable_gpus(hardware: Hardware, pins: Pins) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
-    """The pinned GPUs, or the strongest set of equal ones. A slower card would set the pace of the others."""
-    if pins.gpus is not None:
-        present = {gpu.index for gpu in hardware.gpus}
-        return tuple(hardware.gpu(index) for index in pins.gpus if index in present), ()
+def usable_gpus(hardware: Hardware, pins: Pins) -> tuple[Gpu, ...]:
+    """The pinned GPUs, or all."""
+    if pins.gpus is None:
+        return hardware.gpus
+    present = {gpu.index for gpu in hardware.gpus}
+    return tuple(hardware.gpu(index) for index in pins.gpus if index in present)
+
+
+def kinds_of(gpus: Sequence[Gpu]) -> dict[str, tuple[Gpu, ...]]:
+    """The GPUs by kind, in the order of their first."""
     kinds: dict[str, list[Gpu]] = {}
-    for gpu in hardware.gpus:
-        kinds.setdefault(gpu.spec.key if gpu.spec.key != "unknown" else gpu.title, []).append(gpu)
-    if len(kinds) < 2:
-        return hardware.gpus, ()
-    best = max(kinds.values(), key=lambda gpus: sum(gpu.spec.flops_16bit for gpu in gpus))
-    left = [gpu for gpu in hardware.gpus if gpu not in best]
-    names = ", ".join(f"{gpu.title} (GPU {gpu.index})" for gpu in left)
-    return tuple(best), (f"the GPUs differ: {names} left out; --gpus names the ones to use",)
+    for gpu in gpus:
+        kinds.setdefault(gpu.title if gpu.mig or gpu.spec.key == "unknown" else gpu.spec.key, []).append(gpu)
+    return {kind: tuple(alike) for kind, alike in kinds.items()}
+
+
+def strongest(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """The kind with the most arithmetic together. A slower card would set the pace of the others."""
+    return max(kinds_of(gpus).values(), key=lambda alike: sum(gpu.spec.flops_16bit for gpu in alike))
+
+
+def lora_elements(facts: ModelFacts, flags: EngineFlags) -> int:
+    """Weights of the adapters that `--enable-lora` makes room for: two thin matrices beside each linear.
+
+    Source: vLLM's lora/layers, whose buffers are as large as the largest rank for every slot.
+    """
+    text = facts.text
+    wide = 4 * (text.hidden + text.heads * text.head_dim) + 3 * (text.hidden + text.intermediate)
+    return flags.lora_slots * flags.lora_rank * text.layers * wide
 
 
 def tightest(gpus: Sequence[Gpu]) -> Gpu:
@@ -306,13 +433,10 @@ def contradiction(
             f"how small --quantization {method} makes the weights is not known here (known: {known}); "
             "hand it to the engine after --"
         )
+    refused = _refused(facts, usable, pins, traits)
+    if refused:
+        return refused
     ways, stages = pins.tensor_parallel or 1, pins.pipeline_parallel or 1
-    data = bool(facts.vision and facts.vision.encoder_data_parallel)
-    shape = Shape(tensor_parallel=ways, pipeline_parallel=stages, encoder_data_parallel=data)
-    illegal = why_illegal(facts, shape)
-    if illegal:
-        legal = ", ".join(map(str, legal_tensor_parallel(facts, max(8, ways))))
-        return f"tensor parallel {ways} is not possible: {illegal}. Possible: {legal}"
     wanted = ways * stages * (pins.replicas or 1)
     if wanted > len(usable):
         return f"{wanted} GPUs were asked for (TP x PP x replicas) and {len(usable)} can be used"
@@ -333,6 +457,34 @@ def contradiction(
     if pins.dtype == "bfloat16" and not all(gpu.spec.bf16 for gpu in usable):
         return f"{usable[0].title} has no bfloat16; use --dtype float16 or leave it out"
     return ""
+
+
+def _refused(facts: ModelFacts, usable: Sequence[Gpu], pins: Pins, traits: EngineTraits) -> str:
+    """What the engine would not start with: on one GPU of these, or with the pinned split."""
+    flags, method = engine_flags(pins.engine_args), pins.quantization
+    plain = Setting(
+        facts=facts,
+        shape=Shape(tensor_parallel=1),
+        specs=tuple(gpu.spec for gpu in usable),
+        quantization=None if method in (None, "none", "auto", facts.quantization) else method,
+        expert_parallel=flags.expert_parallel,
+        dtype=pins.dtype,
+        sliced=any(gpu.mig for gpu in usable),
+    )
+    alone = why_refused(plain, traits)
+    if alone:
+        return f"{traits.engine} {traits.version} would refuse to start: {alone}"
+    ways, stages = pins.tensor_parallel or 1, pins.pipeline_parallel or 1
+
+    def why(tensor: int) -> str | None:
+        shape = spread(facts, tensor, stages, Link.HOST)
+        return why_refused(replace(plain, shape=shape), traits)
+
+    illegal = why(ways)
+    if not illegal:
+        return ""
+    legal = ", ".join(str(tensor) for tensor in range(1, max(8, min(ways, 64)) + 1) if not why(tensor))
+    return f"tensor parallel {ways} is not possible: {illegal}. Possible: {legal or 'none'}"
 
 
 def beyond_context(asked: int | None, own: int | None) -> str:

@@ -1,8 +1,4 @@
-"""Which ways of spreading a model over GPUs are legal, and which GPUs form each group.
-
-Rules are the ones that engines enforce: attention heads must divide, key/value heads divide or are copied,
-the MLP divides, and the vision tower divides unless whole images go to each GPU.
-"""
+"""The ways of spreading a model over GPUs, and which GPUs form each group."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +7,8 @@ from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import Hardware, Link
 
 LINK_ORDER = tuple(Link)
+MOST_GPUS_A_REPLICA = 16
+"""Of one machine: more than any NVLink group of one has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,46 +30,22 @@ class Shape:
         return f"{tensor}{pipeline}"
 
 
-def why_illegal(facts: ModelFacts, shape: Shape) -> str | None:
-    """Why an engine would refuse this shape; None where it would not."""
-    text, ways = facts.text, shape.tensor_parallel
-    if text.heads % ways:
-        return f"{text.heads} attention heads do not divide by {ways}"
-    if text.kv_heads % ways and ways % text.kv_heads:
-        return f"{text.kv_heads} key/value heads neither divide by {ways} nor repeat evenly over it"
-    if text.intermediate % ways or (text.expert_intermediate % ways if text.experts else False):
-        return f"the MLP of {text.intermediate} columns does not divide by {ways}"
-    if facts.vision and facts.vision.heads % ways and not shape.encoder_data_parallel:
-        return f"the vision tower's {facts.vision.heads} heads do not divide by {ways}"
-    if shape.pipeline_parallel > text.layers:
-        return f"{text.layers} layers are fewer than {shape.pipeline_parallel} pipeline stages"
-    return None
-
-
-def legal_tensor_parallel(facts: ModelFacts, most: int) -> tuple[int, ...]:
-    """Every legal tensor-parallel size up to `most`."""
-    data = bool(facts.vision and facts.vision.encoder_data_parallel)
-    sizes = range(1, most + 1)
-    return tuple(
-        n
-        for n in sizes
-        if not why_illegal(facts, Shape(tensor_parallel=n, encoder_data_parallel=data and n > 1))
-    )
-
-
 def shapes(facts: ModelFacts, gpus: int, link: Link) -> Iterator[Shape]:
-    """Every legal shape of one replica on at most `gpus` GPUs, smallest first."""
-    for total in range(1, gpus + 1):
+    """Every shape of one replica on at most `gpus` GPUs, smallest first; whether an engine takes it is
+    `plan.legality`'s."""
+    for total in range(1, min(gpus, MOST_GPUS_A_REPLICA) + 1):
         for pipeline in range(1, total + 1):
-            if total % pipeline:
-                continue
-            shape = Shape(
-                tensor_parallel=total // pipeline,
-                pipeline_parallel=pipeline,
-                encoder_data_parallel=_whole_images(facts, total // pipeline, link),
-            )
-            if why_illegal(facts, shape) is None:
-                yield shape
+            if total % pipeline == 0:
+                yield spread(facts, total // pipeline, pipeline, link)
+
+
+def spread(facts: ModelFacts, ways: int, stages: int, link: Link) -> Shape:
+    """A shape, with the vision tower spread as is best for it."""
+    return Shape(
+        tensor_parallel=ways,
+        pipeline_parallel=stages,
+        encoder_data_parallel=_whole_images(facts, ways, link),
+    )
 
 
 def _whole_images(facts: ModelFacts, ways: int, link: Link) -> bool:
@@ -83,7 +57,8 @@ def _whole_images(facts: ModelFacts, ways: int, link: Link) -> bool:
     vision = facts.vision
     if vision is None or ways == 1 or not vision.encoder_data_parallel:
         return False
-    return bool(vision.heads % ways) or link is not Link.NVLINK
+    uneven = bool(vision.heads % ways or vision.intermediate % ways)
+    return uneven or link is not Link.NVLINK
 
 
 def gpu_groups(
@@ -94,17 +69,19 @@ def gpu_groups(
     Returns fewer where there are not enough GPUs. A greedy choice: start at the lowest free index, add the
     GPU whose worst link into the group is best.
     """
+    rank = {pair: LINK_ORDER.index(link) for pair, link in hardware.by_pair().items()}
+    missing = LINK_ORDER.index(Link.HOST)
+
+    def worst(gpu: int, group: Sequence[int]) -> int:
+        return max(rank.get((min(gpu, other), max(gpu, other)), missing) for other in group)
+
     free = sorted(usable)
     groups: list[tuple[int, ...]] = []
     while len(free) >= size and len(groups) < count:
         group = [free.pop(0)]
         while len(group) < size:
-            best = min(free, key=lambda gpu: (_worst(hardware, gpu, group), gpu))
+            best = min(free, key=lambda gpu: (worst(gpu, group), gpu))
             free.remove(best)
             group.append(best)
         groups.append(tuple(sorted(group)))
     return tuple(groups)
-
-
-def _worst(hardware: Hardware, gpu: int, group: Sequence[int]) -> int:
-    return max(LINK_ORDER.index(hardware.link(gpu, other)) for other in group)

@@ -113,34 +113,88 @@ def _shape(sizes: list[int]) -> tuple[int, ...]:
 _VISION = re.compile(r"(^|\.)(visual|vision_tower|vision_model|vision_encoder|vit|image_encoder)\.")
 _VISION_BRIDGE = re.compile(r"(^|\.)(multi_modal_projector|mm_projector|mlp1|aligner|connector)\.")
 _AUDIO = re.compile(r"(^|\.)(audio_tower|audio_encoder|audio_model|speech_encoder)\.")
-_LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
+_LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.(\d+)\.")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|output_layer)\.weight$|^output\.weight$")
 _KV = re.compile(r"\.(k_proj|v_proj|key|value|wk|wv)\.")
-_FUSED_QKV = re.compile(r"\.(qkv_proj|query_key_value|qkv)\.")
-_ROUTER = re.compile(r"\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)\.")
+_LATENT = re.compile(r"\.(q_a_proj|kv_a_proj_with_mqa|fused_qkv_a_proj)\.")
+_ROUTER = re.compile(r"\.(mlp|block_sparse_moe|feed_forward)\.(gate|router)\.|\.shared_expert_gate\.")
+_EXPERTS = re.compile(r"\.experts(\.|$)")
+_FUSED_EXPERTS = re.compile(r"\.experts\.(gate_up_proj|down_proj|w1|w2|w3|w13)$")
+_DRAFT = re.compile(r"^(model\.)?mtp\.")
 _NOT_SPLIT_IN_TOWER = re.compile(
     r"(patch_embed|position_embedding|pos_embed|downsample|class_embedding|cls_token)"
 )
+_PACKED = ("qweight", "weight_packed", "_blocks", "qweight_packed")
+_SCALES = (
+    "scales", "qzeros", "g_idx", "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_zero_point",
+    "weight_shape", "weight_g_idx", "input_scale", "_scale_inv", "_scale", "absmax", "quant_map",
+    "nested_absmax", "nested_quant_map", "bitsandbytes__nf4", "bitsandbytes__fp4", "SCB",
+)  # fmt: skip
+WORD_BITS = {"I32": 32, "U32": 32, "I64": 64, "U8": 8, "I8": 8, "I16": 16}
+SCALES = "SCALES"
 
 
-def groups(tensors: Iterable[Tensor], *, tower_split: bool) -> tuple[TensorGroup, ...]:
-    """The tensors, summed by part, split and dtype. `tower_split`: the engine splits the vision tower."""
-    sums: dict[tuple[Part, Shard, str, bool], list[int]] = {}
+def is_text(name: str) -> bool:
+    """A tensor of the decoder, not of a tower."""
+    return not (_AUDIO.search(name) or _VISION.search(name) or _VISION_BRIDGE.search(name))
+
+
+def is_draft(name: str, layers: int) -> bool:
+    """A layer that predicts further tokens, which engines leave out unless they are asked for it."""
+    number = _LAYER.search(name) if is_text(name) else None
+    return bool(_DRAFT.search(name)) or bool(number and number[2] != "blocks" and int(number[3]) >= layers)
+
+
+def groups(tensors: Iterable[Tensor], *, tower_split: bool, bits: int = 4) -> tuple[TensorGroup, ...]:
+    """The tensors, summed by part, split and dtype. `tower_split`: the engine splits the vision tower.
+
+    `bits` are those of a weight that is packed with others into one word.
+    """
+    sums: dict[tuple[Part, Shard, str, bool, bool], list[int]] = {}
     for tensor in tensors:
         part = _part(tensor.name)
-        linear = len(tensor.shape) >= 2 and tensor.name.endswith(("weight", "qweight", "weight_packed"))
         shard = _shard(tensor, part, tower_split)
-        linear = linear and part in (Part.LAYERS, Part.VISION) and shard is not Shard.COPY
-        entry = sums.setdefault((part, shard, tensor.dtype, linear), [0, 0])
-        entry[0] += tensor.elements
+        dtype, elements = _held(tensor, bits)
+        linear = (
+            len(tensor.shape) >= 2
+            and dtype != SCALES
+            and _is_weight(tensor.name)
+            and part in (Part.LAYERS, Part.VISION)
+            and shard is not Shard.COPY
+        )
+        routed = part is Part.LAYERS and bool(_EXPERTS.search(tensor.name))
+        entry = sums.setdefault((part, shard, dtype, linear, routed), [0, 0])
+        entry[0] += elements
         entry[1] += tensor.bytes
     return tuple(
-        TensorGroup(part=part, shard=shard, dtype=dtype, linear=linear, elements=elements, bytes=size)
-        for (part, shard, dtype, linear), (elements, size) in sorted(
+        TensorGroup(
+            part=part, shard=shard, dtype=dtype, linear=linear, routed=routed, elements=elements, bytes=size
+        )
+        for (part, shard, dtype, linear, routed), (elements, size) in sorted(
             sums.items(), key=lambda item: str(item[0])
         )
     )
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith(("weight", *_PACKED)) or bool(_FUSED_EXPERTS.search(name))
+
+
+def is_packed(tensor: Tensor) -> bool:
+    """Several weights lie in each of its numbers."""
+    whole_words = tensor.dtype in WORD_BITS and tensor.dtype != "I8"
+    return whole_words and (tensor.name.endswith(_PACKED) or tensor.name.endswith(".weight"))
+
+
+def _held(tensor: Tensor, bits: int) -> tuple[str, int]:
+    """(dtype as a `TensorGroup` has it, weights that the tensor holds)."""
+    if tensor.name.endswith(_SCALES) and not _is_weight(tensor.name):
+        return SCALES, 0
+    if is_packed(tensor):
+        held = 4 if tensor.name.endswith("_blocks") else bits
+        return f"INT{held}", tensor.elements * WORD_BITS[tensor.dtype] // held
+    return ("INT8" if tensor.dtype == "I8" else tensor.dtype), tensor.elements
 
 
 def _part(name: str) -> Part:
@@ -163,6 +217,6 @@ def _shard(tensor: Tensor, part: Part, tower_split: bool) -> Shard:
         return Shard.SPLIT if tower_split and not _NOT_SPLIT_IN_TOWER.search(name) else Shard.COPY
     if part in (Part.EMBEDDING, Part.HEAD):
         return Shard.VOCAB
-    if _ROUTER.search(name) or not _LAYER.search(name):
+    if _ROUTER.search(name) or _LATENT.search(name) or not _LAYER.search(name):
         return Shard.COPY
     return Shard.KV if _KV.search(name) else Shard.SPLIT

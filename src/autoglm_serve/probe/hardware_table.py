@@ -1,200 +1,211 @@
-"""The GPUs this project knows by name: for `--hardware rtx4090:2`, and for the rates of GPUs a probe finds.
+"""Names of GPUs and what they stand for: `--hardware rtx4090:2`, and the cards that a driver names.
 
-Rates are dense datasheet figures (bf16 or fp16 with 32-bit accumulation); memory is what CUDA programs see
-on a machine with no display attached. A live probe replaces the memory, never the rates.
+Rows are in `probe.gpu_specs`; here is how a name is read, how a size or a slice changes a row, and what is
+said of hardware that engines for NVIDIA's cards do not run on.
 """
 
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.hardware import GIB, Gpu, GpuSource, GpuSpec, Hardware, Link
+from autoglm_serve.probe.gpu_specs import ALIASES, BY_KEY, SPECS, key_of
+
+__all__ = ["ALIASES", "BY_KEY", "SPECS", "hardware", "identify", "mig_slice"]
 
 NEXT_STEP = "run `autoglm plan --hardware list` for every name"
-
-
-def _spec(
-    key: str,
-    title: str,
-    capability: tuple[int, int],
-    memory_gib: float,
-    bandwidth_gb_s: float,
-    tflops_16bit: float,
-    tflops_fp8: float | None = None,
-    *,
-    nvlink_gb_s: float = 0.0,
-    nvlink_group: int = 0,
-    pcie_gb_s: float = 32.0,
-    pcie_peer: bool = True,
-    integrated: bool = False,
-) -> GpuSpec:
-    switched = nvlink_group > 2
-    return GpuSpec(
-        key=key,
-        title=title,
-        compute_capability=capability,
-        memory_bytes=int(memory_gib * GIB),
-        bandwidth_bytes_s=bandwidth_gb_s * 1e9,
-        flops_16bit=tflops_16bit * 1e12,
-        flops_8bit_float=None if tflops_fp8 is None else tflops_fp8 * 1e12,
-        link=Link.NVLINK if switched else Link.P2P if pcie_peer else Link.HOST,
-        nvlink_bytes_s=nvlink_gb_s * 1e9,
-        nvlink_group=nvlink_group,
-        pcie_bytes_s=pcie_gb_s * 1e9,
-        pcie_peer=pcie_peer,
-        integrated=integrated,
-    )
-
-
-SPECS: tuple[GpuSpec, ...] = (
-    # data centre
-    _spec(
-        "v100", "Tesla V100-SXM2-32GB", (7, 0), 31.7, 900, 125, nvlink_gb_s=150, nvlink_group=8, pcie_gb_s=16
-    ),
-    _spec(
-        "v100-16",
-        "Tesla V100-SXM2-16GB",
-        (7, 0),
-        15.8,
-        900,
-        125,
-        nvlink_gb_s=150,
-        nvlink_group=8,
-        pcie_gb_s=16,
-    ),
-    _spec("t4", "Tesla T4", (7, 5), 14.58, 300, 65, pcie_gb_s=16),
-    _spec("a10", "A10", (8, 6), 22.0, 600, 125),
-    _spec("a10g", "A10G", (8, 6), 22.03, 600, 70),
-    _spec("a30", "A30", (8, 0), 23.5, 933, 165, nvlink_gb_s=100, nvlink_group=2),
-    _spec("a40", "A40", (8, 6), 44.4, 696, 150, nvlink_gb_s=56, nvlink_group=2),
-    _spec("a100-40", "A100-SXM4-40GB", (8, 0), 39.4, 1555, 312, nvlink_gb_s=300, nvlink_group=8),
-    _spec("a100", "A100-SXM4-80GB", (8, 0), 79.1, 2039, 312, nvlink_gb_s=300, nvlink_group=8),
-    _spec("a100-pcie", "A100 80GB PCIe", (8, 0), 79.1, 1935, 312, nvlink_gb_s=300, nvlink_group=2),
-    _spec("l4", "L4", (8, 9), 22.0, 300, 121, 242),
-    _spec("l40s", "L40S", (8, 9), 44.4, 864, 362, 733),
-    _spec("h20", "H20", (9, 0), 95.0, 4000, 148, 296, nvlink_gb_s=450, nvlink_group=8, pcie_gb_s=64),
-    _spec(
-        "h100",
-        "H100 80GB HBM3",
-        (9, 0),
-        79.1,
-        3350,
-        989,
-        1979,
-        nvlink_gb_s=450,
-        nvlink_group=8,
-        pcie_gb_s=64,
-    ),
-    _spec(
-        "h100-pcie",
-        "H100 PCIe",
-        (9, 0),
-        79.1,
-        2000,
-        756,
-        1513,
-        nvlink_gb_s=300,
-        nvlink_group=2,
-        pcie_gb_s=64,
-    ),
-    _spec("h200", "H200", (9, 0), 139.8, 4800, 989, 1979, nvlink_gb_s=450, nvlink_group=8, pcie_gb_s=64),
-    _spec("b200", "B200", (10, 0), 178.0, 7700, 2250, 4500, nvlink_gb_s=900, nvlink_group=8, pcie_gb_s=64),
-    # workstation
-    _spec("rtxa5000", "RTX A5000", (8, 6), 23.6, 768, 111, nvlink_gb_s=56, nvlink_group=2),
-    _spec("rtxa6000", "RTX A6000", (8, 6), 47.5, 768, 155, nvlink_gb_s=56, nvlink_group=2),
-    _spec("rtx6000ada", "RTX 6000 Ada Generation", (8, 9), 47.4, 960, 364, 728),
-    _spec("rtxpro6000", "RTX PRO 6000 Blackwell", (12, 0), 95.0, 1792, 468, 936, pcie_gb_s=64),
-    # consumer: the stock driver allows no peer access over PCIe
-    _spec("rtx2080ti", "GeForce RTX 2080 Ti", (7, 5), 10.75, 616, 54, pcie_gb_s=16, pcie_peer=False),
-    _spec("rtx3060", "GeForce RTX 3060", (8, 6), 11.65, 360, 25.5, pcie_peer=False),
-    _spec("rtx3080", "GeForce RTX 3080", (8, 6), 9.75, 760, 59.5, pcie_peer=False),
-    _spec(
-        "rtx3090",
-        "GeForce RTX 3090",
-        (8, 6),
-        23.58,
-        936,
-        71,
-        nvlink_gb_s=56,
-        nvlink_group=2,
-        pcie_peer=False,
-    ),
-    _spec("rtx4060ti-16", "GeForce RTX 4060 Ti", (8, 9), 15.6, 288, 44, 88, pcie_gb_s=16, pcie_peer=False),
-    _spec("rtx4070ti", "GeForce RTX 4070 Ti", (8, 9), 11.6, 504, 80, 160, pcie_peer=False),
-    _spec("rtx4080", "GeForce RTX 4080", (8, 9), 15.6, 717, 97.5, 195, pcie_peer=False),
-    _spec("rtx4090", "GeForce RTX 4090", (8, 9), 23.53, 1008, 165.2, 330.3, pcie_peer=False),
-    _spec("rtx5080", "GeForce RTX 5080", (12, 0), 15.5, 960, 112.6, 225.1, pcie_gb_s=64, pcie_peer=False),
-    _spec("rtx5090", "GeForce RTX 5090", (12, 0), 31.4, 1792, 209.5, 419, pcie_gb_s=64, pcie_peer=False),
-    # Jetson: memory shared with the CPU
-    _spec("orin-64", "Jetson AGX Orin 64GB", (8, 7), 61.0, 204.8, 42, integrated=True),
-    _spec("orin-32", "Jetson AGX Orin 32GB", (8, 7), 30.0, 204.8, 27, integrated=True),
-    _spec("orin-nano", "Jetson Orin Nano 8GB", (8, 7), 7.4, 68, 10, integrated=True),
+ELSEWHERE = (
+    "run a GGUF of the model on the processor (--engine llama_cpp), or start an engine made for that "
+    "hardware yourself and put this in front of it: --engine external --upstream http://HOST:PORT"
 )
-
-BY_KEY = {spec.key: spec for spec in SPECS}
-
-ALIASES = {
-    "4090": "rtx4090",
-    "3090": "rtx3090",
-    "5090": "rtx5090",
-    "a100-80": "a100",
-    "h100-sxm": "h100",
-    "orin": "orin-64",
-    "a6000": "rtxa6000",
-}
+"""What there is to do without an NVIDIA GPU."""
+_OTHERS = (
+    (r"(radeon|rx[67-9]|mi[1-3]\d\d|w7\d00|amd|gfx\d)", "AMD"),
+    (r"(m[1-9](pro|max|ultra)?$|apple|mac)", "Apple"),
+    (r"(ascend|910|310p|npu)", "Ascend"),
+    (r"(arc|gaudi|intel|b580|max1\d\d\d)", "Intel"),
+    (r"(tpu|v5e|v5p|v6e)", "Google"),
+)
 
 LINK_WORDS = {"nvlink": Link.NVLINK, "pcie": Link.P2P, "p2p": Link.P2P, "host": Link.HOST, "nop2p": Link.HOST}
 
 MAX_COUNT = 64
+LARGEST_GIB = 1024
+SAME_SIZE = 0.06
+"""A stated size this near to a row's is that row."""
+VISIBLE_SHARE = 0.982
+"""Of a card's nominal memory, what CUDA programs see."""
+SYSTEM_SHARE = 0.08
+"""Of memory that GPU and processor share: what the system itself is taken to need, at least."""
+SYSTEM_BYTES = 4 * GIB
+WHOLE_SLICES = 7
+"""Compute slices of a GPU that MIG can divide."""
 
 
 def hardware(text: str) -> Hardware:
-    """The hardware that `--hardware` names: KEY[:COUNT][@LINK][,…], e.g. rtx4090:2, l40s:8@pcie.
+    """The hardware that `--hardware` names: NAME[/GB][:COUNT][@LINK][,…], e.g. rtx4090:2, l40s:8@pcie,
+    rtx4090/48, 2x4090.
 
-    Raises ConfigError for a name, count or link that is not there, with the nearest name that is.
+    Raises ConfigError for a name, size, count or link that is not there, with the nearest name that is.
     """
     gpus: list[Gpu] = []
     overrides: set[Link] = set()
     for item in (part.strip().lower() for part in text.split(",")):
-        spec, count, link = _item(item, text)
+        spec, count, link, sliced = _item(item, text)
         overrides |= {link} if link else set()
-        gpus += [_idle(len(gpus) + offset, spec) for offset in range(count)]
+        if len(gpus) + count > MAX_COUNT:
+            raise _too_many(text, len(gpus) + count)
+        gpus += [_idle(len(gpus) + offset, spec, sliced=sliced) for offset in range(count)]
     override = overrides.pop() if len(overrides) == 1 else None
     return Hardware(gpus=tuple(gpus), links=tuple(_pairs(gpus, override)), source=GpuSource.TABLE)
 
 
-def _item(item: str, whole: str) -> tuple[GpuSpec, int, Link | None]:
-    match = re.fullmatch(r"([a-z0-9 _-]+?)(?::(\d+))?(?:@([a-z0-9]+))?", item)
-    if not match:
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """One item of `--hardware`, taken apart."""
+
+    name: str
+    size: str
+    count: str
+    link: str
+
+
+_COUNT_FIRST = re.compile(r"(\d{1,9})\s*[x*]\s*(?=\S)")
+_COUNT_LAST = re.compile(r"\s*[x*]\s*(\d{1,9})$")
+_COUNT_MARKED = re.compile(r"\s*:\s*(\d{1,9})$")
+
+
+def _counted(text: str) -> tuple[str, str]:
+    """(count, the rest): 2x4090, 4090x2 and rtx4090:2 are all two of them. Whether an x is of the count or of
+    the name is told by whether the rest is a GPU."""
+    marked = _COUNT_MARKED.search(text)
+    if marked:
+        return marked[1], text[: marked.start()]
+    first = _COUNT_FIRST.match(text)
+    if first and key_of(text[first.end() :].partition("/")[0]):
+        return first[1], text[first.end() :]
+    last = _COUNT_LAST.search(text)
+    if last and key_of(text[: last.start()].partition("/")[0]):
+        return last[1], text[: last.start()]
+    return "1", text
+
+
+def _words(item: str, whole: str) -> _Words:
+    text, _, link = item.partition("@")
+    count, text = _counted(text)
+    name, slash, size = text.partition("/")
+    if not re.fullmatch(r"[a-z0-9 _-]+", name) or (slash and not re.fullmatch(r"[a-z0-9.]+", size)):
         raise ConfigError(
-            f"--hardware {whole} cannot be read.",
-            why="a GPU is written NAME, NAME:COUNT or NAME:COUNT@LINK, such as rtx4090:2 or l40s:8@pcie",
+            f"--hardware {whole[:200]} cannot be read.",
+            why="a GPU is written NAME, NAME:COUNT or NAME:COUNT@LINK, such as rtx4090:2 or l40s:8@pcie; "
+            "NAME/48 states its memory in GB",
             next_step=NEXT_STEP,
         )
-    name, count, link = match.groups()
-    key = re.sub(r"[ _]", "", name)
-    spec = BY_KEY.get(ALIASES.get(key, key))
-    if spec is None:
-        near = difflib.get_close_matches(key, [*BY_KEY, *ALIASES], n=1)
+    return _Words(name.strip(), size, count, link)
+
+
+def _item(item: str, whole: str) -> tuple[GpuSpec, int, Link | None, bool]:
+    words = _words(item, whole)
+    if words.link and words.link not in LINK_WORDS:
         raise ConfigError(
-            f"--hardware {whole}: no GPU is known as {name!r}.",
-            why=f"did you mean {near[0]}?" if near else "",
-            next_step=NEXT_STEP,
+            f"--hardware {whole[:200]}: {words.link!r} is no link.", next_step="use nvlink, pcie or host"
         )
-    if link and link not in LINK_WORDS:
-        raise ConfigError(f"--hardware {whole}: {link!r} is no link.", next_step="use nvlink, pcie or host")
-    number = int(count or 1)
+    key = key_of(words.name) or re.sub(r"[ _]", "", words.name)
+    number = int(words.count)
     if not 1 <= number <= MAX_COUNT:
-        raise ConfigError(f"--hardware {whole}: {number} GPUs.", next_step=f"name 1 to {MAX_COUNT} of them")
-    return spec, number, LINK_WORDS[link] if link else None
+        raise _too_many(whole, number)
+    link = LINK_WORDS[words.link] if words.link else None
+    slice_of = re.fullmatch(r"(\d)g\.(\d{1,3})gb", words.size)
+    if slice_of:
+        spec = _known(key, words.name, whole)
+        return (
+            mig_slice(spec, int(slice_of[1]), int(int(slice_of[2]) * GIB * VISIBLE_SHARE)),
+            number,
+            link,
+            True,
+        )
+    return _sized(key, words, whole) if words.size else _known(key, words.name, whole), number, link, False
 
 
-def _idle(index: int, spec: GpuSpec) -> Gpu:
+def _too_many(whole: str, number: int) -> ConfigError:
+    return ConfigError(
+        f"--hardware {whole[:200]}: {number} GPUs.",
+        why=f"a plan is for the GPUs of one machine, {MAX_COUNT} at most",
+        next_step=f"name 1 to {MAX_COUNT} of them; replicas on further machines are planned there",
+    )
+
+
+def _known(key: str, name: str, whole: str) -> GpuSpec:
+    spec = BY_KEY.get(key)
+    if spec is not None:
+        return spec
+    maker = next((maker for pattern, maker in _OTHERS if re.match(pattern, key)), None)
+    if maker is not None:
+        raise ConfigError(
+            f"--hardware {whole[:200]}: {maker} hardware is not planned for.",
+            why="the planner knows how vLLM and SGLang use NVIDIA GPUs, and no other build of them",
+            next_step=ELSEWHERE,
+        )
+    near = difflib.get_close_matches(key, [*BY_KEY, *ALIASES], n=1)
+    raise ConfigError(
+        f"--hardware {whole[:200]}: no GPU is known as {name!r}.",
+        why=f"did you mean {near[0]}?" if near else "",
+        next_step=NEXT_STEP,
+    )
+
+
+def _sized(key: str, words: _Words, whole: str) -> GpuSpec:
+    """NAME/48: the row of that size where there is one, else the row with its memory as stated."""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", words.size) or not 1 <= float(words.size) <= LARGEST_GIB:
+        raise ConfigError(
+            f"--hardware {whole[:200]}: {words.size!r} is no size of a GPU's memory.",
+            why=f"a size is a number of GB from 1 to {LARGEST_GIB}, such as rtx4090/48",
+            next_step="state the card's memory, or leave the size out",
+        )
+    stated = float(words.size) * GIB
+    base = _known(key, words.name, whole)
+    row = BY_KEY.get(f"{base.key}-{words.size}")
+    if row is not None:
+        return row
+    if abs(base.memory_bytes / stated - 1) <= SAME_SIZE:
+        return base
+    return replace(base, memory_bytes=int(stated * VISIBLE_SHARE))
+
+
+def mig_slice(spec: GpuSpec, slices: int, memory_bytes: int) -> GpuSpec:
+    """A MIG slice of so many of seven: its share of the arithmetic, and of the bandwidth as of the memory."""
+    compute = min(1.0, slices / WHOLE_SLICES)
+    memory = min(1.0, memory_bytes / spec.memory_bytes)
+    eight = spec.flops_8bit_float
+    return replace(
+        spec,
+        title=f"{spec.title} MIG {slices}g",
+        memory_bytes=memory_bytes,
+        bandwidth_bytes_s=spec.bandwidth_bytes_s * memory,
+        flops_16bit=spec.flops_16bit * compute,
+        flops_8bit_float=None if eight is None else eight * compute,
+        link=Link.HOST,
+        nvlink_bytes_s=0.0,
+        nvlink_group=0,
+        pcie_peer=False,
+    )
+
+
+def _idle(index: int, spec: GpuSpec, *, sliced: bool = False) -> Gpu:
     # An idle card still loses a little to the driver: 0.3 % and at least 0.15 GiB.
-    free = spec.memory_bytes - max(int(0.003 * spec.memory_bytes), int(0.15 * GIB))
-    return Gpu(index=index, spec=spec, total_bytes=spec.memory_bytes, free_bytes=free, name=spec.title)
+    kept = max(int(0.003 * spec.memory_bytes), int(0.15 * GIB))
+    if spec.integrated:
+        kept = max(int(SYSTEM_SHARE * spec.memory_bytes), min(SYSTEM_BYTES, spec.memory_bytes // 4))
+    return Gpu(
+        index=index,
+        spec=spec,
+        total_bytes=spec.memory_bytes,
+        free_bytes=spec.memory_bytes - kept,
+        name=spec.title,
+        mig=sliced,
+    )
 
 
 def _pairs(gpus: list[Gpu], override: Link | None) -> Iterable[tuple[int, int, Link]]:
@@ -219,14 +230,19 @@ def identify(
 ) -> tuple[GpuSpec, bool]:
     """The table's row for a GPU that a driver names, and whether it is this very model.
 
-    An unknown card takes the rates of the smallest card of its generation with no more memory: an estimate
-    that errs on the slow side.
+    An unknown card takes the rates of the slowest card of its generation with about its memory: an estimate
+    that errs on the slow side. What the driver itself says of it is worth more (`probe.gpus`).
     """
-    words = _words(name)
-    exact = [spec for spec in SPECS if _words(spec.title) <= words]
+    words = _title_words(name)
+    exact = [spec for spec in SPECS if _title_words(spec.title) <= words and _same_kind(spec, words)]
     if exact:
-        best = min(exact, key=lambda spec: (-len(_words(spec.title)), abs(spec.memory_bytes - total_bytes)))
+        best = min(
+            exact, key=lambda spec: (-len(_title_words(spec.title)), abs(spec.memory_bytes - total_bytes))
+        )
         return best, True
+    shared = [spec for spec in SPECS if spec.integrated and words & _FAMILIES & _title_words(spec.title)]
+    if shared:
+        return min(shared, key=lambda spec: abs(spec.memory_bytes - total_bytes)), True
     same = [spec for spec in SPECS if spec.compute_capability <= compute_capability and not spec.integrated]
     nearest = min(
         same or SPECS,
@@ -239,6 +255,16 @@ def identify(
     return replace(nearest, key="unknown", title=name, compute_capability=compute_capability), False
 
 
-def _words(title: str) -> frozenset[str]:
+def _same_kind(spec: GpuSpec, words: frozenset[str]) -> bool:
+    """A laptop's chip, a Ti or a SUPER is not the card whose name it carries."""
+    return _APART & words <= _title_words(spec.title)
+
+
+_FAMILIES = frozenset({"orin", "thor", "gb10"})
+"""Boards whose driver names the chip and no more."""
+_APART = frozenset({"laptop", "ti", "super", "d", "pcie", "nvl", "3e"})
+
+
+def _title_words(title: str) -> frozenset[str]:
     text = title.lower().replace("geforce", " ").replace("nvidia", " ").replace("tesla", " ")
     return frozenset(word for word in re.split(r"[^a-z0-9]+", text) if word)

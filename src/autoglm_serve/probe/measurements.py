@@ -83,14 +83,25 @@ def _parse(raw: dict[str, Any]) -> Measurement:
         gpus_per_replica=int(raw["gpus_per_replica"]),
         predicted=Ledger(**{**predicted, "badge": Badge(predicted["badge"])}),
         measured=MeasuredLedger(**raw["measured"]),
-        predicted_speed=Predicted(**{**asked, "badge": Badge(asked["badge"])}) if asked else None,
+        predicted_speed=_speed(asked) if asked else None,
         measured_speed=MeasuredSpeed(**speed) if speed else None,
     )
+
+
+def _speed(asked: dict[str, Any]) -> Predicted:
+    """Ranges are the planner's to say, and not kept."""
+    ranges = {"steps_range_per_s": None, "ttft_range_s": None}
+    return Predicted(**{**asked, **ranges, "badge": Badge(asked["badge"])})
 
 
 def _require(figures: dict[str, Any], *, least: float) -> None:
     """Every figure is one that arithmetic can be done with, or was not said."""
     for name, value in figures.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (name == "badge" or value is None or (is_number and least <= value < 1e18)):
+        if not (
+            name == "badge"
+            or name.endswith(("range_s", "range_per_s"))
+            or value is None
+            or (is_number and least <= value < 1e18)
+        ):
             raise ValueError(f"{name} is {value!r}")

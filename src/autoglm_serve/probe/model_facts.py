@@ -1,75 +1,32 @@
-"""Model facts from config.json: dimensions, vision tower, limits; and from safetensors headers, the tensors.
+"""Model facts: where a config comes from (a folder, a profile that ships here, a hub), and what it means.
 
-It reads headers only, never weights; what it cannot know
-it leaves out, and says in `notes`. Architectures it has rules for are in FAMILIES; any other gets facts
-that make the planner careful.
+It reads headers only, never weights; what it cannot know it leaves out, and says in `notes`. The keys of a
+config are told by `text_facts`, `vision_facts` and `quantization_facts`; any architecture without rules in
+`families` gets facts that make the planner careful.
 """
 
 import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from autoglm_serve.core.errors import ModelError
-from autoglm_serve.core.facts import ModelFacts, TextFacts, VisionFacts
-from autoglm_serve.core.model import Capability, VisionGeometry
-from autoglm_serve.probe.checkpoint import Tensor, groups, read_headers
-
-Config = Mapping[str, Any]
+from autoglm_serve.core.facts import Attention, ModelFacts, QuantizationFacts, TextFacts, VisionFacts
+from autoglm_serve.core.model import Capability
+from autoglm_serve.probe.checkpoint import Tensor, groups, is_draft, read_headers
+from autoglm_serve.probe.config_values import Config, Lacking, Meaningless, architecture
+from autoglm_serve.probe.families import FAMILIES, RULES_IN_WORDS, Family
+from autoglm_serve.probe.implied_tensors import derived, implied_tensors, linears
+from autoglm_serve.probe.quantization_facts import quantization_facts, quantized, seen_bits
+from autoglm_serve.probe.text_facts import text_facts
+from autoglm_serve.probe.vision_facts import vision_facts
 
 HUB_ANSWERS_S = 5.0
 LARGEST_JSON_BYTES = 16 * 2**20
 """Real configs have a few KiB; a larger file is something else."""
-LARGEST_NUMBER = 2**31 - 1
-MOST_LAYERS = 10_000
-LONGEST_EDGE_PX = 16_384
-"""A `longest_edge` up to this is one; a larger one is an area, as GLM-4.1V and Qwen write it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """What is known of an architecture beyond its config."""
-
-    vision: str | None = None
-    """Which rule counts its image tokens."""
-    tower_split: bool = True
-    encoder_data_parallel: bool = False
-    speech: bool = False
-    mrope: bool = False
-    """Its engine builds a rotary table four times as long as the context (room for video positions)."""
-    frames: int = 1
-    """Frames that the processor's pixel bound counts for a still image."""
-    content_format: str | None = None
-    """string: its chat template prints system messages as they come, a list of parts as Python would."""
-
-
-FAMILIES: Mapping[str, Family] = {
-    "Glm4vForConditionalGeneration": Family(
-        vision="glm4v", encoder_data_parallel=True, mrope=True, frames=2, content_format="string"
-    ),
-    "Glm4vMoeForConditionalGeneration": Family(
-        vision="glm4v", encoder_data_parallel=True, mrope=True, frames=2, content_format="string"
-    ),
-    "Qwen2VLForConditionalGeneration": Family(vision="qwen", mrope=True),
-    "Qwen2_5_VLForConditionalGeneration": Family(vision="qwen", encoder_data_parallel=True, mrope=True),
-    "Qwen3VLForConditionalGeneration": Family(vision="qwen", encoder_data_parallel=True, mrope=True),
-    "Qwen3VLMoeForConditionalGeneration": Family(vision="qwen", encoder_data_parallel=True, mrope=True),
-    "InternVLChatModel": Family(vision="internvl", encoder_data_parallel=True),
-    "InternVLForConditionalGeneration": Family(vision="internvl", encoder_data_parallel=True),
-    "GlmAsrForConditionalGeneration": Family(speech=True),
-    "LlamaForCausalLM": Family(),
-    "MistralForCausalLM": Family(),
-    "Qwen2ForCausalLM": Family(),
-    "Qwen3ForCausalLM": Family(),
-    "Qwen3MoeForCausalLM": Family(),
-    "Glm4ForCausalLM": Family(),
-    "Glm4MoeForCausalLM": Family(),
-}
 
 PROFILES: Mapping[str, str] = {
     "zai-org/AutoGLM-Phone-9B": "autoglm-phone-9b.json",
@@ -212,157 +169,63 @@ def from_config(
     recommended_max_model_len: int | None = None,
 ) -> ModelFacts:
     """Facts from a parsed config. Raises ModelError naming the key that is missing or means nothing."""
-    architecture = _architecture(config)
-    family = FAMILIES.get(architecture)
+    name = architecture(config)
+    family = FAMILIES.get(name)
     rules = family or Family()
     listed = tuple(tensors)
     try:
-        text = _text(reference, config, rules)
-        vision = _vision(config, preprocessor or {}, rules)
-        derived = listed or tuple(_derived(config, text, vision, _dtype(config)))
-    except _Meaningless as problem:
+        text = text_facts(config, rules, listed)
+        vision = vision_facts(config, preprocessor or {}, rules)
+        stored = quantization_facts(config)
+        if stored is not None and listed:
+            stored = seen_bits(stored, text, listed)
+        held = listed or _implied(config, text, vision, stored)
+    except Meaningless as problem:
         raise ModelError(
             f"The config.json of {reference} cannot be planned with: {problem}.",
             why="the planner takes sizes from there and from preprocessor_config.json",
             next_step="download the files again, or mend them",
         ) from problem
-    quantization = _quantization(config)
+    except Lacking as problem:
+        raise ModelError(
+            f"The config.json of {reference} lacks {problem}.",
+            why="the planner cannot size the model without it, and no tensor's shape tells it",
+            next_step="check that the folder holds a complete language model, then try again",
+        ) from problem
     return ModelFacts(
         reference=reference,
-        architecture=architecture,
+        architecture=name,
         known=family is not None,
         text=text,
-        groups=groups(derived, tower_split=family is not None and rules.tower_split),
+        groups=groups(
+            (tensor for tensor in held if not is_draft(tensor.name, text.layers)),
+            tower_split=family is not None and rules.tower_split,
+            bits=stored.bits if stored else 4,
+        ),
         vision=vision,
         capabilities=_capabilities(vision, rules),
-        quantization=quantization,
+        quantization=stored.method if stored else None,
+        stored=stored,
         from_headers=bool(listed),
+        family=_family_in_words(vision, rules),
         content_format=rules.content_format,
         recommended_max_model_len=recommended_max_model_len,
-        notes=tuple(_notes(architecture, family, bool(listed), quantization)),
+        notes=tuple(_notes(name, family, text, vision)),
     )
 
 
-class _Meaningless(ValueError):
-    """A value that cannot be what its key says."""
+def _implied(
+    config: Config, text: TextFacts, vision: VisionFacts | None, stored: QuantizationFacts | None
+) -> tuple[Tensor, ...]:
+    plain = tuple(derived(config, text, vision))
+    return tuple(quantized(plain, stored, linears(plain))) if stored else plain
 
 
-def _architecture(config: Config) -> str:
-    names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else "unknown"
-
-
-def _within(source: Config, *keys: str) -> Config:
-    """The first of these objects that is there; empty where none is."""
-    return next((found for key in keys if isinstance(found := source.get(key), dict) and found), {})
-
-
-def _whole(source: Config, *keys: str, default: int, most: int = LARGEST_NUMBER) -> int:
-    """The first of these numbers that is there and not 0; a list of sides counts as its first."""
-    for key in keys:
-        value = source.get(key)
-        if isinstance(value, list) and value:
-            value = value[0]
-        if not value:
-            continue
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
-            raise _Meaningless(f"{key} is {str(value)[:40]!r}")
-        return value
-    return default
-
-
-def _notes(architecture: str, family: Family | None, listed: bool, quantization: str | None) -> Iterator[str]:
-    if family is None:
-        yield f"{architecture} is not an architecture this planner knows: figures carry a larger margin"
-    if not listed and quantization:
-        yield "no safetensors header could be read: weights are counted as if they were not quantised"
-
-
-def _text(reference: str, config: Config, rules: Family) -> TextFacts:
-    text = _within(config, "text_config", "llm_config") or config
-
-    def need(*keys: str, most: int = LARGEST_NUMBER) -> int:
-        value = _whole(text, *keys, default=0, most=most)
-        if not value:
-            raise ModelError(
-                f"The config.json of {reference} lacks {keys[0]}.",
-                why="the planner cannot size the model without it",
-                next_step="check that the folder holds a complete language model, then try again",
-            )
-        return value
-
-    hidden, heads = need("hidden_size", "n_embd"), need("num_attention_heads", "n_head")
-    head_dim = _whole(text, "head_dim", default=max(1, hidden // heads))
-    positions = _whole(text, "max_position_embeddings", default=4096)
-    experts = _whole(text, "num_experts", "n_routed_experts", "num_local_experts", default=0)
-    rope = _within(text, "rope_parameters", "rope_scaling")
-    partial = rope.get("partial_rotary_factor") or text.get("partial_rotary_factor") or 1.0
-    if not isinstance(partial, int | float) or not 0 < partial <= 1:
-        raise _Meaningless(f"partial_rotary_factor is {str(partial)[:40]!r}")
-    rotary = int(head_dim * partial)
-    return TextFacts(
-        layers=need("num_hidden_layers", "n_layer", most=MOST_LAYERS),
-        hidden=hidden,
-        heads=heads,
-        kv_heads=_whole(text, "num_key_value_heads", default=heads),
-        head_dim=head_dim,
-        intermediate=need("intermediate_size", "n_inner"),
-        vocab=need("vocab_size"),
-        max_positions=positions,
-        tied_embeddings=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
-        experts=experts,
-        experts_per_token=_whole(text, "num_experts_per_tok", default=0) if experts else 0,
-        expert_intermediate=_whole(text, "moe_intermediate_size", default=0) if experts else 0,
-        rotary_table_bytes=positions * (4 if rules.mrope else 1) * rotary * 2,
-    )
-
-
-def _vision(config: Config, preprocessor: Config, rules: Family) -> VisionFacts | None:
-    vision = config.get("vision_config")
-    if not isinstance(vision, dict) or not vision.get("hidden_size"):
-        return None
-    hidden = _whole(vision, "hidden_size", default=0)
-    glm = rules.vision == "glm4v"
-    geometry = _geometry(vision, preprocessor, rules)
-    cell = geometry.patch_px * geometry.merge
-    depth = _whole(vision, "depth", "num_hidden_layers", default=24, most=MOST_LAYERS)
-    windowed = vision.get("fullatt_block_indexes")
-    tiled = rules.vision == "internvl"
-    return VisionFacts(
-        depth=depth,
-        hidden=hidden,
-        heads=_whole(vision, "num_heads", "num_attention_heads", default=16),
-        intermediate=_whole(vision, "out_hidden_size" if glm else "intermediate_size", default=4 * hidden),
-        gated=glm or "2_5" in str(config.get("model_type")),
-        geometry=geometry,
-        full_attention_layers=0 if tiled else len(windowed) if isinstance(windowed, list) else depth,
-        longest_tokens=max(1, geometry.max_pixels // cell**2),
-        max_pixels_flag=rules.vision in ("glm4v", "qwen"),
-        encoder_data_parallel=rules.encoder_data_parallel,
-    )
-
-
-def _geometry(vision: Config, preprocessor: Config, rules: Family) -> VisionGeometry:
-    patch_px = _whole(vision, "patch_size", default=14)
-    if rules.vision == "internvl":
-        # Fixed 448x448 tiles of 256 tokens, up to 12 and a thumbnail.
-        return VisionGeometry(patch_px=patch_px, merge=2, min_pixels=448 * 448, max_pixels=13 * 448 * 448)
-    merge = _whole(vision, "spatial_merge_size", default=0) or _whole(preprocessor, "merge_size", default=1)
-    size = _within(preprocessor, "size")
-    cell = patch_px * merge
-    edge = _whole(size, "longest_edge", default=0)
-    power = 2 if edge <= LONGEST_EDGE_PX else 1
-    longest = edge**power or _whole(preprocessor, "max_pixels", default=16_384 * cell**2)
-    shortest = _whole(size, "shortest_edge", default=0) ** power or _whole(
-        preprocessor, "min_pixels", default=4 * cell**2
-    )
-    return VisionGeometry(
-        patch_px=patch_px,
-        merge=merge,
-        min_pixels=shortest // rules.frames,
-        max_pixels=longest // rules.frames,
+def _family_in_words(vision: VisionFacts | None, rules: Family) -> str:
+    if vision is None:
+        return ""
+    return RULES_IN_WORDS.get(
+        rules.vision or "", "not known here: patches at the image's own size are assumed"
     )
 
 
@@ -372,105 +235,22 @@ def _capabilities(vision: VisionFacts | None, rules: Family) -> frozenset[Capabi
     return frozenset({Capability.CHAT, Capability.VISION} if vision else {Capability.CHAT})
 
 
-def _quantization(config: Config) -> str | None:
-    found = _within(config, "quantization_config") or _within(
-        _within(config, "text_config"), "quantization_config"
+def _notes(name: str, family: Family | None, text: TextFacts, vision: VisionFacts | None) -> Iterator[str]:
+    """What is not known of an architecture without rules, and which way a plan may be off for it."""
+    if family is not None:
+        return
+    said = (
+        f"{name} is not an architecture this planner knows: figures carry a larger margin; its weights are "
+        "counted as stored, and a twentieth more is kept back for what the engine builds beside them"
     )
-    return str(found.get("quant_method", "unknown")) if found else None
-
-
-def _dtype(config: Config) -> str:
-    text = _within(config, "text_config")
-    name = str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "bfloat16")
-    return {"float32": "F32", "float16": "F16"}.get(name, "BF16")
-
-
-# --- the tensors that a config implies -------------------------------------------------------------------
-
-
-def implied_tensors(config: Config) -> tuple[Tensor, ...]:
-    """Every tensor that a config implies, under names of our own where the config does not say."""
-    rules = FAMILIES.get(_architecture(config), Family())
-    text = _text("the model", config, rules)
-    return tuple(_derived(config, text, _vision(config, {}, rules), _dtype(config)))
-
-
-def _derived(config: Config, text: TextFacts, vision: VisionFacts | None, dtype: str) -> Iterator[Tensor]:
-    shapes = dict(_text_shapes(config, text))
+    if any(each.kind is Attention.STATE for each in text.kept):
+        said += "; its recurrent layers' state is a guess, so the KV tokens may be off by a tenth either way"
     if vision is not None:
-        shapes |= dict(_tower_shapes(config["vision_config"], vision, text.hidden))
-    if isinstance(config.get("audio_config"), dict):
-        shapes |= dict(_audio_shapes(config["audio_config"], text.hidden))
-    yield from (Tensor(name=name, shape=shape, dtype=dtype) for name, shape in shapes.items())
+        said += (
+            "; images are counted patch by patch at their own size, so a family that scales or tiles them "
+            "takes fewer tokens than planned, hardly ever more"
+        )
+    yield said
 
 
-Shape = tuple[int, ...]
-
-
-def _text_shapes(config: Config, text: TextFacts) -> Iterator[tuple[str, Shape]]:
-    inner = _within(config, "text_config", "llm_config") or config
-    dense_layers = _whole(inner, "first_k_dense_replace", default=0)
-    shared_experts = _whole(inner, "n_shared_experts", default=0)
-    bias = bool(inner.get("attention_bias", str(inner.get("model_type", "")).startswith(("glm4", "qwen2"))))
-    query, key = text.heads * text.head_dim, text.kv_heads * text.head_dim
-    norms = 4 if str(inner.get("model_type", "")).startswith("glm4") and not text.experts else 2
-    yield "model.embed_tokens.weight", (text.vocab, text.hidden)
-    if not text.tied_embeddings:
-        yield "lm_head.weight", (text.vocab, text.hidden)
-    yield "model.norm.weight", (text.hidden,)
-    for layer in range(text.layers):
-        at = f"model.layers.{layer}"
-        for name, rows in (("q", query), ("k", key), ("v", key)):
-            yield f"{at}.self_attn.{name}_proj.weight", (rows, text.hidden)
-            if bias:
-                yield f"{at}.self_attn.{name}_proj.bias", (rows,)
-        yield f"{at}.self_attn.o_proj.weight", (text.hidden, query)
-        yield f"{at}.norms.weight", (norms * text.hidden,)
-        if text.experts and layer >= dense_layers:
-            yield f"{at}.mlp.gate.weight", (text.experts, text.hidden)
-            width = text.experts * text.expert_intermediate
-            shared = shared_experts * text.expert_intermediate
-            yield f"{at}.mlp.experts.weight", (3 * (width + shared), text.hidden)
-        else:
-            yield f"{at}.mlp.gate_up_proj.weight", (2 * text.intermediate, text.hidden)
-            yield f"{at}.mlp.down_proj.weight", (text.hidden, text.intermediate)
-
-
-def _tower_shapes(config: Config, vision: VisionFacts, out: int) -> Iterator[tuple[str, Shape]]:
-    hidden, at = vision.hidden, "visual"
-    channels = _whole(config, "in_channels", default=3)
-    frames = _whole(config, "temporal_patch_size", default=1)
-    patch = vision.geometry.patch_px
-    positions = (_whole(config, "image_size", default=336) // patch) ** 2
-    yield f"{at}.patch_embed.proj.weight", (hidden, channels, frames, patch, patch)
-    yield f"{at}.patch_embed.proj.bias", (hidden,)
-    yield f"{at}.embeddings.position_embedding.weight", (positions, hidden)
-    yield f"{at}.norms.weight", (2 * hidden,)
-    for block in range(vision.depth):
-        yield f"{at}.blocks.{block}.attn.qkv.weight", (3 * hidden, hidden)
-        yield f"{at}.blocks.{block}.attn.proj.weight", (hidden, hidden)
-        yield f"{at}.blocks.{block}.mlp.up.weight", ((2 if vision.gated else 1) * vision.intermediate, hidden)
-        yield f"{at}.blocks.{block}.mlp.down.weight", (hidden, vision.intermediate)
-        yield f"{at}.blocks.{block}.norms.weight", (2 * hidden,)
-    merge = vision.geometry.merge
-    if str(config.get("model_type", "")).startswith("glm"):
-        merger = _whole(config, "intermediate_size", default=4 * out)
-        yield f"{at}.downsample.weight", (out, hidden, merge, merge)
-        yield f"{at}.downsample.bias", (out,)
-        yield f"{at}.merger.proj.weight", (out, out)
-        yield f"{at}.merger.norm.weight", (2 * out,)
-        yield f"{at}.merger.gate_up.weight", (2 * merger, out)
-        yield f"{at}.merger.down.weight", (out, merger)
-    else:
-        wide = hidden * merge**2
-        yield f"{at}.merger.first.weight", (wide, wide)
-        yield f"{at}.merger.second.weight", (out, wide)
-
-
-def _audio_shapes(config: Config, out: int) -> Iterator[tuple[str, Shape]]:
-    hidden = _whole(config, "hidden_size", default=1280)
-    inner = _whole(config, "intermediate_size", default=4 * hidden)
-    for layer in range(_whole(config, "num_hidden_layers", default=32, most=MOST_LAYERS)):
-        yield f"audio_tower.layers.{layer}.attn.weight", (4 * hidden, hidden)
-        yield f"audio_tower.layers.{layer}.mlp.weight", (2 * inner, hidden)
-    yield "audio_tower.projector.weight", (2 * out, inner)
+__all__ = ["from_config", "from_folder", "from_hub", "from_profile", "implied_tensors"]
