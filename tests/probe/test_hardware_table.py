@@ -81,3 +81,70 @@ def test_an_unknown_card_takes_the_nearest_rates_of_its_generation() -> None:
     assert spec.key == "unknown"
     assert spec.title == "NVIDIA Future 1"
     assert spec.flops_8bit_float is not None
+
+
+# --- sizes, counts, slices, and what is no NVIDIA GPU ----------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["2x4090", "4090x2", "rtx4090:2", "rtx4090*2", "2 x RTX 4090"])
+def test_a_count_is_read_on_either_side(text: str) -> None:
+    assert [gpu.spec.key for gpu in hardware(text).gpus] == ["rtx4090", "rtx4090"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "gib"),
+    [("rtx4090/48", "rtx4090-48", 47.4), ("a100/40", "a100-40", 39.4), ("h100/80", "h100", 79.1)],
+)
+def test_a_size_names_the_card_that_has_it(text: str, key: str, gib: float) -> None:
+    (gpu,) = hardware(text).gpus
+    assert gpu.spec.key == key
+    assert gpu.total_bytes == pytest.approx(gib * GIB, rel=0.001)
+
+
+def test_a_size_that_no_row_has_is_taken_at_its_word() -> None:
+    (gpu,) = hardware("rtx3090/32").gpus
+    assert gpu.total_bytes == pytest.approx(32 * 0.982 * GIB, rel=0.001)
+
+
+@pytest.mark.parametrize("text", ["rtx4090/0", "rtx4090/x", "rtx4090/99999", "rtx4090:1000", "1000x4090"])
+def test_sizes_and_counts_that_cannot_be_are_one_clear_line(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        hardware(text)
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("name", ["mi300x", "rx7900xtx", "m3max", "ascend910b", "gaudi3"])
+def test_other_makers_hardware_is_said_with_what_to_do(name: str) -> None:
+    with pytest.raises(ConfigError, match="is not planned for") as caught:
+        hardware(name)
+    assert "llama_cpp" in caught.value.next_step
+    assert "external" in caught.value.next_step
+
+
+def test_a_slice_has_its_share() -> None:
+    whole, (gpu,) = hardware("h100").gpus[0], hardware("h100/3g.40gb").gpus
+    assert gpu.mig
+    assert gpu.spec.flops_16bit == pytest.approx(whole.spec.flops_16bit * 3 / 7)
+    assert gpu.spec.bandwidth_bytes_s == pytest.approx(whole.spec.bandwidth_bytes_s / 2, rel=0.02)
+
+
+def test_memory_that_the_system_lives_in_is_not_all_free() -> None:
+    (gpu,) = hardware("gb10").gpus
+    assert gpu.total_bytes - gpu.free_bytes >= 4 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "gib", "key"),
+    [
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", (8, 9), 16, "rtx4090-laptop"),
+        ("NVIDIA GeForce RTX 4090", (8, 9), 48, "rtx4090-48"),
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", (8, 9), 16, "rtx4070tisuper"),
+        ("NVIDIA H100 NVL", (9, 0), 94, "h100-nvl"),
+        ("NVIDIA L40", (8, 9), 45, "l40"),
+        ("NVIDIA GB10", (12, 1), 120, "gb10"),
+        ("Orin (nvgpu)", (8, 7), 61, "orin-64"),
+        ("NVIDIA GH200 480GB", (9, 0), 95, "gh200"),
+    ],
+)
+def test_relatives_are_told_apart(name: str, capability: tuple[int, int], gib: int, key: str) -> None:
+    assert identify(name, capability, gib * GIB)[0].key == key
