@@ -15,7 +15,7 @@ MEMORY = read("memory")
 COMPARED = [each for point in MEMORY for each in figures(point)]
 TIMED = [each for point in read("speed") for each in speeds(point)]
 V0 = "q25vl-7b-3090-v0"
-"""A run of the V0 engine, whose tower is sized by one factor only: that it does not fit is all that is held."""
+"""A run of the V0 engine, whose tower is sized by one factor only: only whether it fits is held."""
 
 
 def off(compared: list[Compared]) -> list[float]:
