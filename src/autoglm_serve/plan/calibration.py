@@ -74,15 +74,32 @@ def refit(base: Constants, measurements: Iterable[Measurement]) -> Constants:
     """Memory constants that would have predicted what was measured; the latest measurement of a kind wins."""
     fitted = base
     for measurement in measurements:
-        said = measurement.measured
-        if measurement.gpus_per_replica == 1 and said.non_torch_bytes is not None:
-            fitted = replace(fitted, non_torch_bytes=said.non_torch_bytes)
-        elif said.non_torch_bytes is not None:
-            fitted = replace(fitted, non_torch_parallel_bytes=said.non_torch_bytes)
+        fitted = _refit_libraries(fitted, base, measurement)
         fitted = _refit_activation(fitted, base, measurement)
         fitted = _refit_graphs(fitted, base, measurement)
         fitted = _refit_speed(fitted, base, measurement)
     return replace(fitted, badge=Badge.CALIBRATED, origin="measured on this machine", measured_here=True)
+
+
+def _refit_libraries(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:
+    """What the engine calls non-torch memory holds more than libraries in some releases; the prediction held
+    the same, so the difference is theirs."""
+    said = _non_torch_bytes(measurement.measured)
+    if said is None:
+        return fitted
+    more = said - measurement.predicted.non_torch_bytes
+    if measurement.gpus_per_replica == 1:
+        return replace(fitted, non_torch_bytes=max(0, base.non_torch_bytes + more))
+    return replace(fitted, non_torch_parallel_bytes=max(0, base.non_torch_parallel_bytes + more))
+
+
+def _non_torch_bytes(said: MeasuredLedger) -> int | None:
+    """As reported, or what was taken beside the weights where only the sum is."""
+    if said.non_torch_bytes is not None:
+        return said.non_torch_bytes
+    if said.consumed_bytes is None or said.weights_bytes is None:
+        return None
+    return max(0, said.consumed_bytes - said.weights_bytes)
 
 
 def _refit_activation(fitted: Constants, base: Constants, measurement: Measurement) -> Constants:

@@ -17,6 +17,7 @@ from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpe
 from autoglm_serve.plan.calibration import Measurement
 
 FORMAT = 2  # 1 was predicted by a formula for rounds
+RANGES = ("steps_range_per_s", "ttft_range_s")
 FOLDER = Path("autoglm-serve") / "measurements"
 
 
@@ -89,19 +90,15 @@ def _parse(raw: dict[str, Any]) -> Measurement:
 
 
 def _speed(asked: dict[str, Any]) -> Predicted:
-    """Ranges are the planner's to say, and not kept."""
-    ranges = {"steps_range_per_s": None, "ttft_range_s": None}
+    ranges = {name: None if asked.get(name) is None else (asked[name][0], asked[name][1]) for name in RANGES}
     return Predicted(**{**asked, **ranges, "badge": Badge(asked["badge"])})
 
 
 def _require(figures: dict[str, Any], *, least: float) -> None:
     """Every figure is one that arithmetic can be done with, or was not said."""
     for name, value in figures.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (
-            name == "badge"
-            or name.endswith(("range_s", "range_per_s"))
-            or value is None
-            or (is_number and least <= value < 1e18)
-        ):
-            raise ValueError(f"{name} is {value!r}")
+        numbers = value if name in RANGES and value is not None else (value,)
+        for number in numbers:
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if not (name == "badge" or number is None or (is_number and least <= number < 1e18)):
+                raise ValueError(f"{name} is {value!r}")
