@@ -138,13 +138,16 @@ class Search:
             if alike and best is not None and gpu.free_bytes < MUCH_MORE_ROOM * best.gpu.free_bytes:
                 continue
             replicas = self.replicas(shape, len(gpus))
-            for limits in self.limits(shape, quantization, replicas, gpu):
-                fitted = self.fit(gpu, shape, limits)
-                tried.append((limits, fitted))
-                if fitted.feasible:
-                    found = self._candidate(shape, limits, fitted, gpus, replicas)
-                    best = found if best is None or found.score > best.score + CLOSE else best
-                    break
+            sized = [
+                (limits, self.fit(gpu, shape, limits))
+                for limits in self.limits(shape, quantization, replicas, gpu)
+            ]
+            tried += sized
+            fitting = [(limits, fitted) for limits, fitted in sized if fitted.feasible]
+            steady = [each for each in fitting if self._survives(each[1])]
+            if fitting:
+                found = self._candidate(shape, *(steady or fitting)[0], gpus, replicas)
+                best = found if best is None or found.score > best.score + CLOSE else best
         if best is not None:
             return best
         if not tried:
@@ -155,6 +158,10 @@ class Search:
             reason=f"does not fit: {gib(nearest.shortfall_bytes)} more needed on each GPU for one request of "
             f"{limits.max_model_len:,} tokens",
         )
+
+    def _survives(self, fitted: Fit) -> bool:
+        """A first start, which compiles."""
+        return not self.traits.compiles or fitted.survives_a_cold_start
 
     def fit(self, gpu: Gpu, shape: Shape, limits: Limits) -> Fit:
         link = None if shape.gpus == 1 else self.hardware.weakest_link(tuple(g.index for g in self.gpus[:2]))
@@ -207,7 +214,7 @@ class Search:
             fitted = self.fit(gpu, shape, last)
             if not fitted.feasible:
                 continue
-            cold = self.traits.compiles and not fitted.survives_a_cold_start
+            cold = not self._survives(fitted)
             crowded = fitted.requests(live) < sequences
             ranked.setdefault((cold, crowded), last)
             if not cold and not crowded:
