@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from autoglm_serve.core.facts import ModelFacts
-from autoglm_serve.engines import sglang, vllm_versions
+from autoglm_serve.engines import vllm_versions
+from autoglm_serve.engines.sglang import Sglang
 from autoglm_serve.plan.legality import RULES, Setting, why_refused
 from autoglm_serve.plan.request import Pins
 from autoglm_serve.plan.shapes import Shape
@@ -124,5 +125,5 @@ def test_slices_run_replicas_of_their_own() -> None:
 
 def test_sglang_has_rules_of_its_own() -> None:
     setting = Setting(facts=autoglm(), shape=Shape(tensor_parallel=3))
-    assert "32 attention heads" in (why_refused(setting, sglang.traits(None)) or "")
+    assert "32 attention heads" in (why_refused(setting, Sglang().traits(None)) or "")
     assert NEWEST.engine == "vllm"
