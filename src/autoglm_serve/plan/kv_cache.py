@@ -1,7 +1,7 @@
 """How an engine lays out its KV cache: blocks of tokens, in groups of layers that share a table of blocks.
 
-Source: vLLM's `kv_cache_utils` (`get_kv_cache_groups`, `get_max_concurrency_for_kv_cache_config`) and
-`kv_cache_interface`. Layers of one kind form one group. Where kinds are mixed, every group has as many layers
+Source: vLLM's kv_cache_utils (get_kv_cache_groups, get_max_concurrency_for_kv_cache_config) and
+kv_cache_interface. Layers of one kind form one group. Where kinds are mixed, every group has as many layers
 as the rarest kind (or as the commonest, where it has less than half as many again), the last group of a kind
 is filled up, and a block costs the same in each; a state is one block, so a block becomes as long as holds
 one.

@@ -1,6 +1,6 @@
 """What a decoder's layers keep of the tokens before, as its config says: all, a window, a latent, a state.
 
-Sources: transformers' configuration classes for the keys; `is_deepseek_mla` and the state shapes of vLLM's
+Sources: transformers' configuration classes for the keys; is_deepseek_mla and the state shapes of vLLM's
 `mamba_utils` for what an engine keeps.
 """
 

@@ -1,6 +1,6 @@
 """The vision tower and how its family turns an image into tokens, from the config and the preprocessor's.
 
-Sources: the image processors of transformers and the `get_num_image_tokens` of vLLM's model files.
+Sources: the image processors of transformers and the get_num_image_tokens of vLLM's model files.
 """
 
 from math import isqrt
