@@ -24,6 +24,13 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """It takes no more connections, and ends when it has finished what it carries."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WakeModel:
     """A request waits for a model that runs on demand."""
 
@@ -34,7 +41,7 @@ class UnknownMessage(ValueError):
     """What came is none of these."""
 
 
-WorkerMessage = Joined | Serving | WakeModel
+WorkerMessage = Joined | Serving | Leaving | WakeModel
 
 
 def encode(message: WorkerMessage) -> bytes:
@@ -44,6 +51,8 @@ def encode(message: WorkerMessage) -> bytes:
             return orjson.dumps({"worker": message.worker_id, "pid": message.pid})
         case Serving():
             return orjson.dumps({"serving": message.pid})
+        case Leaving():
+            return orjson.dumps({"leaving": message.pid})
         case WakeModel():
             return orjson.dumps({"wake": message.model})
 
@@ -59,6 +68,8 @@ def decode(line: bytes) -> WorkerMessage:
             return Joined(worker_id=worker_id, pid=pid)
         case {"serving": int(pid)}:
             return Serving(pid=pid)
+        case {"leaving": int(pid)}:
+            return Leaving(pid=pid)
         case {"wake": str(model)}:
             return WakeModel(model=model)
         case _:

@@ -115,6 +115,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         )
         link.serving()
         await _either(stop, retire)
+        link.leaving()
         giver.close(loop.remove_reader)
         server.close()
         await asyncio.sleep(_SETTLE_S)  # connections that the loop has taken, and that are not known yet

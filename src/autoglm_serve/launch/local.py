@@ -114,7 +114,8 @@ class LocalProcess:
         """Recorded under another id from now on: its own is free for a successor."""
         before, self.record = self.record, replace(self.record, id=name)
         self.note()
-        self._records.remove(before.id)
+        if before.id != name:
+            self._records.remove(before.id)
 
     def kill(self) -> None:
         """Ends it and its family at once, without waiting: for when nothing may be awaited any more."""

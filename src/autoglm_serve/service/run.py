@@ -5,6 +5,7 @@ changed while it runs is `change`'s business.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorker
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.core.worker_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
 from autoglm_serve.deploy.calibrate import Ledgers
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
@@ -44,6 +46,8 @@ from autoglm_serve.observe import admin
 from autoglm_serve.probe.hub import Download
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.service.change import Operator
+
+log = logging.getLogger(__name__)
 
 ADMIN_SOCKET = "admin.sock"
 DECIDED = "deployment.json"
@@ -141,9 +145,7 @@ class Service:
             left=self._load.clear,
             beats=self._load.beats,
         )
-        self._line = ControlPlaneEnd(
-            self._state_dir / "control.sock", self._supervisor.wake, self._workers.serves
-        )
+        self._line = ControlPlaneEnd(self._state_dir / "control.sock", self._heard)
         rolling = Rolling(
             supervisor=self._supervisor,
             in_flight=self._load.requests,
@@ -276,6 +278,18 @@ class Service:
             await self._operator.go_over_from_others()
         elif self._workers.outdated():
             await self._operator.renew_workers()
+
+    def _heard(self, message: WorkerMessage) -> None:
+        """A gateway worker has said something."""
+        match message:
+            case WakeModel(model=model):
+                self._supervisor.wake(model)
+            case Serving(pid=pid):
+                self._workers.serves(pid)
+            case Leaving(pid=pid):
+                self._workers.leaves(pid)
+            case Joined(worker_id=worker_id, pid=pid):
+                log.debug("gateway worker %d (pid %d) is on the line", worker_id, pid)
 
     def _use(self, slot: int) -> tuple[int, int]:
         """Requests in flight on a slot, and those it was given so far."""

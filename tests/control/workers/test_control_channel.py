@@ -1,6 +1,7 @@
 """Both ends of the control channel, over a socket: who is on the line knows the fleet as it is."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from autoglm_serve.control.tasks import running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.worker_messages import Joined, WakeModel, WorkerMessage
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 
@@ -29,7 +31,7 @@ def view(version: int, *states: ReplicaState) -> FleetView:
 class Line:
     control: ControlPlaneEnd
     fleet: FleetHolder
-    woken: asyncio.Queue[str]
+    heard: asyncio.Queue[WorkerMessage]
     worker: WorkerEnd
 
     async def knows(self, wanted: FleetView) -> None:
@@ -46,12 +48,12 @@ Run = Callable[[Callable[[Line], Coroutine[Any, Any, None]]], None]
 def run(tmp_path: Path) -> Run:
     def go(scenario: Callable[[Line], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
-            woken: asyncio.Queue[str] = asyncio.Queue()
-            control = ControlPlaneEnd(tmp_path / "control.sock", woken.put_nowait, lambda pid: None)
+            heard: asyncio.Queue[WorkerMessage] = asyncio.Queue()
+            control = ControlPlaneEnd(tmp_path / "control.sock", heard.put_nowait)
             fleet = FleetHolder(asyncio.get_running_loop())
             worker = WorkerEnd(tmp_path / "control.sock", 3, fleet)
             async with running(control.run(), worker.run()):
-                await scenario(Line(control, fleet, woken, worker))
+                await scenario(Line(control, fleet, heard, worker))
 
         asyncio.run(main())
 
@@ -98,6 +100,7 @@ def test_a_model_that_is_waited_for_is_named_to_the_control_plane(run: Run) -> N
         await line.knows(view(1))
         line.worker.wake("speech")
         async with asyncio.timeout(10):
-            assert await line.woken.get() == "speech"
+            assert await line.heard.get() == Joined(worker_id=3, pid=os.getpid())
+            assert await line.heard.get() == WakeModel(model="speech")
 
     run(scenario)

@@ -5,7 +5,9 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import NO_NOTE
 from autoglm_serve.launch.local import LocalLauncher, LocalProcess
+from autoglm_serve.launch.records import Records
 from tests.control.worlds import run
 from tests.fakes.clock import FakeClock, settled
 
@@ -105,6 +108,93 @@ def test_a_worker_that_has_stopped_getting_on_is_replaced(tmp_path: Path) -> Non
             assert second.record.identity.alive
             await workers.drain(0.0)
             await task
+
+    run(story)
+
+
+@dataclass
+class OneListener:
+    workers: GatewayWorkers
+    launcher: FullDisk
+    first: LocalProcess
+    gone: asyncio.Queue[int]
+
+    async def started(self) -> LocalProcess:
+        return await self.launcher.started.get()
+
+    async def kill(self, process: LocalProcess) -> None:
+        """Returns once it has been followed to its end."""
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.record.id == f"gateway-{await self.gone.get()}"
+
+
+@asynccontextmanager
+async def one_worker(tmp_path: Path) -> AsyncIterator["OneListener"]:
+    """Workers at one listener, the first of which serves."""
+    launcher, gone = FullDisk(tmp_path), asyncio.Queue[int]()
+    left_to_itself = Command(argv=("/bin/sh", "-c", "trap : QUIT; while :; do sleep 9; done"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        workers = GatewayWorkers(
+            [listener],
+            lambda worker_id, descriptor: left_to_itself,
+            launcher=launcher,
+            clock=RealClock(),
+            left=gone.put_nowait,
+        )
+        task = asyncio.create_task(workers.run())
+        first = await launcher.started.get()
+        workers.serves(first.pid)
+        try:
+            yield OneListener(workers, launcher, first, gone)
+        finally:
+            await workers.drain(0.0)
+            await task
+
+
+def living(tmp_path: Path) -> dict[str, int]:
+    return {record.id: record.pid for record in Records(tmp_path).read_all() if record.identity.alive}
+
+
+def test_a_worker_that_dies_while_its_successor_comes_up_is_succeeded_by_that_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with one_worker(tmp_path) as here:
+            renewed = asyncio.create_task(here.workers.renew())
+            second = await here.started()
+            await here.kill(here.first)
+            here.workers.serves(second.pid)
+            assert await renewed
+            assert living(tmp_path) == {second.record.id: second.pid}
+            again = asyncio.create_task(here.workers.renew())  # and so can that be
+            third = await here.started()
+            here.workers.serves(third.pid)
+            assert await again
+            assert here.workers.serving == 1
+
+    run(story)
+
+
+def test_a_successor_that_dies_with_the_one_before_it_is_not_the_last(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with one_worker(tmp_path) as here:
+            renewed = asyncio.create_task(here.workers.renew())
+            second = await here.started()
+            await here.kill(here.first)
+            await here.kill(second)
+            assert not await renewed
+            third = await here.started()
+            assert living(tmp_path) == {third.record.id: third.pid}
+
+    run(story)
+
+
+def test_a_worker_that_somebody_tells_to_leave_has_a_successor_while_it_finishes(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with one_worker(tmp_path) as here:
+            here.workers.leaves(here.first.pid)
+            second = await here.started()
+            assert living(tmp_path) == {"retired-0": here.first.pid, "gateway-1": second.pid}
+            here.workers.leaves(here.first.pid)  # it says so again: nothing follows from it
+            assert here.launcher.started.empty()
 
     run(story)
 

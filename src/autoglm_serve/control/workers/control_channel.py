@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autoglm_serve.core import fleet_codec, worker_messages
 from autoglm_serve.core.fleet import FleetView, change_between
-from autoglm_serve.core.worker_messages import Joined, Serving, UnknownMessage, WakeModel
+from autoglm_serve.core.worker_messages import UnknownMessage, WorkerMessage
 from autoglm_serve.launch import unix_socket
 
 log = logging.getLogger(__name__)
@@ -21,12 +21,9 @@ log = logging.getLogger(__name__)
 class ControlPlaneEnd:
     """Owns the control socket and the view that was pushed last."""
 
-    def __init__(
-        self, socket: Path, on_wake: Callable[[str], None], on_serving: Callable[[int], None]
-    ) -> None:
+    def __init__(self, socket: Path, on_message: Callable[[WorkerMessage], None]) -> None:
         self._socket = socket
-        self._on_wake = on_wake
-        self._on_serving = on_serving
+        self._on_message = on_message
         self._writers: set[asyncio.StreamWriter] = set()
         self._view: FleetView | None = None
         self.joined = asyncio.Event()
@@ -66,14 +63,6 @@ class ControlPlaneEnd:
 
     def _take(self, line: bytes) -> None:
         try:
-            message = worker_messages.decode(line)
+            self._on_message(worker_messages.decode(line))
         except UnknownMessage as problem:
             log.warning("%s", problem)
-            return
-        match message:
-            case WakeModel(model=model):
-                self._on_wake(model)
-            case Serving(pid=pid):
-                self._on_serving(pid)
-            case Joined(worker_id=worker_id, pid=pid):
-                log.debug("gateway worker %d (pid %d) is on the line", worker_id, pid)

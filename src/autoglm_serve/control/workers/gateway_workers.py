@@ -28,7 +28,7 @@ from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
 log = logging.getLogger(__name__)
 
 _BACK_OFF = BackOff(first_s=0.05, most_s=5.0, stable_s=10.0)
-_RETIRE = signal.SIGQUIT
+RETIRE = signal.SIGQUIT
 _QUEUED_S = 0.05
 """In which workers take the connections that are queued or on their way when the service stops."""
 _LAST_WORDS_S = 2.0
@@ -77,7 +77,9 @@ class GatewayWorkers:
         self._adopted = tuple(adopted)
         self._workers: dict[int, LocalProcess] = {each.worker_id: each.process for each in self._adopted}
         self._at: dict[int, LocalProcess] = {}
-        """The worker at each listener."""
+        """The worker at each listener, which is started again when it ends."""
+        self._coming: dict[int, LocalProcess] = {}
+        """The successor that is on its way there."""
         self._crashes = dict.fromkeys(range(len(listeners)), 0)
         self._serving: set[int] = set()
         self._news = asyncio.Event()
@@ -94,12 +96,22 @@ class GatewayWorkers:
                 self._attend(each.process, each.worker_id, at)
             for at in range(len(self._listeners)):
                 if at not in self._at:
-                    self._start(at)
+                    self._succeed(at)
 
     def serves(self, pid: int) -> None:
         """This worker has said that it takes connections."""
         self._serving.add(pid)
         self._announce()
+
+    def leaves(self, pid: int) -> None:
+        """This worker has been told by somebody to take no more connections: another does from now on."""
+        at = next((at for at, worker in self._at.items() if worker.pid == pid), None)
+        if at is None or self._stopping:
+            return
+        log.warning("gateway worker %d (pid %d) was told to leave; another takes its place", at, pid)
+        self.restarts += 1
+        self._let_go(self._at.pop(at))
+        self._succeed(at)
 
     @property
     def serving(self) -> int:
@@ -152,19 +164,34 @@ class GatewayWorkers:
         if self._stopping or worker_id is None or old is None:
             return not self._stopping  # one that has crashed is on its way back, as new as can be
         try:
-            new = self._spawn(at, worker_id)
+            new = self._coming[at] = self._spawn(at, worker_id)
         except OSError as problem:
             told(f"gateway worker {at}: its successor cannot be started ({problem}); the old one stays")
             return False
-        if not await self._comes_up(new):
-            told(f"gateway worker {at}: its successor did not come up; the old one stays")
-            new.kill()
-            return False
-        self._at[at] = new
-        old.rename(f"retired-{self._id_of(old)}")
-        old.send(_RETIRE)
+        try:
+            if not await self._comes_up(new):
+                told(f"gateway worker {at}: its successor did not come up; the old one stays")
+                new.kill()
+                return False
+        finally:
+            self._coming.pop(at, None)
+        if self._at.get(at) is old:
+            self._at[at] = new
+            self._let_go(old)
         told(f"gateway worker {at}: pid {new.pid} serves; pid {old.pid} finishes what it carries")
         return True
+
+    def _let_go(self, old: LocalProcess) -> None:
+        """It finishes what it carries, under a name of its own."""
+        old.rename(f"retired-{self._id_of(old)}")
+        old.send(RETIRE)
+
+    def _succeed(self, at: int) -> None:
+        """Somebody has to be at this listener: the successor that is on its way, or a new one."""
+        if at in self._coming:
+            self._at[at] = self._coming[at]
+        elif not self._starts(at):
+            self._group.create_task(self._start_later(at))
 
     async def _comes_up(self, process: LocalProcess) -> bool:
         try:
@@ -188,19 +215,26 @@ class GatewayWorkers:
             None,
         )
 
-    def _start(self, at: int) -> None:
-        worker_id = self._free_id()
-        assert worker_id is not None, "there are twice as many ids as listeners"
-        self._at[at] = self._spawn(at, worker_id)
-
     def _starts(self, at: int) -> bool:
-        """Starts one again; false where that fails for now, which must not end the others."""
+        """Starts one; false where that fails for now, which must not end the others."""
+        worker_id = self._free_id()
+        if worker_id is None:
+            log.warning("gateway worker %d waits for those before it to finish what they carry", at)
+            return False
         try:
-            self._start(at)
+            self._at[at] = self._spawn(at, worker_id)
         except OSError as problem:
             log.error("gateway worker %d cannot be started: %s; it is tried again", at, problem)
             return False
         return True
+
+    async def _start_later(self, at: int) -> None:
+        """Starts one, after a wait that grows with every try."""
+        while True:
+            await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[at], random.random()))
+            if self._stopping or at in self._at or self._starts(at):
+                return
+            self._crashes[at] += 1
 
     def _spawn(self, at: int, worker_id: int) -> LocalProcess:
         listener = self._listeners[at]
@@ -229,6 +263,7 @@ class GatewayWorkers:
             del self._workers[worker_id]
             await process.close()
         self._serving.discard(process.pid)
+        self._coming = {at: worker for at, worker in self._coming.items() if worker is not process}
         self._left(worker_id)
         self._announce()
         at = next((at for at, worker in self._at.items() if worker is process), None)
@@ -239,11 +274,10 @@ class GatewayWorkers:
         lived_s = self._clock.now_s() - started_s
         self._crashes[at] = _BACK_OFF.crashes_after(self._crashes[at], lived_s)
         log.warning("gateway worker %d ended (%s); starting it again", at, _said(how))
-        while True:
-            await self._clock.sleep(_BACK_OFF.delay_s(self._crashes[at], random.random()))
-            if self._stopping or self._starts(at):
-                return
-            self._crashes[at] += 1
+        if at in self._coming:
+            self._at[at] = self._coming[at]
+        else:
+            await self._start_later(at)
 
     async def _end_when_still(self, process: LocalProcess, worker_id: int) -> None:
         """Kill a worker that got on and does no more. A look that comes late counts nothing: we were stopped

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autoglm_serve.core import fleet_codec, worker_messages
 from autoglm_serve.core.fleet import FleetView
-from autoglm_serve.core.worker_messages import Joined, Serving, WakeModel, WorkerMessage
+from autoglm_serve.core.worker_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.launch import unix_socket
 
@@ -30,7 +30,7 @@ class WorkerEnd:
         self._worker_id = worker_id
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
-        self._serving = False
+        self._now: Serving | Leaving | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -50,12 +50,13 @@ class WorkerEnd:
 
     def serving(self) -> None:
         """Connections are taken from now on; told to every control plane that there is."""
-        self._serving = True
-        self._say_serving()
+        self._now = Serving(pid=os.getpid())
+        self._say(self._now)
 
-    def _say_serving(self) -> None:
-        if self._serving:
-            self._say(Serving(pid=os.getpid()))
+    def leaving(self) -> None:
+        """No more of them are taken; what is carried is finished."""
+        self._now = Leaving(pid=os.getpid())
+        self._say(self._now)
 
     def _say(self, message: WorkerMessage) -> None:
         if self._writer is not None:
@@ -66,7 +67,8 @@ class WorkerEnd:
         try:
             self._writer = writer
             self._say(Joined(worker_id=self._worker_id, pid=os.getpid()))
-            self._say_serving()
+            if self._now is not None:
+                self._say(self._now)
             async for line in reader:
                 news = fleet_codec.decode(line)
                 self._fleet.replace(news if isinstance(news, FleetView) else self._fleet.view.after(news))
