@@ -13,7 +13,7 @@ from autoglm_serve.core.fleet import ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.route.load_order import Verdict
-from autoglm_serve.route.retry_budget import MOST
+from autoglm_serve.route.retry_budget import MOST, OPINIONS
 from autoglm_serve.route.scheduler import (
     AGAIN_MOST_S,
     AGAIN_S,
@@ -203,7 +203,7 @@ def test_a_replica_that_fails_repeatedly_is_said_once_to_be_left_alone() -> None
     for _ in range(5):
         desk.take(desk.scheduler.report("http://0.0", desk.now_s, good=False))
     assert desk.others == [LeftAlone(replica=replica(0), reason="has failed repeatedly")]
-    assert not desk.scheduler.another_for(request(), "http://1.0")
+    assert not desk.scheduler.another_for(request(), "http://1.0", desk.now_s)
     assert {desk.where(desk.ask(request(cost_tokens=1000))) for _ in range(4)} == {"http://1.0"}
 
 
@@ -223,13 +223,32 @@ def test_a_replica_that_says_it_is_going_down_is_asked_only_where_there_is_no_ot
     assert desk.where(desk.ask(request())) == "http://0.0"
 
 
+def test_a_request_that_two_engines_have_answered_with_an_error_is_asked_of_no_third() -> None:
+    desk = Desk(replica(0), replica(1), replica(2))
+    once = request().refused_by("http://0.0", answered=True)
+    assert desk.where(desk.ask(once)) is not None
+    assert isinstance(desk.outcomes[desk.ask(once.refused_by("http://1.0", answered=True))], Exhausted)
+    elsewhere = request().refused_by("http://0.0").refused_by("http://1.0")  # those could not serve it
+    assert desk.where(desk.ask(elsewhere)) == "http://2.0"
+
+
+def test_second_opinions_on_errors_spend_nothing_that_a_loss_needs() -> None:
+    desk, opinions = Desk(replica(0)), 0
+    answered = request().refused_by("http://0.0", answered=True)
+    while desk.scheduler.may_retry(answered, desk.now_s):
+        opinions += 1
+    assert opinions == OPINIONS
+    lost = request().lost_by("http://0.0", desk.now_s)
+    assert all(desk.scheduler.may_retry(lost, desk.now_s) for _ in range(int(MOST)))
+
+
 def test_a_client_whose_requests_all_fail_leaves_the_retries_of_others_alone() -> None:
     desk = Desk(replica(0))
     spent = 0
-    while desk.scheduler.may_retry("greedy", desk.now_s):
+    while desk.scheduler.may_retry(request("greedy"), desk.now_s):
         spent += 1
     assert spent == MOST
-    assert desk.scheduler.may_retry("modest", desk.now_s)
+    assert desk.scheduler.may_retry(request("modest"), desk.now_s)
 
 
 def test_a_slot_that_another_replica_takes_over_keeps_what_is_still_carried_there() -> None:

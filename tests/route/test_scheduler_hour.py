@@ -170,7 +170,7 @@ class Hour:
         client, wanted = self.requests.pop(ticket)
         self.take(self.scheduler.report(url, self.now_s, good=False))
         self.take(self.scheduler.end(ticket, self.now_s))
-        if not self.scheduler.may_retry(client.name, self.now_s):
+        if not self.scheduler.may_retry(wanted, self.now_s):
             self.outcomes["retry denied"] += 1
             self.later(1.0, self.asks(client))
             return

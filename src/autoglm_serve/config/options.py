@@ -431,11 +431,12 @@ class Options:
         Seconds,
         Doc(
             Section.GATEWAY,
-            "How long a request waits for a replica while none is ready. Beyond it: 503. 0 answers at once. "
-            "A model that is loaded on demand is waited for at least 30 s.",
+            "How long a request waits for a replica while none is ready and one may be again: it starts, is "
+            "being restarted, or is an address of others that does not answer. Beyond it: 503. 0 answers at "
+            "once. A model that is loaded on demand is waited for at least 30 s.",
             "SECONDS",
         ),
-    ] = 5.0
+    ] = 600.0
     max_queue: Annotated[
         Whole,
         Ge(0),

@@ -10,6 +10,8 @@ from enum import StrEnum
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
 
+KEPT_BY_OTHERS = "external"
+"""The engine of an address that somebody else keeps alive."""
 MOST_REPLICAS = 1024
 """Of one service."""
 
@@ -53,6 +55,11 @@ class ReplicaView:
     @property
     def routable(self) -> bool:
         return self.state is ReplicaState.READY
+
+    @property
+    def kept_by_others(self) -> bool:
+        """An address and no process of ours: what happens to it is known from what it answers alone."""
+        return self.engine == KEPT_BY_OTHERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

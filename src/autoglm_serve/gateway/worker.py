@@ -158,7 +158,7 @@ def _worker(
         board=Board(settings.board_paths[settings.worker_id]),
         pool=Pool(loop),
         router=router,
-        streams=StreamWatch(settings.stall_s),
+        streams=StreamWatch(settings.stall_s, router.moved),
         quarantine=quarantine,
         trial=Trial(quarantine, fleet, loop.time),
         habits=Habits(),

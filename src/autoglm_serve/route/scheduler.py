@@ -18,7 +18,7 @@ from autoglm_serve.core.fleet import ModelView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.route.fair_queue import FairQueue
 from autoglm_serve.route.load_order import Entry, LoadOrder, Verdict
-from autoglm_serve.route.retry_budget import RetryBudgets
+from autoglm_serve.route.retry_budget import OPINIONS, OPINIONS_PER_S, RetryBudgets
 from autoglm_serve.route.work_rate import WorkRate
 
 MAY_BECOME_READY = frozenset(
@@ -31,6 +31,8 @@ WAKE_EVERY_S = 1.0
 AGAIN_S, AGAIN_MOST_S = 0.5, 2.0
 """An address that lost a request may be asked again after so long, twice as long each time. By then the
 control plane has said so if a process of ours is gone."""
+ANSWERS_THAT_TELL = 2
+"""Engines that have answered a request with an error, after which no other is asked: it is the request."""
 LEAVING_S = 10.0
 """From a replica's word that it is going down to its end, or to a successor at the same address."""
 _STALE_ALARMS = 256
@@ -71,6 +73,16 @@ class RoutingRequest:
     def urgent(self) -> bool:
         """It had its turn already: it goes first, and where it cannot go others still may."""
         return self.begun or bool(self.tried)
+
+    @property
+    def answers(self) -> int:
+        """Engines that have answered it with an error."""
+        return len(self.answered_by)
+
+    @property
+    def answered_by(self) -> list[str]:
+        """Where they are."""
+        return [address for address, each in self.tried.items() if each.answered]
 
     def refused_by(self, address: str, *, answered: bool = False) -> "RoutingRequest":
         """An engine has said that it cannot, not now or, where it `answered`, not this."""
@@ -205,6 +217,7 @@ class Scheduler:
         self._waiting_bytes = 0
         self._rate = WorkRate(now_s)
         self._retries = RetryBudgets()
+        self._opinions = RetryBudgets(OPINIONS, OPINIONS_PER_S)
 
     @property
     def waiting(self) -> int:
@@ -231,6 +244,8 @@ class Scheduler:
         """
         line = self._line(request.model.name)
         effects: list[Effect] = []
+        if request.answers >= ANSWERS_THAT_TELL:
+            return [Exhausted(ticket=ticket)]
         if request.urgent or not len(line.queue):
             verdict, entry = self._choose(line, request, now_s)
             if entry is not None:
@@ -297,14 +312,16 @@ class Scheduler:
             line.order.leaves(entry, now_s + LEAVING_S, now_s)
         return effects
 
-    def may_retry(self, client: str, now_s: float) -> bool:
-        """Whether a request of this client that failed may be sent once more; counts it if so."""
-        return self._retries.spend(client, now_s)
+    def may_retry(self, request: RoutingRequest, now_s: float) -> bool:
+        """Whether a request that failed may be sent once more; counts it if so."""
+        budgets = self._opinions if request.answers else self._retries
+        return budgets.spend(request.client, now_s)
 
-    def another_for(self, request: RoutingRequest, address: str) -> bool:
-        """A replica is ready that has not failed the request, is not this one, and is not left alone."""
+    def another_for(self, request: RoutingRequest, address: str, now_s: float) -> bool:
+        """A replica other than this one could be asked: it is ready, not left alone, and has not failed the
+        request, or not just now."""
         line = self._lines.get(request.model.name)
-        return line is not None and line.order.trusted_other_than({*request.tried, address})
+        return line is not None and line.order.trusted_other_than({*_still_out(request, now_s), address})
 
     # --- events of the fleet
 
@@ -350,8 +367,7 @@ class Scheduler:
         verdict, entry = order.choose(cost, now_s, passed=request.tried, beyond=beyond)
         if verdict is not Verdict.NONE:
             return verdict, entry
-        still = [url for url, each in request.tried.items() if each.again_s is None or now_s < each.again_s]
-        return order.choose(cost, now_s, passed=still, beyond=beyond)
+        return order.choose(cost, now_s, passed=_still_out(request, now_s), beyond=beyond)
 
     def _place(self, ticket: int, request: RoutingRequest, line: _Line, entry: Entry, now_s: float) -> Placed:
         slot = entry.replica.slot
@@ -363,12 +379,13 @@ class Scheduler:
         line.order.chosen(entry, load.requests, load.tokens, now_s)
         if not request.tried:
             self._retries.asked(request.client)
+            self._opinions.asked(request.client)
         self._running[ticket] = (slot, request)
         return Placed(ticket=ticket, replica=entry.replica, carried_tokens=load.tokens)
 
     def _worth_waiting(self, line: _Line, request: RoutingRequest) -> bool:
         """A replica may become ready, or be asked again."""
-        if any(each.answered for each in request.tried.values()):
+        if request.answers:
             return False
         if line.hopeful or (request.model.on_demand and line.sleeping):
             return True
@@ -532,6 +549,11 @@ class Scheduler:
         if line is None:
             line = self._lines[model] = _Line(self._bounds)
         return line
+
+
+def _still_out(request: RoutingRequest, now_s: float) -> list[str]:
+    """The addresses that may not be asked again yet, or never."""
+    return [url for url, each in request.tried.items() if each.again_s is None or now_s < each.again_s]
 
 
 def states(replicas: Iterable[ReplicaView]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoglm_serve.core.fleet import FleetView, ReplicaView
+from autoglm_serve.core.fleet import KEPT_BY_OTHERS, FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
@@ -234,3 +234,106 @@ def test_the_supervisors_word_ends_what_runs_there_and_forgets_its_pace(stage: S
     stage.watch.fleet_changed(FleetView(version=2))
     assert "supervisor" in ending.result().reason
     assert stage.watch.silence_limit_s(URL) == 5.0
+
+
+TWIN = "http://twin"
+
+
+def pair(state: ReplicaState = ReplicaState.READY, engine: str = "e") -> FleetView:
+    """The replica in that state, and its twin."""
+    one = ReplicaView(id="r0", slot=0, model="m", engine=engine, state=state, base_url=URL)
+    twin = ReplicaView(id="r1", slot=1, model="m", engine=engine, state=ReplicaState.READY, base_url=TWIN)
+    return FleetView(version=1, models=(), replicas=(one, twin))
+
+
+def whole_answer(stage: Stage, url: str, *, may_go: bool = True) -> "tuple[Relay, asyncio.Future[Ending]]":
+    ending: asyncio.Future[Ending] = stage.loop.create_future()
+    delivery = Delivery(Nobody(), stage.clock, expected=Expected(ends_with_done=True))
+    relay = Relay(delivery, stage.clock, ending=ending, may_go=lambda: may_go, whole=True, ahead_tokens=100)
+    stage.watch.enter(url, relay)
+    return relay, ending
+
+
+def answer(stage: Stage, url: str, relay: Relay) -> None:
+    relay.on_head(200, ((b"content-type", b"application/json"),))
+    relay.on_body(b'{"choices":[]}')
+    relay.on_end()
+    stage.watch.leave(url, relay)
+
+
+def test_a_silent_stream_that_nobody_else_could_take_waits_for_the_pause_to_end(stage: Stage) -> None:
+    relay, ending = stage.stream(may_go=False)
+    stage.play(relay, 3, every_s=0.1)
+    stage.pass_time(60.0)
+    stage.finish(relay)
+    assert ending.result().result is Result.DONE
+
+
+def test_two_bad_looks_at_an_address_of_others_cut_no_stream_that_flows(stage: Stage) -> None:
+    relay, ending = stage.stream(may_go=True)
+    stage.watch.fleet_changed(pair(engine=KEPT_BY_OTHERS))
+    stage.watch.fleet_changed(pair(ReplicaState.STARTING, KEPT_BY_OTHERS))
+    for _ in range(60):
+        stage.play(relay, 1, every_s=0.4)
+        stage.pass_time(0.1)
+    assert not ending.done()
+    stage.pass_time(20.0)  # but one that has fallen silent there goes to the other
+    assert ending.result().result is Result.LOST
+
+
+def test_what_waits_at_an_address_that_does_not_answer_goes_to_another_after_a_while(stage: Stage) -> None:
+    _, ending = stage.stream(may_go=True)
+    _, alone = stage.stream(may_go=False)
+    stage.watch.fleet_changed(pair(ReplicaState.STARTING, KEPT_BY_OTHERS))
+    stage.pass_time(14.0)
+    assert not ending.done()
+    stage.pass_time(2.0)
+    assert ending.result().result is Result.LOST
+    assert not alone.done()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_replica_that_brings_nothing_to_anybody_is_held_against_its_twin(stage: Stage, whole: bool) -> None:
+    stage.watch.fleet_changed(pair())
+    for _ in range(2):
+        relay, _ = whole_answer(stage, TWIN)
+        stage.clock.now_s += 1.0
+        answer(stage, TWIN, relay)
+        twin, _ = stage.stream(ahead_tokens=100)
+        stage.watch.leave(URL, twin)
+        stage.watch.enter(TWIN, twin)
+        stage.play(twin, 1, every_s=1.0)
+        stage.watch.leave(TWIN, twin)
+    _, ending = whole_answer(stage, URL) if whole else stage.stream(ahead_tokens=100, may_go=True)
+    stage.pass_time(14.0)
+    assert not ending.done()
+    stage.pass_time(2.0)
+    assert ending.result().result is Result.LOST
+    assert not ending.result().asked  # nothing is held against the request
+
+
+def test_a_whole_answer_may_take_its_time_on_a_replica_that_serves_others(stage: Stage) -> None:
+    stage.watch.fleet_changed(pair())
+    for _ in range(10):
+        relay, _ = whole_answer(stage, TWIN)
+        stage.clock.now_s += 0.1
+        answer(stage, TWIN, relay)
+    _, ending = whole_answer(stage, URL)
+    flowing, _ = stage.stream(may_go=True)
+    for _ in range(300):
+        stage.play(flowing, 1, every_s=0.9)
+        stage.pass_time(0.1)
+    assert not ending.done()
+
+
+def test_an_address_that_has_brought_something_is_named(stage: Stage) -> None:
+    moved: list[str] = []
+    stage.watch = StreamWatch(stall_s=5.0, on_moved=moved.append)
+    relay, _ = stage.stream()
+    stage.pass_time(3.0)
+    assert moved == []
+    stage.play(relay, 1, every_s=0.1)
+    stage.pass_time(3.0)
+    assert moved == [URL]
+    stage.finish(relay)
+    assert moved == [URL, URL]

@@ -35,7 +35,11 @@ class Question:
     ahead_tokens: int = 0
     """What the replica has to work off before the answer begins, this question's prompt among it."""
     may_go: Callable[[], bool] | None = None
-    """Whether another replica could be asked, if this one does not begin to answer; None waits for it."""
+    """Whether another replica could take the request."""
+    impatient: bool = False
+    """It goes there if this one does not begin to answer."""
+    whole: bool = False
+    """The answer comes in one piece."""
 
 
 async def ask(
@@ -62,6 +66,8 @@ async def ask(
             splicer=question.splicer,
             ahead_tokens=question.ahead_tokens,
             may_go=question.may_go,
+            impatient=question.impatient,
+            whole=question.whole,
             finish_needed=worker.habits.finish_needed(replica),
         )
         worker.streams.enter(replica.base_url, relay)

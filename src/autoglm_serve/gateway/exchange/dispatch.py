@@ -28,7 +28,7 @@ from autoglm_serve.route.scheduler import RoutingRequest
 
 log = logging.getLogger(__name__)
 
-_MAX_ATTEMPTS = 12  # of one request; none is sent to the same process twice
+_MAX_ATTEMPTS = 12  # of one request; those that could not even connect do not count
 _ROOM_S = 0.5  # until a replica that had no room may have some
 _IMPATIENT_ATTEMPTS = 2  # the first of them; a request that nobody answers in time is waited for in the end
 
@@ -84,8 +84,9 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
     why_no_more = "no other replica could take over"
     if worker.quarantine.holds(call.body, worker.fleet.view, worker.loop.time()):
         raise poisonous()
-    while account.attempts < _MAX_ATTEMPTS:
-        if routing.tried and not worker.router.may_retry(routing.client):
+    asked = 0
+    while asked < _MAX_ATTEMPTS:
+        if routing.tried and not worker.router.may_retry(routing):
             account.retry_denied()
             why_no_more = "so many requests fail that no more of them are tried again"
             break
@@ -109,6 +110,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                 case None:
                     pass
             ending = await _ask_in_turn(question, call, replica, client, delivery, worker)
+            asked += ending.asked
         account.first_byte_s = delivery.first_byte_s
         going_on = await _heed(ending, call, replica, routing, worker, begun=delivery.begun)
         if going_on is None:
@@ -148,14 +150,15 @@ def _question(
     reservation: Reservation,
     worker: Worker,
 ) -> Question:
-    impatient = call.stream and account.attempts <= _IMPATIENT_ATTEMPTS
     return Question(
         request=request,
         content_type=call.content_type,
         body=call.body,
         named_model=call.named_model,
         ahead_tokens=reservation.carried_tokens,
-        may_go=partial(worker.router.another_for, routing, reservation.replica) if impatient else None,
+        may_go=partial(worker.router.another_for, routing, reservation.replica),
+        impatient=account.attempts <= _IMPATIENT_ATTEMPTS,
+        whole=not call.stream,
     )
 
 
@@ -181,13 +184,15 @@ async def _heed(
     Raises Refusal for a request that kills.
     """
     if ending.health is not None:
-        worker.router.report(replica, good=ending.health)
+        worker.router.report(replica.base_url, good=ending.health)
     if ending.leaving:
         worker.router.leaves(replica)
     if ending.finish_seen:
         worker.habits.gives_finish(replica.base_url)
     if ending.result is Result.DONE:
         worker.quarantine.clear(call.body)
+        for base_url in routing.answered_by:  # it was not the request
+            worker.router.report(base_url, good=False)
         return None
     routing = replace(routing, begun=begun)
     if begun and ending.turned_away:  # half an answer is out: there may be nobody else to ask, so again

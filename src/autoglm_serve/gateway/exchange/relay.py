@@ -49,7 +49,7 @@ _FAILURES = 400
 """The statuses from here on have a body that says what is wrong."""
 _BAD_GATEWAY = 502
 NOTHING: Mapping[str, object] = MappingProxyType({})
-_ANSWERS = frozenset({TURNED_AWAY, 500, 501})
+_ANSWERS = frozenset({500, 501})
 """Statuses of an engine that is well and says no to a request; others say that it cannot serve now."""
 
 
@@ -97,8 +97,8 @@ class Ending:
 
     @property
     def health(self) -> bool | None:
-        """What it says of the replica: well or not; nothing, where the request was the matter."""
-        if self.result is Result.DIVERGED or (self.result is Result.REFUSED and self.status < 500):
+        """What it says of the replica: well or not; nothing, where the request may be the matter."""
+        if self.answered or (self.result is Result.REFUSED and self.status < 500):
             return None
         return self.result is Result.DONE
 
@@ -116,10 +116,13 @@ class Relay:
         splicer: Seam | None = None,
         ahead_tokens: int = 0,
         may_go: Callable[[], bool] | None = None,
+        impatient: bool = True,
+        whole: bool = False,
         finish_needed: bool = True,
     ) -> None:
         """`ahead_tokens` is what the replica has to work off, this request among it; `may_go` says whether
-        another could be asked if this takes too long. Where it is not known that the replica gives finish
+        another could take the request, and one that is `impatient` goes there too if this does not begin.
+        `whole` is for an answer in one piece. Where it is not known that the replica gives finish
         reasons, none is needed."""
         self._delivery = delivery
         self._clock = clock
@@ -140,6 +143,10 @@ class Relay:
         self._passing = False
         self.ahead_tokens = ahead_tokens
         self.may_go = may_go
+        self.impatient = impatient
+        self.whole = whole
+        self.whole_s: float | None = None
+        """How long the answer in one piece took."""
         self._finish_needed = finish_needed
         self._over = self._leaving = False
         self._begins, self._ends = UNUSUAL
@@ -177,6 +184,7 @@ class Relay:
         elif self._streaming:
             self._pass_events(data)
         elif self._passing:
+            self._collected_bytes += len(data)
             self._delivery.data(data)
         else:
             self._collect(data)
@@ -213,6 +221,11 @@ class Relay:
     def events(self) -> int:
         """Pieces of the stream that this attempt has brought."""
         return len(self._chunks) - self._not_events
+
+    @property
+    def signs(self) -> int:
+        """A number that grows with all that this attempt brings."""
+        return self.events + self._collected_bytes
 
     def silent_s(self, now_s: float) -> float:
         """How long the stream had brought nothing when it was looked at, which is now; before its first
@@ -416,7 +429,10 @@ class Relay:
         self.connection = None
         if not self._ending.done():
             if result is Result.DONE:
-                self.silent_s(self._clock.time())  # the last look, for its pace
+                now_s = self._clock.time()
+                self.silent_s(now_s)  # the last look, for its pace
+                if self.whole and self._status < _FAILURES:
+                    self.whole_s = self._times.waiting_s(now_s)
             ending = Ending(
                 result=result,
                 reason=reason,

@@ -1,17 +1,21 @@
-"""Watches the streams under way: which replica is gone, and which has fallen silent.
+"""Watches the exchanges under way: which replica is gone, which stream is silent, who shows no life at all.
 
 A replica that is stopped or stuck keeps its connections open and says nothing. How long is too long is
 learnt from its own pace: the usual time between two events, and the time to the first one, as a prefill may
 hold up every other stream of an engine. A floor keeps a short pause from being called a death.
 
 A first event that never comes shows less: its replica may serve all others. It is waited for in proportion to
-what the replica had to work off when it was asked, by what such waits have cost there before, and given up
-only where another could be asked.
+what the replica had to work off when it was asked, by what such waits have cost there before. A replica that
+is not known yet, and an answer in one piece, are held against what its twins take, and only while nothing
+else comes from there either.
+
+Nobody is given up whom no other replica could replace: who waits may yet go on, who was given up has lost.
 """
 
 import math
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import ReplicaState
@@ -26,84 +30,167 @@ _SERVING = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
 
 
 @dataclass(slots=True)
+class _Waits:
+    """How long answers of one kind have kept their clients waiting."""
+
+    count: int = 0
+    longest_s: float = 0.0
+    """Fading, as what follows."""
+    longest_per_token_s: float = 0.0
+    """For each token that was ahead."""
+
+    def learn(self, wait_s: float, ahead_tokens: int) -> None:
+        self.count += 1
+        self.longest_s = max(wait_s, _MEMORY * self.longest_s)
+        self.longest_per_token_s = max(wait_s / ahead_tokens, _MEMORY * self.longest_per_token_s)
+
+    def for_tokens(self, ahead_tokens: int) -> float:
+        """The longest that was met behind so much work."""
+        return max(self.longest_s, self.longest_per_token_s * ahead_tokens)
+
+
+@dataclass(slots=True)
 class _Pace:
-    """What one replica's streams have taught."""
+    """What one replica's answers have taught."""
 
     interval_s: float | None = None
     """The usual time between two events."""
-    longest_s: float = 0.0
-    """The longest wait for a first event, fading."""
-    begun: int = 0
-    """How many first events have come."""
-    longest_per_token_s: float = 0.0
-    """The longest wait for one per token ahead of it, fading."""
+    first: _Waits = field(default_factory=_Waits)
+    """For the first event of a stream."""
+    whole: _Waits = field(default_factory=_Waits)
+    """For an answer in one piece."""
 
     def learn_interval(self, interval_s: float) -> None:
         known_s = interval_s if self.interval_s is None else self.interval_s
         self.interval_s = _MEMORY * known_s + (1 - _MEMORY) * interval_s
 
-    def learn_wait(self, wait_s: float, ahead_tokens: int) -> None:
-        self.longest_s = max(wait_s, _MEMORY * self.longest_s)
-        self.begun += 1
-        self.longest_per_token_s = max(wait_s / ahead_tokens, _MEMORY * self.longest_per_token_s)
+
+@dataclass(slots=True)
+class _Life:
+    """When a replica last brought anything, to anybody here."""
+
+    since_s: float
+    pieces: int = 0
 
 
 class StreamWatch:
     """The relays of one worker that are under way, by the address of their replica."""
 
-    def __init__(self, stall_s: float) -> None:
+    def __init__(self, stall_s: float, on_moved: Callable[[str], None] = lambda base_url: None) -> None:
+        """`on_moved` is told of every address that has just brought something."""
         self._stall_s = stall_s
+        self._on_moved = on_moved
         self._relays: dict[str, set[Relay]] = {}
         self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
+        self._lives: dict[str, _Life] = {}
+        self._ended: Counter[str] = Counter()
+        """Pieces of the relays that have ended, while others are under way there."""
+        self._twins: dict[str, tuple[str, ...]] = {}
+        """The addresses of each one's model."""
+        self._doubted: frozenset[str] = frozenset()
+        """Addresses that others keep, and that do not answer the supervisor."""
 
     def enter(self, base_url: str, relay: Relay) -> None:
         self._relays.setdefault(base_url, set()).add(relay)
 
     def leave(self, base_url: str, relay: Relay) -> None:
-        """A relay that ended; a stream teaches how long its prefill took and, if long enough, its pace."""
-        relays = self._relays[base_url]
+        """A relay that ended. A stream teaches how long its prefill took and, if long enough, its pace; an
+        answer in one piece teaches how long it took."""
+        relays, pace, ahead = self._relays[base_url], self._paces[base_url], max(1, relay.ahead_tokens)
         relays.discard(relay)
+        self._ended[base_url] += relay.signs
         if not relays:
+            if self._ended.pop(base_url):
+                self._on_moved(base_url)
             del self._relays[base_url]
+            self._lives.pop(base_url, None)
         if relay.interval_s is not None:
-            self._paces[base_url].learn_interval(relay.interval_s)
+            pace.learn_interval(relay.interval_s)
         if relay.prefill_s is not None:
-            self._paces[base_url].learn_wait(relay.prefill_s, max(1, relay.ahead_tokens))
+            pace.first.learn(relay.prefill_s, ahead)
+        if relay.whole_s is not None:
+            pace.whole.learn(relay.whole_s, ahead)
 
     def silence_limit_s(self, base_url: str) -> float:
         """How long a stream from there may bring nothing."""
         pace = self._paces[base_url]
-        return max(self._stall_s, _PATIENCE * (pace.interval_s or 0.0), pace.longest_s)
+        return max(self._stall_s, _PATIENCE * (pace.interval_s or 0.0), pace.first.longest_s)
 
     def first_limit_s(self, base_url: str, ahead_tokens: int) -> float:
         """How long a stream from there may take to begin, behind so much work; no limit before it is known
         how long that takes there."""
-        pace = self._paces[base_url]
-        if pace.begun < _STREAMS_THAT_TELL:
+        waits = self._paces[base_url].first
+        if waits.count < _STREAMS_THAT_TELL:
             return math.inf
-        longest_s = max(pace.longest_s, pace.longest_per_token_s * ahead_tokens)
-        return max(_FIRST_FLOOR * self._stall_s, _FIRST_PATIENCE * longest_s)
+        return self._limit_s(waits.for_tokens(ahead_tokens))
+
+    def lifeless_limit_s(self, base_url: str, ahead_tokens: int, *, whole: bool) -> float:
+        """How long nothing at all may come from there while such a request waits, by what its model's other
+        replicas take; no limit where they have answered none."""
+        if base_url in self._doubted:
+            return self._limit_s(0.0)
+        twins = (self._paces[url] for url in self._twins.get(base_url, ()) if url != base_url)
+        waits = [pace.whole if whole else pace.first for pace in twins]
+        known = [each.for_tokens(ahead_tokens) for each in waits if each.count]
+        return self._limit_s(max(known)) if known else math.inf
 
     def sweep(self, now_s: float) -> None:
         """Give up what has been silent too long. A stream that its client holds back is not."""
         for base_url, relays in tuple(self._relays.items()):
+            lifeless_s = self._lifeless_s(base_url, relays, now_s)
             learnt_s = self.silence_limit_s(base_url)
             for relay in tuple(relays):
                 limit_s = max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
                 if relay.silent_s(now_s) > limit_s:
-                    relay.lose(f"no event for {limit_s:.1f} s")
-                elif relay.may_go is not None and not relay.events:
+                    if relay.may_go is None or relay.may_go():
+                        relay.lose(f"no event for {limit_s:.1f} s")
+                elif relay.impatient and not relay.signs and relay.may_go is not None:
                     waited_s = relay.waiting_s(now_s)
-                    if waited_s > self.first_limit_s(base_url, relay.ahead_tokens) and relay.may_go():
-                        relay.lose(f"no first event for {waited_s:.1f} s", innocent=True)
+                    if self._is_too_long(base_url, relay, waited_s, lifeless_s) and relay.may_go():
+                        what = "answer" if relay.whole else "first event"
+                        relay.lose(f"no {what} for {waited_s:.1f} s", innocent=True)
 
     def fleet_changed(self, view: FleetView) -> None:
-        """Give up what runs on replicas that the supervisor says are gone."""
-        serving = {replica.base_url for replica in view.replicas if replica.state in _SERVING}
-        stopping = {each.base_url for each in view.replicas if each.state is ReplicaState.STOPPING}
+        """Give up what runs on replicas that the supervisor says are gone.
+
+        What it says of an address that others keep is no more than that it did not answer: what comes from
+        there speaks for it.
+        """
+        there = {replica.base_url: replica for replica in view.replicas if replica.base_url}
+        by_model: defaultdict[str, list[str]] = defaultdict(list)
+        for url, replica in there.items():
+            by_model[replica.model].append(url)
+        self._twins = {url: tuple(urls) for urls in by_model.values() for url in urls}
+        serving = {url for url, each in there.items() if each.state in _SERVING or each.kept_by_others}
+        self._doubted = frozenset(url for url in serving if there[url].state not in _SERVING)
         for base_url in tuple(self._relays):
             if base_url not in serving and not base_url.startswith("unix:"):
+                stopping = base_url in there and there[base_url].state is ReplicaState.STOPPING
                 for relay in tuple(self._relays[base_url]):
-                    relay.lose("the supervisor says that it is gone", innocent=base_url in stopping)
+                    relay.lose("the supervisor says that it is gone", innocent=stopping)
         for base_url in self._paces.keys() - serving:
             del self._paces[base_url]
+
+    def _limit_s(self, longest_s: float) -> float:
+        return max(_FIRST_FLOOR * self._stall_s, _FIRST_PATIENCE * longest_s)
+
+    def _is_too_long(self, base_url: str, relay: Relay, waited_s: float, lifeless_s: float) -> bool:
+        """Whether a request that has brought nothing was waited for long enough."""
+        ahead = relay.ahead_tokens
+        if not relay.whole and waited_s > self.first_limit_s(base_url, ahead):
+            return True
+        silent_s = min(waited_s, lifeless_s)
+        return silent_s > self._stall_s and silent_s > self.lifeless_limit_s(
+            base_url, ahead, whole=relay.whole
+        )
+
+    def _lifeless_s(self, base_url: str, relays: set[Relay], now_s: float) -> float:
+        """For how long nothing has come from there, while something is under way."""
+        pieces = self._ended[base_url] + sum(relay.signs for relay in relays)
+        life = self._lives.get(base_url)
+        if life is None or life.pieces != pieces:
+            if pieces > (life.pieces if life is not None else 0):
+                self._on_moved(base_url)
+            self._lives[base_url] = _Life(now_s, pieces)
+            return 0.0
+        return now_s - life.since_s

@@ -84,6 +84,8 @@ class Router:
         """Of those that wait."""
         self._replicas: dict[int, ReplicaView] = {}
         """As the scheduler was told of them, by slot."""
+        self._slots: dict[str, int] = {}
+        """By address."""
         self._alarm: asyncio.TimerHandle | None = None
         self._read_all_s = 0.0
         self._explains = log.isEnabledFor(logging.DEBUG)
@@ -127,20 +129,26 @@ class Router:
 
     def another_for(self, request: RoutingRequest, replica: ReplicaView) -> bool:
         """A replica could take the request that has not failed it and is not this one."""
-        return self._scheduler.another_for(request, replica.base_url)
+        return self._scheduler.another_for(request, replica.base_url, self._now())
 
-    def may_retry(self, client: str) -> bool:
-        """Whether a request of this client that failed may be sent once more; counts it if so."""
-        return self._scheduler.may_retry(client, self._now())
+    def may_retry(self, request: RoutingRequest) -> bool:
+        """Whether a request that failed may be sent once more; counts it if so."""
+        return self._scheduler.may_retry(request, self._now())
 
-    def report(self, replica: ReplicaView, *, good: bool) -> None:
-        """What a request to the replica said of its health."""
-        self._carry_out(self._scheduler.report(replica.base_url, self._now(), good=good))
+    def report(self, base_url: str, *, good: bool) -> None:
+        """What a request to the replica there said of its health."""
+        self._carry_out(self._scheduler.report(base_url, self._now(), good=good))
 
     def done(self, ticket: int, reservation: Reservation) -> None:
         """What was reserved is free again."""
         self._load.give(reservation.replica.slot, reservation.cost_tokens)
         self._carry_out(self._scheduler.end(ticket, self._now()))
+
+    def moved(self, base_url: str) -> None:
+        """The replica there has brought something."""
+        slot = self._slots.get(base_url)
+        if slot is not None:
+            self._load.moved(slot)
 
     def leaves(self, replica: ReplicaView) -> None:
         """The replica has said that it is going down: it is asked only where there is no other."""
@@ -150,6 +158,7 @@ class Router:
         """Tell of every replica that is not as it was."""
         now_s, before = self._now(), self._replicas
         self._replicas = {replica.slot: replica for replica in view.replicas if _has_a_place(replica)}
+        self._slots = {each.base_url: slot for slot, each in self._replicas.items()}
         gone = [each for slot, each in before.items() if slot not in self._replicas]
         changed = [each for slot, each in self._replicas.items() if _differs(each, before.get(slot))]
         for replica in changed:
