@@ -81,6 +81,34 @@ def test_a_start_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     assert speed.tpot_s >= 0
 
 
+COMPILES_FIRST = """
+import pathlib, sys
+seen = pathlib.Path({marker!r})
+if not seen.exists():
+    seen.touch()
+    print("Compiling a graph for compile range (1, 8192) takes 31.20 s", flush=True)
+"""
+
+
+@pytest.mark.process
+def test_a_start_that_compiled_is_measured_once_more(tmp_path: Path) -> None:
+    member = planning.member(decision(), Options())
+    program = COMPILES_FIRST.replace("{marker!r}", repr(str(tmp_path / "seen"))) + SPEAKS
+    stages: list[str] = []
+    ledger, _ = asyncio.run(
+        calibrate.measure(
+            member,
+            Pretender(program),
+            LocalLauncher(tmp_path),
+            Workload(image_width_px=56, image_height_px=56, output_tokens=3),
+            ask=calibrate.ask_once,
+            on_progress=lambda step: stages.append(step.stage),
+        )
+    )
+    assert ledger.compiled is None
+    assert stages.count("ready") == 2
+
+
 @pytest.mark.process
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
     member = planning.member(decision(), Options())

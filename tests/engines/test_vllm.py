@@ -278,3 +278,42 @@ def test_signals_and_silence() -> None:
     assert diagnose(code=None, signal=9).cause is ExitCause.KILLED
     assert diagnose(code=0).cause is ExitCause.ASKED
     assert diagnose("nothing telling").cause is ExitCause.UNKNOWN
+
+
+# --- a start that compiled -------------------------------------------------------------------------------
+
+COMPILED = "INFO [backends.py:394] Compiling a graph for compile range (1, 8192) takes 31.20 s"
+STARVED = "ValueError: To serve at least one request with the model's max seq len (25480), 0.97 GiB is needed"
+
+
+def exit_of(*lines: str, was_ready: bool = False) -> Diagnosis:
+    facts = ExitFacts(code=1, signal=None, was_ready=was_ready, log_tail=lines)
+    return ENGINE.diagnose(facts)
+
+
+def test_a_start_that_compiled_and_found_no_room_is_made_once_more() -> None:
+    found = exit_of(COMPILED, STARVED)
+    assert found.retryable
+    assert found.cause is ExitCause.OUT_OF_MEMORY
+    assert "This start compiled" in found.summary
+    assert "started once more" in found.remedy
+
+
+def test_a_start_that_found_its_graphs_compiled_is_short_of_memory_for_good() -> None:
+    cached = "INFO [backends.py:293] Directly load the compiled graph(s) from the cache, took 1.2 s"
+    assert not exit_of(cached, STARVED).retryable
+
+
+def test_running_out_while_compiling_is_no_shortage_of_the_cache() -> None:
+    assert not exit_of(COMPILED, "torch.OutOfMemoryError: CUDA out of memory.").retryable
+
+
+def test_compiling_is_told_with_the_memory() -> None:
+    assert ENGINE.measured(COMPILED) == MeasuredLedger(compiled=True)
+
+
+def test_a_kv_cache_that_is_known_is_handed_over() -> None:
+    assert value(argv(replace(PLAN, kv_cache_memory_bytes=7 * GIB)), "--kv-cache-memory-bytes") == str(
+        7 * GIB
+    )
+    assert "--kv-cache-memory-bytes" not in argv()

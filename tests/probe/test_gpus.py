@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoglm_serve.core.hardware import GIB, Link
-from autoglm_serve.probe.gpus import Driver, GpuReading, Snapshot, hardware, read
+from autoglm_serve.probe.gpus import Driver, GpuReading, Snapshot, hardware, other_accelerator, read
 
 CAPTURED = Path(__file__).parent / "captured"
 
@@ -103,3 +103,79 @@ def test_a_recorded_host() -> None:
 def test_asking_never_raises() -> None:
     """On a machine without a driver this is NO_GPU; with one it is OK."""
     assert read().driver in set(Driver)
+
+
+# --- slices, cards that no table has, shared memory, other makers ----------------------------------------
+
+
+def slices(board: int) -> tuple[GpuReading, ...]:
+    return tuple(
+        reading(
+            board,
+            uuid=f"MIG-{board}{number}-bb",
+            name=f"NVIDIA H100 80GB HBM3 MIG {share}g.{gib}gb",
+            total_bytes=gib * GIB,
+            slices=share,
+            board=board,
+        )
+        for number, (share, gib) in enumerate(((3, 40), (1, 10)))
+    )
+
+
+def test_slices_are_gpus_of_their_own() -> None:
+    host = Snapshot(driver=Driver.OK, gpus=(*slices(0), reading(1, board=1)))
+    found = hardware(host)
+    assert [gpu.device for gpu in found.gpus] == ["MIG-00-bb", "MIG-01-bb", "GPU-11-aa"]
+    assert [gpu.mig for gpu in found.gpus] == [True, True, False]
+    large, small, _ = found.gpus
+    assert large.spec.flops_16bit == pytest.approx(3 * small.spec.flops_16bit)
+    assert found.link(0, 1) is Link.HOST
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"),
+    [
+        ("MIG-01", ["MIG-01-bb"]),
+        ("MIG-01-bb,MIG-00-bb", ["MIG-01-bb", "MIG-00-bb"]),
+        ("0", ["MIG-00-bb"]),  # CUDA takes the first slice of a GPU that it is given by number
+        ("1,0", ["GPU-11-aa", "MIG-00-bb"]),
+        ("2", []),
+    ],
+)
+def test_slices_are_named_in_cuda_visible_devices(visible: str, devices: list[str]) -> None:
+    host = Snapshot(driver=Driver.OK, gpus=(*slices(0), reading(1, board=1)))
+    assert [gpu.device for gpu in hardware(host, visible).gpus] == devices
+
+
+def test_an_unknown_card_is_planned_from_what_the_driver_says_of_it() -> None:
+    """With the clocks of a GeForce RTX 4090: nine tenths of its datasheet."""
+    card = reading(
+        0,
+        name="NVIDIA Future 1",
+        capability=(8, 9),
+        total_bytes=24 * GIB,
+        bus_bits=384,
+        memory_mhz=10_501,
+        cores=16_384,
+        sm_mhz=2_520,
+    )
+    (gpu,) = hardware(replace(HOST, gpus=(card,), nvlink=(), peers=())).gpus
+    assert gpu.spec.bandwidth_bytes_s == pytest.approx(0.9 * 1008e9, rel=0.01)
+    assert gpu.spec.flops_16bit == pytest.approx(0.9 * 165e12, rel=0.01)
+    (note,) = hardware(replace(HOST, gpus=(card,), nvlink=(), peers=())).notes
+    assert "slow side" in note
+
+
+def test_memory_that_is_shared_is_said_to_be() -> None:
+    board = reading(0, name="NVIDIA GB10", capability=(12, 1), total_bytes=119 * GIB, used_bytes=9 * GIB)
+    found = hardware(replace(HOST, gpus=(board,), nvlink=(), peers=()))
+    assert found.gpus[0].free_bytes == 110 * GIB
+    assert any("shares the machine's memory" in note for note in found.notes)
+
+
+def test_other_makers_accelerators_are_told_by_their_device_files(tmp_path: Path) -> None:
+    assert other_accelerator(tmp_path, "linux") == ""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "kfd").touch()
+    assert other_accelerator(tmp_path, "linux") == "AMD"
+    assert other_accelerator(tmp_path, "darwin", "arm64") == "Apple"

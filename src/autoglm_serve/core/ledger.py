@@ -108,6 +108,8 @@ class MeasuredLedger:
     cuda_graphs_bytes: int | None = None
     kv_cache_bytes: int | None = None
     kv_cache_tokens: int | None = None
+    compiled: bool | None = None
+    """True where this start compiled: what it says of memory holds the compiler's scratch too."""
 
     def merged(self, newer: "MeasuredLedger") -> "MeasuredLedger":
         """This, with everything that `newer` knows put over it."""

@@ -30,6 +30,8 @@ from autoglm_serve.probe import measurements
 
 LOOK_S = 0.2
 GRACE_S = 10.0
+STARTS = 2
+"""Of a measurement, at most."""
 QUESTIONS = 4
 """The first one warms up and is not counted."""
 
@@ -49,7 +51,36 @@ async def measure(
     on_progress: Callable[[Progress], None] = lambda _: None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> tuple[MeasuredLedger, MeasuredSpeed]:
-    """Start replica 0 of `member`, measure it, end it. Raises EngineFailed where it does not start."""
+    """Start replica 0 of `member`, measure it, end it. Raises EngineFailed where it does not start.
+
+    A start that compiled is not a measurement of what serving takes: it is made once more, and that counts.
+    """
+    for attempt in range(STARTS):
+        try:
+            found = await _measure_once(member, engine, launcher, workload, ask, on_progress, sleep)
+        except _MayWorkNextTime:
+            if attempt == STARTS - 1:
+                raise
+            continue
+        if not found[0].compiled:
+            return found
+        on_progress(Progress(stage="starting once more: this start compiled", fraction=0.0))
+    return found
+
+
+class _MayWorkNextTime(EngineFailed):
+    """A start that failed for a reason that the next one may not have."""
+
+
+async def _measure_once(
+    member: Member,
+    engine: Engine,
+    launcher: Launcher[Any],
+    workload: Workload,
+    ask: Ask,
+    on_progress: Callable[[Progress], None],
+    sleep: Callable[[float], Awaitable[None]],
+) -> tuple[MeasuredLedger, MeasuredSpeed]:
     placement = member.plan.placements[0]
     process = await launcher.start(
         "calibration", lambda listen: engine.command(member, placement, listen), placement
@@ -89,7 +120,8 @@ async def _until_ready(
             code = ended.result().code if ended.done() else None
             facts = ExitFacts(code=code, signal=None, was_ready=False, log_tail=log.lines)
             found = engine.diagnose(facts)
-            raise EngineFailed(f"The measurement could not start: {found.summary}", next_step=found.remedy)
+            kind = _MayWorkNextTime if found.retryable else EngineFailed
+            raise kind(f"The measurement could not start: {found.summary}", next_step=found.remedy)
         await sleep(LOOK_S)
     ended.cancel()
     return ledger

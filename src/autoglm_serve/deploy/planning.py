@@ -64,12 +64,7 @@ def probed(environ: Mapping[str, str]) -> Hardware:
     found = gpus.hardware(snapshot, visible)
     match snapshot.driver:
         case gpus.Driver.NO_GPU:
-            raise NoPlan(
-                "There is no NVIDIA GPU here.",
-                why="no NVIDIA driver is installed",
-                next_step="to plan for other hardware, name it: autoglm plan --hardware rtx4090:2; "
-                "to serve without a GPU, use the embedded engine: --engine llama_cpp with a GGUF model",
-            )
+            raise _no_gpu(gpus.other_accelerator())
         case gpus.Driver.BROKEN:
             raise NoPlan(
                 "The NVIDIA driver does not answer.",
@@ -86,6 +81,23 @@ def probed(environ: Mapping[str, str]) -> Hardware:
                 next_step="unset CUDA_VISIBLE_DEVICES, or give the container its GPUs (--gpus all)",
             )
     return found
+
+
+def _no_gpu(other: str) -> NoPlan:
+    """No NVIDIA driver; `other` is whose accelerator there is instead, if any."""
+    if other:
+        return NoPlan(
+            f"There is no NVIDIA GPU here, but one of {other}.",
+            why="the planner and the engines that it starts know NVIDIA's GPUs alone",
+            next_step=f"{hardware_table.ELSEWHERE}; to plan for NVIDIA GPUs elsewhere, name them: "
+            "autoglm plan --hardware rtx4090:2",
+        )
+    return NoPlan(
+        "There is no NVIDIA GPU here.",
+        why="no NVIDIA driver is installed",
+        next_step="to plan for other hardware, name it: autoglm plan --hardware rtx4090:2; "
+        "to serve without a GPU, use the embedded engine: --engine llama_cpp with a GGUF model",
+    )
 
 
 GPU_ENGINE = "vllm"

@@ -8,6 +8,7 @@ vLLM 0.19 to 0.33; what differs between them is in `vllm_versions`.
 import json
 import re
 import sys
+from dataclasses import replace
 
 from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
@@ -70,7 +71,8 @@ class Vllm(Engine):
         return next((words for pattern, words in _WARNINGS if pattern in line), None)
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
-        return last_words(self.title, _CLUES, facts)
+        found = last_words(self.title, _CLUES, facts)
+        return _once_more(found) if _died_compiling(found, facts) else found
 
 
 # --- plan to command line --------------------------------------------------------------------------------
@@ -87,6 +89,7 @@ def flags(plan: ReplicaSpec) -> tuple[str, ...]:
         "--max-num-seqs": plan.max_num_seqs,
         "--max-num-batched-tokens": plan.max_num_batched_tokens,
         "--gpu-memory-utilization": plan.gpu_memory_utilization,
+        "--kv-cache-memory-bytes": plan.kv_cache_memory_bytes,
         "--chat-template-content-format": plan.content_format,
     }
     words = [part for flag, value in settings.items() if value is not None for part in (flag, str(value))]
@@ -167,6 +170,10 @@ _SUMMARY_NEW = re.compile(  # since 0.27
 )
 
 
+_COMPILES = "Compiling a graph for"
+"""Not there where a start finds its graphs compiled. Source: compilation/backends.py of 0.10 to 0.33."""
+
+
 def _gib(text: str) -> int:
     return int(float(text) * GIB)
 
@@ -205,7 +212,11 @@ def _read_summary(line: str) -> MeasuredLedger | None:
     return None
 
 
-_READERS = (_read_summary, _read_weights, _read_kv_bytes, _read_kv_tokens, _read_graphs)
+def _read_compiling(line: str) -> MeasuredLedger | None:
+    return MeasuredLedger(compiled=True) if _COMPILES in line else None
+
+
+_READERS = (_read_summary, _read_weights, _read_kv_bytes, _read_kv_tokens, _read_graphs, _read_compiling)
 
 _WARNINGS = (
     (
@@ -224,6 +235,33 @@ _WARNINGS = (
 
 
 # --- exits -----------------------------------------------------------------------------------------------
+
+_STARVED = (
+    "To serve at least one request with the model's max seq len",
+    "No available memory for the cache blocks",
+    "Cannot auto-fit max_model_len",
+)
+
+
+def _died_compiling(found: Diagnosis, facts: ExitFacts) -> bool:
+    """The KV cache was too small in a start that compiled: the next one finds the graphs, and more room."""
+    if found.cause is not ExitCause.OUT_OF_MEMORY or facts.was_ready or found.retryable:
+        return False
+    said = facts.log_tail
+    return any(_COMPILES in line for line in said) and any(
+        words in line for line in said for words in _STARVED
+    )
+
+
+def _once_more(found: Diagnosis) -> Diagnosis:
+    return replace(
+        found,
+        retryable=True,
+        summary=f"{found.summary} This start compiled, and vLLM counts the compiler's scratch as if serving "
+        "took it.",
+        remedy="It is started once more: with the graphs compiled there is more room.",
+    )
+
 
 _LESS = "Lower --max-num-seqs, --max-model-len or --max-pixels, or take --quantization fp8."
 

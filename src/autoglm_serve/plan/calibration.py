@@ -35,8 +35,9 @@ class Measurement:
 def held_against(
     expected: Expectation, ledger: MeasuredLedger, speed: MeasuredSpeed | None
 ) -> Measurement | None:
-    """What a start says of its expectation; None where the engine did not tell enough."""
-    if not ledger.complete:
+    """What a start says of its expectation; None where the engine did not tell enough, or where it compiled
+    and counted the compiler's scratch as if serving took it."""
+    if not ledger.complete or ledger.compiled:
         return None
     return Measurement(
         subject=expected.subject,

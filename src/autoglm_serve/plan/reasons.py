@@ -67,7 +67,7 @@ def _about_the_first_start(search: Search, best: Candidate) -> Iterator[str]:
     if plan.kv_cache_memory_bytes is not None:
         yield (
             f"the engine is handed its KV cache of {gib(plan.kv_cache_memory_bytes)} outright: this machine "
-            "has measured what the rest takes, so a start that compiles cannot make it smaller"
+            "has measured what the rest takes, and a start that compiles would find too little left"
         )
     elif search.traits.compiles and fitted.ledger.cold_bytes:
         scratch = f"about {gib(fitted.ledger.cold_bytes)}"

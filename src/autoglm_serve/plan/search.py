@@ -43,6 +43,9 @@ MUCH_MORE_ROOM = 1.1
 """On the fullest GPU, before it is worth a try to do without one that fits."""
 
 
+Sized = tuple[Limits, Fit]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A plan that fits, with what it would do."""
@@ -130,7 +133,7 @@ class Search:
         name = plan_name(self.replicas(shape, len(self.gpus)), shape, quantization)
         if refused:
             return Rejected(name=name, reason=f"{self.traits.engine} refuses it: {refused}")
-        tried: list[tuple[Limits, Fit]] = []
+        tried: list[Sized] = []
         best: Candidate | None = None
         for gpus in self.gpu_sets(shape):
             gpu = tightest(gpus)
@@ -138,15 +141,16 @@ class Search:
             if alike and best is not None and gpu.free_bytes < MUCH_MORE_ROOM * best.gpu.free_bytes:
                 continue
             replicas = self.replicas(shape, len(gpus))
-            sized = [
-                (limits, self.fit(gpu, shape, limits))
-                for limits in self.limits(shape, quantization, replicas, gpu)
-            ]
-            tried += sized
-            fitting = [(limits, fitted) for limits, fitted in sized if fitted.feasible]
-            steady = [each for each in fitting if self._survives(each[1])]
-            if fitting:
-                found = self._candidate(shape, *(steady or fitting)[0], gpus, replicas)
+            fitting: Sized | None = None
+            for limits in self.limits(shape, quantization, replicas, gpu):
+                fitted = self.fit(gpu, shape, limits)
+                tried.append((limits, fitted))
+                if fitted.feasible and (fitting is None or self._survives(fitted)):
+                    fitting = (limits, fitted)
+                if fitted.feasible and self._survives(fitted):
+                    break
+            if fitting is not None:
+                found = self._candidate(shape, *fitting, gpus, replicas)
                 best = found if best is None or found.score > best.score + CLOSE else best
         if best is not None:
             return best
@@ -313,9 +317,11 @@ class Search:
         )
 
     def _handed_bytes(self, fitted: Fit) -> int | None:
-        """The KV cache to hand the engine outright: where this very machine has measured the rest."""
+        """The KV cache to hand the engine outright: where a start that compiles would find too little, and
+        this very machine has measured what the rest takes."""
         sure = self.constants.measured_here and self.traits.takes_kv_bytes
-        if not sure or self.request.pins.gpu_memory_utilization is not None:
+        pinned = self.request.pins.gpu_memory_utilization is not None
+        if not sure or pinned or self._survives(fitted):
             return None
         return max(0, fitted.ledger.kv_cache_bytes - HANDED_MARGIN_BYTES)
 

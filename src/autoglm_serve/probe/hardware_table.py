@@ -13,7 +13,7 @@ from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.hardware import GIB, Gpu, GpuSource, GpuSpec, Hardware, Link
 from autoglm_serve.probe.gpu_specs import ALIASES, BY_KEY, SPECS, key_of
 
-__all__ = ["ALIASES", "BY_KEY", "SPECS", "hardware", "identify", "mig_slice"]
+__all__ = ["ALIASES", "BY_KEY", "ELSEWHERE", "SPECS", "hardware", "identify", "mig_slice"]
 
 NEXT_STEP = "run `autoglm plan --hardware list` for every name"
 ELSEWHERE = (
