@@ -15,6 +15,10 @@ def main() -> int:
         import signal
 
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(stopped_at_once))
+        # The first process of a container hears only what it has a handler for.
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+        if sys.argv[1:2] == ["serve"]:  # it hears of new settings once it can take them
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         from autoglm_serve.cli.main import main as run
 
         return run()

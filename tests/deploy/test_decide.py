@@ -33,7 +33,7 @@ def test_a_context_shorter_than_a_step_is_warned_of_on_the_processor() -> None:
 def test_what_to_know_of_a_plan_is_said_where_it_is_served(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(planning, "probed", lambda environ: hardware_table.hardware("h200"))
+    monkeypatch.setattr(planning, "probed", lambda environ, own: hardware_table.hardware("h200"))
     options = Options(engine="vllm", model=str(demo_model().hf_dir), max_model_len=1024)
     asyncio.run(decide.decide(options, lambda download: None))
     assert "a phone agent's step has about" in caplog.text

@@ -21,7 +21,7 @@ class Busy:
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
         return "Another restart is under way."
 
-    def leave(self) -> str:
+    def leave(self, successor: int, until_s: float) -> str:
         return "It is stopping."
 
 

@@ -23,6 +23,7 @@ from autoglm_serve.core.workload import Workload
 from autoglm_serve.demo import demo_model, demo_speech
 from autoglm_serve.deploy import planning
 from autoglm_serve.deploy.attach import attach
+from autoglm_serve.deploy.own_memory import NOTHING, Own, main_bytes
 from autoglm_serve.engines import llama_cpp
 from autoglm_serve.engines.base import Engine, Place
 from autoglm_serve.engines.catalog import BY_OPTION
@@ -50,18 +51,21 @@ _SPEECH_SLOTS = 2
 OnDownload = Callable[[Download], None]
 
 
-async def decide(options: Options, on_download: OnDownload) -> Deployment:
-    """What to run. Raises ServeError where that cannot be. Blocks nothing, though models are downloaded."""
+async def decide(options: Options, on_download: OnDownload, own: Own = NOTHING) -> Deployment:
+    """What to run, in place of what is `own`. Raises ServeError where that cannot be.
+
+    Blocks nothing, though models are downloaded.
+    """
     with readable():
         match choose_engine(options).place:
             case Place.ELSEWHERE:
                 member = await attach(options.upstream, options.served_model_name)
             case Place.PROCESSOR:
-                member = await asyncio.to_thread(_embedded, options, on_download)
+                member = await asyncio.to_thread(_embedded, options, on_download, own)
                 for line in warnings(options, member):
                     log.warning(line)
             case Place.GPUS:
-                member = await asyncio.to_thread(_on_gpus, options, on_download)
+                member = await asyncio.to_thread(_on_gpus, options, on_download, own)
     return within_bounds(Deployment(members=(member, *_speech(options, member))))
 
 
@@ -181,22 +185,16 @@ def change_of(before: Options, after: Options) -> Change:
 _FIXED = frozenset({Section.ADDRESS, Section.STATE})
 _FIXED_OPTIONS = frozenset({"gateway_workers", "upstream"})
 _AMENDABLE = frozenset({"served_model_name", "engine_args"})
-"""Options that change a replica on GPUs, and not the plan."""
+"""Options that change a replica on GPUs and not its plan: what runs there is not measured anew for them."""
 
 
-async def revise(before: Deployment, change: Change) -> Deployment:
-    """What to run instead. Raises ServeError where that cannot be, or not without stopping first."""
+async def revise(before: Deployment, change: Change, own: Own) -> Deployment:
+    """What to run instead, in place of what is `own`. Raises ServeError where that cannot be."""
     if not change.for_deployment:
         return before
-    if not before.members[0].plan.gpu_groups:
-        return await decide(change.options, lambda download: None)
-    stuck = [name for name in change.live if name not in _AMENDABLE and _is_decisive(name)]
-    if stuck:
-        raise ConfigError(
-            f"{', '.join(stuck)} cannot change while replicas run on GPUs.",
-            why="a new plan needs to see how much memory is free without them",
-            next_step="Stop the service and start it again with the new settings.",
-        )
+    amended = all(name in _AMENDABLE or not _is_decisive(name) for name in change.live)
+    if not (amended and before.members[0].plan.gpu_groups):
+        return await decide(change.options, lambda download: None, own)
     first, *others = before.members
     names = change.options.served_model_name or first.names
     plan = replace(first.plan, engine_args=change.options.engine_args)
@@ -218,9 +216,9 @@ def choose_engine(options: Options) -> Engine:
     return BY_OPTION["llama_cpp"]
 
 
-def _on_gpus(options: Options, on_download: OnDownload) -> Member:
+def _on_gpus(options: Options, on_download: OnDownload, own: Own) -> Member:
     """A member for vLLM or SGLang: planned first, so that what cannot run is not downloaded."""
-    decision = planning.plan(options, os.environ)
+    decision = planning.plan(options, os.environ, own=own)
     member = planning.member(decision, options)
     for line in decision.warnings:
         log.warning(line)
@@ -253,7 +251,7 @@ def embedded_here(options: Options) -> Member:
     return _embedded(options, lambda download: None)
 
 
-def _embedded(options: Options, on_download: OnDownload) -> Member:
+def _embedded(options: Options, on_download: OnDownload, own: Own = NOTHING) -> Member:
     """A member for llama.cpp: the demo, or the GGUF that was asked for. Raises NoPlan where it cannot run."""
     files, name = _files(options, on_download)
     assert files.path is not None
@@ -264,6 +262,7 @@ def _embedded(options: Options, on_download: OnDownload) -> Member:
     vision = read_gguf(files.mmproj).vision if files.mmproj else None
     image_max_tokens = demo_model().image_max_tokens if options.model is None else None
     memory = psutil.virtual_memory()
+    free_bytes = min(memory.available + main_bytes(own), memory.total)
     plan = plan_embedded(
         choose_engine(options).name,
         HostModel(
@@ -274,7 +273,11 @@ def _embedded(options: Options, on_download: OnDownload) -> Member:
             hidden=facts.embedding_length or 0,
             vocabulary=facts.vocabulary or 0,
         ),
-        Host(cores=len(os.sched_getaffinity(0)), total_bytes=memory.total, free_bytes=memory.available),
+        Host(
+            cores=len(os.sched_getaffinity(0)),
+            total_bytes=memory.total,
+            free_bytes=free_bytes,
+        ),
         Wishes(
             context_tokens=llama_cpp.context_tokens(options.max_model_len, facts.context_length),
             context_is_asked=options.max_model_len is not None,

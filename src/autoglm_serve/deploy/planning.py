@@ -16,6 +16,7 @@ from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.core.workload import Workload
+from autoglm_serve.deploy.own_memory import NOTHING, Own, without
 from autoglm_serve.engines.catalog import BY_OPTION
 from autoglm_serve.plan.calibration import constants_for, held_against
 from autoglm_serve.plan.choose import Decision, decide
@@ -26,13 +27,15 @@ from autoglm_serve.probe.packages import installed
 DEFAULT_MODEL = "zai-org/AutoGLM-Phone-9B"
 
 
-def plan(options: Options, environ: Mapping[str, str], *, hardware: str | None = None) -> Decision:
+def plan(
+    options: Options, environ: Mapping[str, str], *, hardware: str | None = None, own: Own = NOTHING
+) -> Decision:
     """The decision for these options; `hardware` plans for the table's GPUs instead of the ones here.
 
     Raises ConfigError, ModelError or NoPlan where there is nothing to decide about.
     """
     facts = model(options.model or DEFAULT_MODEL, hub=options.hub)
-    found = hardware_table.hardware(hardware) if hardware else probed(environ)
+    found = hardware_table.hardware(hardware) if hardware else probed(environ, own=own)
     traits = traits_of(options.engine)
     return decide(facts, found, request(options), traits, constants(found, traits, facts, environ))
 
@@ -57,10 +60,13 @@ def model(reference: str, *, hub: str = "huggingface") -> ModelFacts:
     return known or model_facts.from_hub(reference)
 
 
-def probed(environ: Mapping[str, str]) -> Hardware:
-    """The GPUs of this machine. Raises NoPlan, in three different ways, where there is none."""
+def probed(environ: Mapping[str, str], own: Own = NOTHING) -> Hardware:
+    """The GPUs of this machine, as they would be if nothing ran of what is `own`.
+
+    Raises NoPlan, in three different ways, where there is none.
+    """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
-    snapshot = gpus.read()
+    snapshot = without(own, gpus.read())
     found = gpus.hardware(snapshot, visible)
     match snapshot.driver:
         case gpus.Driver.NO_GPU:

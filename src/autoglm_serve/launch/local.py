@@ -175,9 +175,9 @@ class LocalLauncher:
         """What an earlier service left running; the caller holds the state directory's lock."""
         return find_orphans(self._state_dir)
 
-    async def end(self, left: Iterable[ReplicaRecord]) -> None:
+    async def end(self, left: Iterable[ReplicaRecord], *, grace_s: float = 2.0) -> None:
         """Ends some of what was left."""
-        await end_orphans(self._state_dir, left)
+        await end_orphans(self._state_dir, left, grace_s=grace_s)
 
     async def adopt(self, left: ReplicaRecord) -> LocalProcess | None:
         """A process that an earlier service started, as if it were ours; None if it has ended.

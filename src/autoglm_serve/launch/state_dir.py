@@ -38,8 +38,20 @@ class StateDir:
                 next_step="Stop it, take over from it with --takeover, or give this one its own with "
                 "--state-dir (and --port).",
             )
+        self._sign()
+
+    def _sign(self) -> None:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def let_go(self) -> None:
+        """Another may have it from now on."""
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def take_back(self) -> None:
+        """This process has it again, as soon as nobody else has."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._sign()
 
     def _locked(self) -> bool:
         return _try_lock(self._lock)

@@ -45,8 +45,8 @@ class Operator(Protocol):
         """Begin to restart these replicas (None: all); why not, or nothing."""
         ...
 
-    def leave(self) -> str:
-        """Leave everything that runs to a successor; why not, or nothing."""
+    def leave(self, successor: int, until_s: float) -> str:
+        """Leave everything that runs to this process, unless it is later than that; why not, or nothing."""
         ...
 
 
@@ -71,7 +71,12 @@ def application(shown: Callable[[], dict[str, Any]], operator: Operator) -> Star
         return _refused(409, "conflict", problem) if problem else _json({"begun": True}, 202)
 
     async def leave(request: Request) -> Response:
-        problem = operator.leave()
+        try:
+            successor = int(request.query_params["successor"])
+            until_s = float(request.query_params["until_s"])
+        except (KeyError, ValueError):
+            return Response("It has to be said for whom (successor=PID), and until when (until_s=…).", 400)
+        problem = operator.leave(successor, until_s)
         return Response(problem, 409 if problem else 202)
 
     async def steps(request: Request) -> Response:

@@ -8,17 +8,20 @@ from pathlib import Path
 
 from autoglm_serve.config.options import Options
 from autoglm_serve.control.fleet.adoption import claimed
-from autoglm_serve.control.workers.adoption import Leftovers, inherit
+from autoglm_serve.control.workers.adoption import inherit, is_worker
 from autoglm_serve.core.errors import ConfigError, ExitCode, StateDirBusy
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.deploy.decide import decide, recall, remember
+from autoglm_serve.deploy.own_memory import own_of
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.routing.load import MAX_WORKERS
 from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.launch.records import Records
 from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
 from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, BootState, Reporter, Service
+from autoglm_serve.service.signals import Signals, Stopped
 
 
 async def serve(
@@ -28,20 +31,26 @@ async def serve(
 
     `read_options` reads the options anew, when SIGHUP says that they have changed. With `takeover` a control
     plane that runs in the same state directory is asked to leave, and this one goes on with all that it runs.
+    A mistake in the options ends nothing that runs.
     """
+    signals = Signals()
+    signals.listen()
     with ExitStack() as held:
         listeners = _any_port(options, held)
-        state_dir = held.enter_context(_claimed(_state_dir(options, listeners), takeover=takeover)).path
-        launcher = LocalLauncher(state_dir)
-        left = await inherit(
-            await launcher.left(), launcher, state_dir, options.host, options.port
-        )  # of a killed service
+        path = _state_dir(options, listeners)
+        lock = None if takeover else held.enter_context(StateDir(path))
+        try:  # first decided, then changed: a mistake ends nothing that runs
+            deployment = await signals.unless_stopped(_decision(options, reporter, path, takeover=takeover))
+        except Stopped:
+            return await _end_leftovers(path, options) if lock else ExitCode.STOPPED_AT_ONCE
+        lock = lock or held.enter_context(_taken_over(path))
+        launcher = LocalLauncher(path)
+        left = await inherit(await launcher.left(), launcher, path, options.host, options.port)
         listeners = _listeners(options, held, listeners, left.listeners)
-        deployment = await _deployment(options, reporter, state_dir, launcher, left, takeover=takeover)
         reporter.planned(deployment)
         desired, found = await claimed(deployment, ENGINES, left.replicas, launcher)
         state = BootState(
-            state_dir=state_dir,
+            lock=lock,
             launcher=launcher,
             listeners=listeners,
             workers=left.workers,
@@ -49,50 +58,44 @@ async def serve(
             found=found,
             taken_over=takeover,
         )
-        with _usable(state_dir):
-            service = Service(options, deployment, state, reporter, read_options)
+        with _usable(path):
+            service = Service(options, deployment, state, reporter, read_options, signals)
         return await service.run()
 
 
-def _claimed(path: Path, *, takeover: bool) -> StateDir:
-    """The state directory, locked; from the control plane that has it, if that is to be taken over."""
-    if not takeover:
-        return StateDir(path)
+def _taken_over(path: Path) -> StateDir:
+    """The state directory, from the control plane that has it."""
     refusal = ask_to_leave(path / ADMIN_SOCKET)
     if refusal:
         raise StateDirBusy("The service that runs does not leave.", why=refusal, next_step="Try again.")
     return StateDir(path, wait_s=LEAVING_S)
 
 
-async def _deployment(
-    options: Options,
-    reporter: Reporter,
-    state_dir: Path,
-    launcher: LocalLauncher,
-    left: Leftovers,
-    *,
-    takeover: bool,
-) -> Deployment:
+async def _decision(options: Options, reporter: Reporter, path: Path, *, takeover: bool) -> Deployment:
     """What to run: what was decided before, while replicas of that run; else what is decided now.
 
     Who takes over goes on with what runs even if other options are wanted, and goes over to those then.
     """
-    decided = state_dir / DECIDED
-    known = recall(decided, options)
-    if known is None and takeover and (before := recall(decided, None)) is not None:
-        known = before if not before.members[0].plan.gpu_groups else None
-    if known is not None and left.replicas:
-        return known
-    # None of them could be trusted to be what is wanted now, and they may hold the GPUs' memory.
-    await launcher.end(left.replicas)
-    try:
-        deployment = await decide(options, reporter.downloading)
-    except BaseException:
-        await launcher.end(worker.process.record for worker in left.workers)
-        raise
-    with _usable(state_dir):
+    decided = path / DECIDED
+    running = own_of(record.pid for record in Records(path).read_all() if record.identity.alive)
+    if running.pids:
+        known = recall(decided, None if takeover else options)
+        if known is not None:
+            return known
+    deployment = await decide(options, reporter.downloading, running)
+    with _usable(path):
         remember(decided, options, deployment)
     return deployment
+
+
+async def _end_leftovers(path: Path, options: Options) -> ExitCode:
+    """A service that is stopped before it has begun stops what an earlier one has left: workers first."""
+    launcher = LocalLauncher(path)
+    left = await launcher.left()
+    workers = [record for record in left if is_worker(record.id)]
+    await launcher.end(workers, grace_s=options.drain_timeout_s)
+    await launcher.end(record for record in left if record not in workers)
+    return ExitCode.STOPPED_AT_ONCE
 
 
 @contextmanager

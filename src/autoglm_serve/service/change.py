@@ -1,12 +1,12 @@
 """What may be done to a service while it runs: restart its replicas, take over settings, leave it to another.
 
-Owns the settings and the deployment in force, which only a change through here replaces. In which order
+What is in force is held in `service.in_force` and replaced here alone, whatever asks for it. In which order
 replicas are touched is decided in `control.fleet.rolling`; what the settings amount to, in `deploy`.
 """
 
 import asyncio
 import logging
-import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.steps import Steps
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
-from autoglm_serve.core.errors import ExitCode, ServeError
+from autoglm_serve.core.errors import ServeError
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.deploy.decide import Change, change_of, decide, recall, remember, revise
+from autoglm_serve.deploy.own_memory import Own, own_of
+from autoglm_serve.service.in_force import InForce
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,7 @@ class Operator:
 
     def __init__(
         self,
-        options: Options,
-        deployment: Deployment,
+        in_force: InForce,
         *,
         read_options: Callable[[], Options],
         supervisor: Supervisor,
@@ -39,20 +40,20 @@ class Operator:
         rolling: Rolling,
         decided: Path,
         on_change: Callable[[], None],
-        last_act: Callable[[], None],
     ) -> None:
         """`decided` is the file that tells the next control plane what runs; `on_change` is told when another
-        deployment is in force, `last_act` before this process vanishes."""
-        self.options = options
-        self.deployment = deployment
+        deployment is in force."""
+        self._in_force = in_force
         self._read_options = read_options
         self._supervisor = supervisor
         self._workers = workers
         self._decided = decided
         self._on_change = on_change
-        self._last_act = last_act
-        self._operations = Operations(rolling, workers, lambda: self.options.drain_timeout_s)
-        self._reloading: asyncio.Task[None] | None = None
+        self._operations = Operations(rolling, workers, lambda: in_force.options.drain_timeout_s)
+        self._changing = asyncio.Lock()
+        """Of the settings: one change reads what the one before it has left in force."""
+        self.asked_to_leave: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """The process that takes over, once it has asked."""
         self._stopping = False
 
     @property
@@ -71,30 +72,48 @@ class Operator:
         unknown = [name for name in replicas or () if name not in there]
         if unknown:
             return f"There is no replica {', '.join(unknown)}. There are {', '.join(there)}."
-        if self._operations.busy:
+        if self._busy:
             return "Another restart, or a change of the settings, is under way. Wait for its end."
         self._operations.restart(there if replicas is None else replicas, workers=workers)
         return ""
 
-    def leave(self) -> str:
-        """End this process and nothing else; why not, or nothing."""
-        if self._operations.busy or self._stopping:
+    def leave(self, successor: int, until_s: float) -> str:
+        """Leave everything that runs to this process; why not, or nothing."""
+        if self._busy or self._stopping:
             return "It is stopping, or a restart or a change of the settings is under way."
-        log.warning("leaving everything that runs to another control plane")
-        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._vanish)
+        if time.monotonic() > until_s:
+            return "It has heard of this too late: whoever asked has given up."
+        if not self.asked_to_leave.done():
+            log.warning("leaving everything that runs to another control plane (pid %d)", successor)
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LAST_WORDS_S, self._leave_to, successor)
         return ""
 
-    def reload(self) -> None:
-        """Begin to take over what has changed in the settings; nothing happens while that goes on already."""
-        if self._stopping:
-            return
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload())
+    def stay(self) -> None:
+        """Who was left everything to has ended; the next may ask."""
+        self.asked_to_leave = asyncio.get_running_loop().create_future()
+
+    async def follow(self, news: asyncio.Event) -> None:
+        """Takes over what has changed in the settings whenever there is news, also while it does."""
+        while True:
+            await news.wait()
+            news.clear()
+            async with self._changing:
+                await self._reload()
+
+    @property
+    def _busy(self) -> bool:
+        return self._operations.busy or self._changing.locked()
+
+    def _leave_to(self, successor: int) -> None:
+        if not self.asked_to_leave.done():
+            self.asked_to_leave.set_result(successor)
 
     async def go_over_from_others(self) -> None:
         """What was taken over may have been decided by other options, and its workers run other code."""
-        if recall(self._decided, self.options) is None:
-            await self._go_over_to_own_options()
+        async with self._changing:
+            if recall(self._decided, self._in_force.options) is None:
+                await self._go_over_to_own_options()
         await self.renew_workers()
 
     async def renew_workers(self) -> None:
@@ -105,8 +124,8 @@ class Operator:
         """What is wrong with the settings leaves everything as it is."""
         try:
             wanted = await asyncio.to_thread(self._read_options)
-            change = change_of(self.options, wanted)
-            after = await revise(self.deployment, change)
+            change = change_of(self._in_force.options, wanted)
+            after = await revise(self._in_force.deployment, change, self._own())
         except ServeError as error:
             log.error("the settings were not taken, everything stays as it is: %s", error)
             return
@@ -120,38 +139,41 @@ class Operator:
 
     async def _go_over_to_own_options(self) -> None:
         try:
-            after = await decide(self.options, lambda download: None)
+            after = await decide(self._in_force.options, lambda download: None, self._own())
         except ServeError as error:
             log.error("the new settings cannot be taken, those before are in force: %s", error)
             return
         names = ("the replicas",)
-        change = Change(options=self.options, live=names, not_live=(), for_deployment=True, for_workers=False)
+        change = Change(
+            options=self._in_force.options, live=names, not_live=(), for_deployment=True, for_workers=False
+        )
         await self._go_over(change, after)
 
     async def _go_over(self, change: Change, after: Deployment) -> None:
         """Make `after` what runs, or leave what ran before in force."""
-        before, options = self.deployment, self.options
+        await self._operations.wait_idle()
+        before, options = self._in_force.deployment, self._in_force.options
         ran = self._supervisor.desired
         wanted = ran.revised(before, after)
         # A model that goes, or goes by another name, is known until its replicas are gone.
         names = {member.name for member in after.members}
         leaving = (member for member in before.members if member.name not in names)
-        self.deployment = Deployment(members=(*after.members, *leaving))
-        self.options = change.options
+        self._in_force.deployment = Deployment(members=(*after.members, *leaving))
+        self._in_force.options = change.options
         problem = await self._operations.change(ran, wanted, workers=change.for_workers)
-        self.deployment = before if problem else after
-        self.options = options if problem else change.options
+        self._in_force.deployment = before if problem else after
+        self._in_force.options = options if problem else change.options
         self._on_change()
         if problem:
             log.error("the settings were not taken; those before are in force. %s", problem)
         else:
             log.info("the settings are in force")
             try:
-                remember(self._decided, self.options, after)
+                remember(self._decided, change.options, after)
             except OSError as error:
                 log.warning("a control plane that comes after this one will decide anew: %s", error)
 
-    def _vanish(self) -> None:
-        """As a kill would, so that there is one way to follow this process and not two."""
-        self._last_act()
-        os._exit(ExitCode.OK)
+    def _own(self) -> Own:
+        """What runs now makes way for what comes."""
+        pids = (status.pid for status in self._supervisor.statuses())
+        return own_of((pid for pid in pids if pid is not None), self._in_force.deployment)

@@ -7,7 +7,6 @@ changed while it runs is `change`'s business.
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -42,10 +41,14 @@ from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.base import RunningProcess
 from autoglm_serve.launch.listeners import dialled
 from autoglm_serve.launch.local import LocalLauncher
+from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.observe import admin
 from autoglm_serve.probe.hub import Download
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.service.change import Operator
+from autoglm_serve.service.in_force import InForce
+from autoglm_serve.service.signals import Signals
+from autoglm_serve.service.standby import stand_by, take_control
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +83,8 @@ class Reporter(Protocol):
 class BootState:
     """What a service starts on: its sockets and replicas, and what of an earlier one goes on."""
 
-    state_dir: Path
+    lock: StateDir
+    """Of the state directory: one service at a time."""
     launcher: LocalLauncher
     listeners: tuple[socket.socket, ...]
     workers: tuple[Adopted, ...]
@@ -100,16 +104,18 @@ class Service:
         state: BootState,
         reporter: Reporter,
         read_options: Callable[[], Options],
+        signals: Signals,
     ) -> None:
         self._reporter = reporter
-        self._state_dir = state.state_dir
+        self._signals = signals
+        self._lock, self._launcher = state.lock, state.launcher
+        self._state_dir = state.lock.path
+        self._in_force = InForce(options, deployment)
         self._taken_over = state.taken_over
         self._created_s = int(time.time())
         self._view_version = 0
-        self._load = LoadTable(state.state_dir / LOAD_FILE)
+        self._load = LoadTable(self._state_dir / LOAD_FILE)
         self._ledgers = Ledgers(os.environ)
-        self._stop = asyncio.Event()
-        self._stop_at_once = asyncio.Event()
         self._doomed = asyncio.Event()
         host, self._port = state.listeners[0].getsockname()[:2]
         self._url = _url(host, self._port)
@@ -133,8 +139,8 @@ class Service:
         self._workers = GatewayWorkers(
             state.listeners,
             lambda worker_id, descriptor: worker_command(
-                self._operator.options,
-                state.state_dir,
+                self._in_force.options,
+                self._state_dir,
                 worker_ids(len(state.listeners)),
                 worker_id,
                 descriptor,
@@ -153,29 +159,24 @@ class Service:
             clock=RealClock(),
         )
         self._operator = Operator(
-            options,
-            deployment,
+            self._in_force,
             read_options=read_options,
             supervisor=self._supervisor,
             workers=self._workers,
             rolling=rolling,
-            decided=state.state_dir / DECIDED,
+            decided=self._state_dir / DECIDED,
             on_change=self._other_deployment,
-            last_act=reporter.close,
         )
         for row in set(range(MAX_WORKERS)) - {worker.worker_id for worker in state.workers}:
             self._load.clear(row)
 
     async def run(self) -> ExitCode:
         """Serve until a signal, or until no replica can ever start."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._told_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._operator.reload)
+        stop, stop_at_once = self._signals.stop, self._signals.stop_at_once
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(self._line.run()),
-                group.create_task(admin.serve(self._state_dir / ADMIN_SOCKET, self._status, self._operator)),
+                group.create_task(self._answer()),
+                group.create_task(self._operator.follow(self._signals.reload)),
                 group.create_task(self._announce()),
                 group.create_task(self._idle.run()),
             ]
@@ -183,29 +184,51 @@ class Service:
             replicas = group.create_task(self._supervisor.run())
             if self._supervisor.first_ready.is_set():
                 self._changed()  # replicas that were adopted have nothing new to say
-            async with running(self._stop.wait(), self._doomed.wait()) as ends:
+            async with running(stop.wait(), self._doomed.wait()) as ends:
                 await first_of(*ends)
             await self._take_down(gateway, replicas)
             for task in background:
                 task.cancel()
-        if self._doomed.is_set() and not self._stop.is_set():
+        if self._doomed.is_set() and not stop.is_set():
             raise _cannot_start(self._supervisor.statuses())
-        return ExitCode.STOPPED_AT_ONCE if self._stop_at_once.is_set() else ExitCode.OK
+        return ExitCode.STOPPED_AT_ONCE if stop_at_once.is_set() else ExitCode.OK
+
+    async def _answer(self) -> None:
+        """Workers and persons, until another control plane is to; and again, should that end too early."""
+        while True:
+            async with running(
+                self._line.run(),
+                admin.serve(self._state_dir / ADMIN_SOCKET, self._status, self._operator),
+                _result(self._operator.asked_to_leave),
+            ) as doors:
+                await first_of(*doors)
+            successor = self._operator.asked_to_leave.result()
+            if stand_by(self._lock, successor, self._signals.listen):
+                self._reporter.close()
+                os._exit(ExitCode.OK)  # as a kill would: there is one way to follow this process and not two
+            log.error("pid %d, which was to take over, has ended before it did; going on", successor)
+            self._operator.stay()
+            await self._end_strangers()
+
+    async def _end_strangers(self) -> None:
+        """What somebody else has started here meanwhile."""
+        ours = {status.pid for status in self._supervisor.statuses()} | self._workers.pids
+        await self._launcher.end(each for each in await self._launcher.left() if each.pid not in ours)
 
     async def _take_down(self, gateway: "asyncio.Task[None]", replicas: "asyncio.Task[None]") -> None:
         """The gateway first: what is in flight still needs its replicas. A second signal cuts it short."""
         slots = (status.slot for status in self._supervisor.statuses())
         self._operator.stop()
         self._reporter.stopping(sum(self._load.requests(slot) for slot in slots))
-        patient = asyncio.ensure_future(self._workers.drain(self._operator.options.drain_timeout_s))
-        hurry = asyncio.ensure_future(self._stop_at_once.wait())
+        patient = asyncio.ensure_future(self._workers.drain(self._in_force.options.drain_timeout_s))
+        hurry = asyncio.ensure_future(self._signals.stop_at_once.wait())
         await asyncio.wait((patient, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
-        if self._stop_at_once.is_set():
+        if self._signals.stop_at_once.is_set():
             await self._workers.drain(0)
         await patient
         await gateway
-        await self._supervisor.stop(0.0 if self._stop_at_once.is_set() else 5.0)
+        await self._supervisor.stop(0.0 if self._signals.stop_at_once.is_set() else 5.0)
         await replicas
 
     def _status(self) -> dict[str, Any]:
@@ -221,7 +244,7 @@ class Service:
                     "ledger": member.plan.ledger,
                     "predicted": member.plan.predicted,
                 }
-                for member in self._operator.deployment.members
+                for member in self._in_force.deployment.members
             ],
             "replicas": [self._replica(status) for status in self._supervisor.statuses()],
             "gateway": {
@@ -249,7 +272,7 @@ class Service:
         }
 
     def _changed(self) -> None:
-        statuses, deployment = self._supervisor.statuses(), self._operator.deployment
+        statuses, deployment = self._supervisor.statuses(), self._in_force.deployment
         self._view_version += 1
         self._line.push(
             fleet_view(
@@ -266,14 +289,15 @@ class Service:
             self._doomed.set()
 
     def _other_deployment(self) -> None:
-        self._idle.watch(self._operator.deployment.members)
+        self._idle.watch(self._in_force.deployment.members)
         self._changed()
 
     async def _announce(self) -> None:
         """Say once that requests can be answered: a worker is on the line and a replica is ready."""
         await self._line.joined.wait()
+        take_control(self._state_dir)
         await self._supervisor.first_ready.wait()
-        self._reporter.serving(self._url, self._operator.deployment)
+        self._reporter.serving(self._url, self._in_force.deployment)
         if self._taken_over:
             await self._operator.go_over_from_others()
         elif self._workers.outdated():
@@ -295,8 +319,9 @@ class Service:
         """Requests in flight on a slot, and those it was given so far."""
         return self._load.requests(slot), self._load.taken(slot)
 
-    def _told_to_stop(self) -> None:
-        (self._stop_at_once if self._stop.is_set() else self._stop).set()
+
+async def _result(future: "asyncio.Future[int]") -> int:
+    return await asyncio.shield(future)
 
 
 def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:

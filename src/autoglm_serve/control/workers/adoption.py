@@ -38,6 +38,11 @@ class Leftovers:
         return tuple(worker.listener for worker in self.workers if worker.listener is not None)
 
 
+def is_worker(record_id: str) -> bool:
+    """The record is a gateway worker's."""
+    return _WORKER.fullmatch(record_id) is not None
+
+
 async def inherit(
     left: Sequence[ReplicaRecord], launcher: LocalLauncher, state_dir: Path, host: str, port: int
 ) -> Leftovers:

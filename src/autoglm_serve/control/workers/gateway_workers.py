@@ -114,6 +114,11 @@ class GatewayWorkers:
         self._succeed(at)
 
     @property
+    def pids(self) -> set[int]:
+        """Of all that live, those that only finish what they carry too."""
+        return {process.pid for process in self._workers.values()}
+
+    @property
     def serving(self) -> int:
         """How many workers take connections."""
         return sum(process.pid in self._serving for process in self._at.values())
