@@ -21,7 +21,10 @@ async def forward(client: ClientConnection, request: Request, worker: Worker) ->
     except (OSError, Refusal) as error:
         client.refuse(error if isinstance(error, Refusal) else _away())
         return
-    headers: Headers = ((b"content-type", request.headers.get(b"content-type", b"application/json")),)
+    headers: Headers = (
+        (b"content-type", request.headers.get(b"content-type", b"application/json")),
+        (b"connection", b"close"),  # it is asked seldom, and has few to give
+    )
     head = request_head(request.method, request.target, b"localhost", headers, request.body_bytes)
     result = await exchange((head, request.body), connection, relay, ending, client)
     if result.result is Result.DONE:
