@@ -17,6 +17,7 @@ from autoglm_serve.core.errors import ConfigError, ExitCode, Unreachable
 from autoglm_serve.launch.listeners import dialled
 
 _TIMEOUT_S = 600.0
+_LIST_TIMEOUT_S = 10.0
 _MEDIA_TYPES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
 _END = frozenset({"/exit", "/quit", "/bye"})
 
@@ -108,12 +109,15 @@ class Server:
 
     def first_model(self) -> str:
         """The name of the first model that it serves."""
-        reply = self._ask("GET", "/models", None)
-        with closing(reply):
-            models = json.loads(reply.read()).get("data") or []
-        if not models:
-            raise Unreachable(f"{self.url} serves no model.", next_step="Name one with --model.")
-        return str(models[0]["id"])
+        try:
+            with closing(self._ask("GET", "/models", None, timeout_s=_LIST_TIMEOUT_S)) as reply:
+                return str(json.loads(reply.read())["data"][0]["id"])
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            raise Unreachable(
+                f"{self.url} does not say which models it serves.",
+                why=str(error) or type(error).__name__,
+                next_step="Name one with --model.",
+            ) from error
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[str]:
         """The text of a streamed answer, piece by piece. Raises Unreachable with its words where it fails."""
@@ -130,10 +134,12 @@ class Server:
             delta = choice.get("delta", {})
             yield from (delta[key] for key in ("reasoning", "reasoning_content", "content") if delta.get(key))
 
-    def _ask(self, method: str, path: str, body: object) -> http.client.HTTPResponse:
+    def _ask(
+        self, method: str, path: str, body: object, *, timeout_s: float = _TIMEOUT_S
+    ) -> http.client.HTTPResponse:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, parts.path + path, body=data, headers=self._headers)

@@ -54,6 +54,7 @@ VERBS = (
         engine_args=True,
     ),
     Verb(name="chat", summary="talk to a model in the terminal, with pictures too", with_options=True),
+    Verb(name="bench", summary="put a load on any OpenAI-compatible address, and measure"),
     Verb(name="pull", summary="download a model now, to be served later", with_options=True),
     Verb(
         name="models",
