@@ -149,18 +149,18 @@ def _worker(
         bounds=Bounds(waiting=settings.max_waiting, waiting_bytes=settings.max_waiting_bytes),
         wake=wake,
     )
-    quarantine = Quarantine()
+    quarantine, pool = Quarantine(), Pool(loop)
     return Worker(
         settings=settings,
         loop=loop,
         fleet=fleet,
         load=load,
         board=Board(settings.board_paths[settings.worker_id]),
-        pool=Pool(loop),
+        pool=pool,
         router=router,
         streams=StreamWatch(settings.stall_s, router.moved),
         quarantine=quarantine,
-        trial=Trial(quarantine, fleet, loop.time),
+        trial=Trial(quarantine, fleet, loop.time, pool.takes_connections),
         habits=Habits(),
     )
 

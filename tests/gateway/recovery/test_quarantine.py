@@ -128,6 +128,67 @@ def test_it_remembers_so_many_suspects_and_no_more() -> None:
 def test_it_keeps_so_many_convicts_and_no_more() -> None:
     quarantine = Quarantine()
     for number in range(2000):
-        blame(quarantine, b"%d" % number)
+        blame(quarantine, b"%d" % number, f"a{number}", f"b{number}")
     held = [number for number in range(2000) if holds(quarantine, b"%d" % number)]
     assert held == list(range(2000 - 256, 2000))
+
+
+INNOCENT = b'{"messages": "innocent"}'
+
+
+def killer(number: int) -> bytes:
+    """The same again, with a byte changed."""
+    return b'{"messages": "kill %d"}' % number
+
+
+def test_an_innocent_that_waits_beside_others_who_kill_is_not_condemned() -> None:
+    quarantine = Quarantine()
+    for number, name in enumerate("abc"):
+        quarantine.blame(INNOCENT, f"http://{name}", 10.0 * number)
+        quarantine.blame(killer(number), f"http://{name}", 10.0 * number)
+        assert not quarantine.condemns(INNOCENT)
+
+
+def test_one_that_was_alone_at_the_second_death_is_condemned_however_many_were_at_the_first() -> None:
+    quarantine = Quarantine()
+    for body in (POISON, *map(killer, range(30))):
+        quarantine.blame(body, "http://a", 0.0)
+    quarantine.blame(POISON, "http://b", 1.0)
+    assert quarantine.condemns(POISON)
+    assert not any(quarantine.condemns(killer(number)) for number in range(30))
+
+
+def test_one_that_was_at_every_death_is_condemned_in_the_end_though_never_alone() -> None:
+    quarantine = Quarantine()
+    for number, name in enumerate("abcd"):
+        quarantine.blame(POISON, f"http://{name}", 10.0 * number)
+        quarantine.blame(killer(number), f"http://{name}", 10.0 * number)
+    assert quarantine.condemns(POISON)
+
+
+def test_a_byte_changed_is_no_way_around() -> None:
+    quarantine = Quarantine()
+    for name in "ab":
+        quarantine.blame(killer(0), f"http://{name}", 0.0)
+    quarantine.convict(killer(0), 0.0, "somebody")
+    assert quarantine.suspects(killer(1), "somebody", 1.0)  # tried alone from the start
+    assert not quarantine.suspects(killer(1), "another", 1.0)
+    quarantine.blame(killer(1), "http://c", 1.0)
+    assert quarantine.condemns(killer(1), "somebody", 1.0)
+    assert not quarantine.condemns(killer(1), "another", 1.0)
+    assert not quarantine.suspects(INNOCENT, "somebody", QUARANTINE_S)
+
+
+def test_the_same_address_may_die_again_later() -> None:
+    quarantine = Quarantine()
+    quarantine.blame(POISON, "http://a", 0.0)
+    quarantine.blame(POISON, "http://a", 30.0)
+    assert quarantine.condemns(POISON)
+
+
+def test_an_address_that_takes_connections_has_not_died() -> None:
+    quarantine = Quarantine()
+    blame(quarantine, POISON, "a")
+    quarantine.acquit("http://a")
+    assert not quarantine.suspects(POISON)
+    assert not blame(quarantine, POISON, "b")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from autoglm_serve.core.fleet import KEPT_BY_OTHERS
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Trial
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
@@ -111,5 +112,37 @@ def test_without_a_word_the_verdict_falls() -> None:
         assert not await court.trial.condemns(POISON, REPLICA)
         court.quarantine.blame(POISON, B, 0.0)
         assert await court.trial.condemns(POISON, REPLICA)
+
+    trying(scene)
+
+
+def test_an_address_of_others_that_takes_connections_was_not_lost() -> None:
+    async def scene(court: Court) -> None:
+        there = {A, B}
+
+        async def answers(base_url: str) -> bool:
+            return base_url in there
+
+        trial = Trial(court.quarantine, court.fleet, asyncio.get_running_loop().time, answers)
+        one, two = fleet_of([A, B], engine=KEPT_BY_OTHERS).replicas
+        for replica in (one, two, one, two):  # a connection was reset at each
+            assert not await trial.lost(POISON, replica)
+        assert not court.quarantine.suspects(POISON)
+        await go(trial.turn(POISON, B))  # and nobody else waits for that
+        there.clear()
+        assert not await trial.lost(POISON, one)
+        assert await trial.lost(POISON, two)
+
+    trying(scene)
+
+
+def test_a_replica_of_ours_that_lives_on_speaks_for_who_lost_it() -> None:
+    async def scene(court: Court) -> None:
+        async def answers(base_url: str) -> bool:
+            return True
+
+        trial = Trial(court.quarantine, court.fleet, asyncio.get_running_loop().time, answers)
+        for replica in fleet_of([A, B]).replicas:
+            assert not await trial.lost(POISON, replica)
 
     trying(scene)

@@ -109,7 +109,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     return end_cut_off(call, client, delivery, hopeless)
                 case None:
                     pass
-            ending = await _ask_in_turn(question, call, replica, client, delivery, worker)
+            ending = await _ask_in_turn(question, call, replica, client, delivery, worker, routing.client)
             asked += ending.asked
         account.first_byte_s = delivery.first_byte_s
         going_on = await _heed(ending, call, replica, routing, worker, begun=delivery.begun)
@@ -163,10 +163,16 @@ def _question(
 
 
 async def _ask_in_turn(
-    question: Question, call: Call, replica: ReplicaView, client: Caller, delivery: Delivery, worker: Worker
+    question: Question,
+    call: Call,
+    replica: ReplicaView,
+    client: Caller,
+    delivery: Delivery,
+    worker: Worker,
+    client_id: str,
 ) -> Ending:
     """Ask at once; a request that a replica may have died of waits until those like it have a token."""
-    made_room = await worker.trial.turn(call.body, replica.base_url)
+    made_room = await worker.trial.turn(call.body, replica.base_url, client_id)
     if made_room is None:
         return Ending(result=Result.LOST, reason="another request has just lost it")
     delivery.on_first = made_room
@@ -201,11 +207,9 @@ async def _heed(
     if ending.result is Result.LOST:
         routing = routing.lost_by(replica.base_url, worker.loop.time())
         died = ending.asked and not ending.events and not _is_let_go(replica, worker)
-        if died:
-            worker.quarantine.blame(call.body, replica.base_url, worker.loop.time())
-            if await worker.trial.condemns(call.body, replica):
-                worker.quarantine.convict(call.body, worker.loop.time())
-                raise poisonous()
+        if died and await worker.trial.lost(call.body, replica, routing.client):
+            worker.quarantine.convict(call.body, worker.loop.time(), routing.client)
+            raise poisonous()
     else:
         routing = routing.refused_by(replica.base_url, answered=ending.answered)
     if not begun:

@@ -281,6 +281,15 @@ class Pool:
             log.error("no socket for a connection to a replica: %s", error.strerror)
             raise too_many_connections() from error
 
+    async def takes_connections(self, base_url: str) -> bool:
+        """Whether somebody listens there now."""
+        try:
+            connection = await self._connect(base_url)
+        except OSError as error:
+            return is_shortage(error)  # of ours, which says nothing of it
+        connection.close()
+        return True
+
     async def _connect(self, base_url: str) -> Connection:
         def make() -> Connection:
             return Connection(lambda connection: self._keep(base_url, connection))
