@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from autoglm_serve.core.fleet import Continuation, FleetView
+from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView
 from autoglm_serve.core.replica import Loss, ReplicaState
 from autoglm_serve.gateway.wire import sse
 from tests.fakes.engine_process import EngineProcess, running_engine
@@ -368,3 +368,51 @@ def test_usage_comes_when_it_was_asked_for_wherever_the_replica_died(
             ends = [choice["finish_reason"] for value in values for choice in value["choices"]]
             (end,) = [end for end in ends if end]
             assert end in {3: ("length",), 8: ("length", "stop"), 20: ("stop",)}[limit]
+
+
+def alone(url: str) -> FleetView:
+    """One address that others keep."""
+    return fleet_of([url], engine=KEPT_BY_OTHERS)
+
+
+@pytest.mark.parametrize("fault", ["reset", "reset:4"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_single_address_that_resets_once_is_asked_again(tmp_path: Path, fault: str, stream: bool) -> None:
+    with (
+        running_engine("--chunks", "8") as engine,
+        running_gateway(tmp_path, fleet=alone(engine.url), wait_ready_s=30.0) as gateway,
+    ):
+        engine.control(fault=fault, times=1)
+        status, _, body = gateway.chat(stream=stream)
+        assert status == 200
+        if stream:
+            check_one_stream(body)
+        assert gateway.metric("autoglm_replica_in_flight_requests") == 0
+
+
+def test_what_has_no_way_to_go_on_waits_for_nobody(tmp_path: Path) -> None:
+    with (
+        running_engine("--chunks", "8") as engine,
+        running_gateway(tmp_path, fleet=alone(engine.url), wait_ready_s=600.0) as gateway,
+    ):
+        engine.control(fault="reset:4", times=1)
+        body = gateway.chat(stream=True, response_format={"type": "json_object"})[2]
+        assert values_of(body)[-1]["error"]["code"] == "replica_lost"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reset_of_everybody_at_two_addresses_that_are_well_is_nobodys_fault(
+    tmp_path: Path, stream: bool
+) -> None:
+    with (
+        running_engine("--chunks", "8") as first,
+        running_engine("--chunks", "8") as second,
+        running_gateway(
+            tmp_path, fleet=fleet_of([first.url, second.url], engine=KEPT_BY_OTHERS), wait_ready_s=30.0
+        ) as gateway,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        for engine in (first, second):
+            engine.control(fault="reset", times=4)
+        answers = [threads.submit(gateway.chat, f"say {number}", stream=stream) for number in range(8)]
+        assert [answer.result()[0] for answer in answers] == 8 * [200]

@@ -15,7 +15,7 @@ from autoglm_serve.gateway.exchange.attempt import Question, ask
 from autoglm_serve.gateway.exchange.conclude import conclude, end_cut_off, give_up, poisonous
 from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
-from autoglm_serve.gateway.exchange.resume import next_step
+from autoglm_serve.gateway.exchange.resume import next_step, without_hope
 from autoglm_serve.gateway.exchange.speech_input import hear
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption
@@ -90,6 +90,9 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
             account.retry_denied()
             why_no_more = "so many requests fail that no more of them are tried again"
             break
+        hopeless = without_hope(call, delivery, worker.fleet.view, ending)
+        if hopeless is not None:
+            return end_cut_off(call, client, delivery, hopeless)
         reservation = await _place(routing, ending, worker)
         if reservation is None:
             break
@@ -105,8 +108,8 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
                     delivery.events(events)
                     delivery.finish()
                     return Outcome.OK
-                case Hopeless() as hopeless:
-                    return end_cut_off(call, client, delivery, hopeless)
+                case Hopeless() as cut:
+                    return end_cut_off(call, client, delivery, cut)
                 case None:
                     pass
             ending = await _ask_in_turn(question, call, replica, client, delivery, worker, routing.client)

@@ -2,7 +2,7 @@
 
 import logging
 
-from autoglm_serve.core.fleet import ReplicaView
+from autoglm_serve.core.fleet import Continuation, FleetView, ReplicaView
 from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
@@ -19,24 +19,37 @@ def next_step(
     """What to ask the replica: None for the request as it came, else how to go on with what was sent."""
     if not delivery.begun:
         return None
-    may_replay = last.result is not Result.DIVERGED
-    step: Resumption | Finish | Hopeless
-    chunks, continuation = delivery.journal.chunks, replica.continuation
-    if not chunks:
-        step, tokens = Hopeless(reason="an answer in one piece cannot be gone on with"), 0
-    elif call.endpoint.ends_with_done:
-        sent = read_sent(chunks)
-        step, tokens = recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.tokens
-    elif call.endpoint.typed_events:
-        told, path = typed_resume.read_told(chunks), call.endpoint.path
-        step, tokens = (
-            typed_resume.resume(path, call.body, told, continuation, may_replay=may_replay),
-            told.tokens,
-        )
-    else:
-        step, tokens = Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
+    step, tokens = _step(call, delivery, replica.continuation, last)
     log.warning("a stream lost its replica (%s); on %s: %s", last.reason, replica.id, _said(step, tokens))
     return step
+
+
+def without_hope(call: Call, delivery: Delivery, fleet: FleetView, last: Ending) -> Hopeless | None:
+    """Why what was begun can go on with no replica there is, so that none is waited for; None if it can."""
+    if not delivery.begun:
+        return None
+    ways = {replica.continuation for replica in fleet.replicas_of(call.model)}
+    steps = [_step(call, delivery, way, last)[0] for way in ways]
+    hopeless = [step for step in steps if isinstance(step, Hopeless)]
+    return hopeless[0] if hopeless and len(hopeless) == len(steps) else None
+
+
+def _step(
+    call: Call, delivery: Delivery, continuation: Continuation, last: Ending
+) -> tuple[Resumption | Finish | Hopeless, int]:
+    """How to go on where beginnings are taken like that, and the tokens that were sent."""
+    may_replay = last.result is not Result.DIVERGED
+    chunks = delivery.journal.chunks
+    if not chunks:
+        return Hopeless(reason="an answer in one piece cannot be gone on with"), 0
+    if call.endpoint.ends_with_done:
+        sent = read_sent(chunks)
+        return recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.tokens
+    if call.endpoint.typed_events:
+        told, path = typed_resume.read_told(chunks), call.endpoint.path
+        step = typed_resume.resume(path, call.body, told, continuation, may_replay=may_replay)
+        return step, told.tokens
+    return Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
 
 
 def _said(step: Resumption | Finish | Hopeless, tokens: int) -> str:
