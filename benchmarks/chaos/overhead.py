@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import uvloop
 
+from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
@@ -37,6 +38,10 @@ _CHAT = Expected(ends_with_done=True, field="choices")
 
 class Nowhere:
     """A client that costs nothing."""
+
+    answering = paused = False
+
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None: ...
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None: ...
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from autoglm_serve.core import fleet_codec
-from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
+from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.admission.validate import MediaPolicy
@@ -53,6 +53,7 @@ def fleet_of(
             slot=slot,
             model=models[0].name,
             engine=engine,
+            takes_key=engine == KEPT_BY_OTHERS,
             state=state,
             base_url=url,
             upstream_model=upstream_model,

@@ -101,14 +101,15 @@ def test_with_every_replica_lost_the_client_is_told_to_come_back(tmp_path: Path)
         assert gateway.metric("autoglm_replica_in_flight_requests") == 0
 
 
-def test_the_last_replicas_own_error_is_told_when_none_did_better(tmp_path: Path) -> None:
+def test_that_the_replicas_failed_is_told_when_none_did_better(tmp_path: Path) -> None:
     with (
         running_engine("--fault", "status:503:7") as engine,
         running_gateway(tmp_path, [engine.url]) as gateway,
     ):
         status, headers, body = gateway.chat()
         assert (status, headers["retry-after"]) == (503, "7")
-        assert json.loads(body)["error"]["message"] == "faulty engine says 503"
+        assert json.loads(body)["error"]["code"] == "engine_failed"
+        assert b"faulty engine" not in body
         gateway.wait_for_metric("autoglm_requests_total", 1, outcome="engine_error")
 
 
@@ -121,7 +122,7 @@ def test_who_is_turned_away_is_asked_of_a_replica_that_has_room(tmp_path: Path, 
         assert len(one.seen()) >= 4  # it is well, and is asked again
 
 
-def test_with_no_room_anywhere_the_engines_own_word_is_passed_on_at_once(tmp_path: Path) -> None:
+def test_with_no_room_anywhere_the_client_is_told_at_once_when_to_come_back(tmp_path: Path) -> None:
     with (
         running_engine("--fault", "status:429:7") as one,
         running_engine("--fault", "status:429:7") as two,
@@ -129,7 +130,8 @@ def test_with_no_room_anywhere_the_engines_own_word_is_passed_on_at_once(tmp_pat
     ):
         status, headers, body = gateway.chat()
         assert (status, headers["retry-after"]) == (429, "7")
-        assert json.loads(body)["error"]["message"] == "faulty engine says 429"
+        assert json.loads(body)["error"]["code"] == "engine_full"
+        assert b"faulty engine" not in body
         assert len(one.seen()) == len(two.seen()) == 1
         gateway.wait_for_metric("autoglm_requests_total", 1, outcome="engine_refused")
 

@@ -297,7 +297,8 @@ def test_an_engines_refusal_is_passed_on_once(gateway: GatewayProcess, engine: E
     engine.control(clear=True)
     status, headers, body = gateway.chat(fault="status:429:3")
     assert (status, headers["retry-after"]) == (429, "3")
-    assert json.loads(body)["error"]["message"] == "faulty engine says 429"
+    assert json.loads(body)["error"]["code"] == "engine_full"
+    assert b"faulty engine" not in body
     assert len(engine.seen(ended=1)) == 1
 
 

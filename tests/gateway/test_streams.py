@@ -175,3 +175,33 @@ def test_a_request_that_takes_too_long_is_ended_and_says_so(tmp_path_factory: py
             assert b'"request_timeout"' in answer.body
             assert answer.body.endswith(b"data: [DONE]\n\n")
         assert [seen["outcome"] for seen in engine.seen(ended=2)] == ["client_gone"] * 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
+def test_whoever_stands_between_is_told_to_pass_a_stream_on_and_a_page_may_read_our_headers(
+    gateway: GatewayProcess, path: str
+) -> None:
+    body = {"model": "demo", "stream": True, "prompt": "x", "input": "x"}
+    body |= {"max_tokens": 4, "messages": [{"role": "user", "content": "x"}]}
+    status, headers, _ = gateway.ask("POST", path, body)
+    assert status == 200
+    assert headers["content-type"].startswith("text/event-stream")
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert "x-autoglm-replica" in headers["access-control-expose-headers"]
+
+
+def test_errors_have_the_form_of_the_api_that_was_asked(gateway: GatewayProcess) -> None:
+    for body, code in (
+        ({}, "missing_field"),
+        ({"messages": [{"role": "user"}], "model": "?"}, "model_not_found"),
+    ):
+        for path in ("/v1/messages", "/v1/messages/count_tokens"):
+            _, _, answer = gateway.ask("POST", path, body)
+            error = json.loads(answer)
+            assert error["type"] == "error"
+            assert error["error"]["type"] in ("invalid_request_error", "not_found_error")
+            assert error["error"]["code"] == code
+    asked = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4, "fault": "status:400"}
+    answer = gateway.ask("POST", "/v1/messages", asked)[2]
+    assert json.loads(answer)["error"]["type"] == "invalid_request_error"
+    assert b"faulty engine" in answer  # its reason is quoted in ours

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
@@ -83,3 +84,4 @@ class Worker:
     quarantine: Quarantine
     trial: Trial
     habits: Habits
+    life_signs: LifeSigns

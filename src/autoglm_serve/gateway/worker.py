@@ -26,6 +26,7 @@ from autoglm_serve.gateway import admin, pages
 from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
+from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
@@ -162,6 +163,7 @@ def _worker(
         quarantine=quarantine,
         trial=Trial(quarantine, fleet, loop.time, pool.takes_connections),
         habits=Habits(),
+        life_signs=LifeSigns(),
     )
 
 
@@ -221,6 +223,7 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
             connection.check_deadlines(now_s)
         worker.pool.sweep()
         worker.streams.sweep(now_s)
+        worker.life_signs.sweep(now_s)
         worker.router.tick()
 
 

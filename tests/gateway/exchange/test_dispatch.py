@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.relay import Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
@@ -114,6 +115,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         quarantine=quarantine,
         trial=Trial(quarantine, fleet, loop.time),
         habits=Habits(),
+        life_signs=LifeSigns(),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.answer import Expected
@@ -36,7 +37,7 @@ TELLING = (
     b'data: {"id":"a","object":"error","message":"EngineCore"}',
 )
 DONE = TELLING[4]
-CHAT = Expected(ends_with_done=True, field="choices")
+CHAT = Expected(path="/v1/chat/completions", ends_with_done=True, field="choices")
 
 
 def up_to_done(events: list[bytes]) -> list[bytes]:
@@ -55,7 +56,11 @@ class Client:
     def __init__(self) -> None:
         self.head: tuple[int, Headers] = (0, ())
         self.got = b""
-        self.ended = False
+        self.ended = self.answering = self.paused = False
+        self.refusal: Refusal | None = None
+
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None:
+        self.refusal = refusal
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         self.head = status, headers
@@ -224,7 +229,7 @@ SIZES = (10, 3 << 20)  # collected, and passed on as it comes
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("headers", [EVENT_STREAM, JSON], ids=["stream", "whole"])
 @pytest.mark.parametrize("status", [200, 400, 503])
-def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes(
+def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes_and_errors_in_our_words(
     status: int, headers: Headers, size: int
 ) -> None:
     body, client = gzip.compress(os.urandom(size)), Client()
@@ -237,6 +242,11 @@ def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes(
             relay.on_body(body[start : start + (1 << 18)])
         relay.on_end()
         how = ending.result()
-    told = (how.status, how.headers, how.body) if how.result is Result.REFUSED else (*client.head, client.got)
-    assert (told[0], told[2]) == (status, body)
-    assert {ENCODED, headers[0]} <= set(told[1])
+    refusal = how.refusal or client.refusal
+    if status == 200:
+        assert (client.head[0], client.got) == (status, body)
+        assert {ENCODED, headers[0]} <= set(client.head[1])
+    else:
+        assert refusal is not None
+        assert (refusal.status, client.got) == (status, b"")
+    assert (how.result is Result.REFUSED) == (status == 503)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from autoglm_serve.core.fleet import KEPT_BY_OTHERS, FleetView, ReplicaView
+from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
@@ -29,6 +30,10 @@ class Clock:
 
 class Nobody:
     """A client that takes everything."""
+
+    answering = paused = False
+
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None: ...
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None: ...
 

@@ -46,6 +46,11 @@ class Call:
     named_model: str | None = None
     """The name that the client used, where it used one."""
 
+    @property
+    def streams_events(self) -> bool:
+        """Its answer is a stream of server-sent events."""
+        return self.stream and (self.endpoint.ends_with_done or self.endpoint.typed_events)
+
 
 def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaPolicy) -> Call:
     """Raises Refusal, which names the field."""

@@ -9,8 +9,6 @@ from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
 from autoglm_serve.gateway.recovery.recover import Hopeless
-from autoglm_serve.gateway.wire.envelope import last_event
-from autoglm_serve.gateway.wire.http import Headers
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +27,13 @@ def conclude(
         return Outcome.OK if ending.status < 400 else Outcome.ENGINE_REFUSED
     if delivery.begun:
         return end_cut_off(call, client, delivery, Hopeless(reason=why_no_more))
-    if told is not None:
-        client.respond(told.status, _with_hint(told), told.body)
+    if told is not None and told.refusal is not None:
+        delivery.refuse(told.refusal, told.headers)
         return Outcome.ENGINE_REFUSED if told.turned_away else Outcome.ENGINE_ERROR
     states = ", ".join(f"{each.id} {each.state}" for each in fleet.replicas_of(call.model)) or "no replica"
     message = f"No replica of '{call.model.name}' could answer: {why_no_more} ({states})."
-    give_up(client, call.endpoint.path, _lost(message))
+    delivery.refuse(_lost(message))
     return Outcome.LOST
-
-
-def _with_hint(ending: Ending) -> Headers:
-    """Its headers; who is turned away is told when to come back."""
-    if not ending.turned_away or any(name == b"retry-after" for name, _ in ending.headers):
-        return ending.headers
-    return (*ending.headers, (b"retry-after", b"1"))
 
 
 def end_cut_off(call: Call, client: Caller, delivery: Delivery, hopeless: Hopeless) -> Outcome:
@@ -53,19 +44,10 @@ def end_cut_off(call: Call, client: Caller, delivery: Delivery, hopeless: Hopele
     log.warning("a stream ended after %d bytes: %s", delivery.journal.size_bytes, hopeless.reason)
     if delivery.journal.chunks:
         message = f"The replica was lost in the middle of the stream, and it cannot go on: {hopeless.reason}."
-        give_up(client, call.endpoint.path, _lost(message))
+        delivery.refuse(_lost(message))
     else:
         client.abort()
     return Outcome.BROKEN
-
-
-def give_up(client: Caller, path: str, refusal: Refusal) -> None:
-    """The last word to a client: an envelope, or the end of what it was being sent."""
-    if client.answering:
-        client.write(last_event(path, refusal.message, refusal.code))
-        client.finish()
-    else:
-        client.refuse(refusal)
 
 
 def _lost(message: str) -> Refusal:

@@ -10,9 +10,18 @@ from typing import Protocol
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.reasoning import StreamSplitter
 from autoglm_serve.gateway.recovery.answer import Expected
-from autoglm_serve.gateway.recovery.journal import NO_USAGE, Journal, before_done
+from autoglm_serve.gateway.recovery.journal import NO_USAGE, Journal, before_done, next_number
+from autoglm_serve.gateway.wire.envelope import last_event
 from autoglm_serve.gateway.wire.http import Headers
 from autoglm_serve.gateway.wire.sse import DONE, event
+
+SILENCE_S = 9.0
+"""Proxies give up after 60 s as they come, some after 30, and impatient clients after 10."""
+COMMENT = b": waiting\n\n"
+STREAM_TYPE = b"text/event-stream"
+_UNBUFFERED: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""For proxies: pass each event on as it comes. nginx keeps all of a stream to its end otherwise."""
+_NUMBERED = "/v1/responses"
 
 
 class Client(Protocol):
@@ -26,12 +35,7 @@ class Client(Protocol):
 
     def finish(self) -> None: ...
 
-
-class Caller(Client, Protocol):
-    """A client from its request's first byte to its answer's last."""
-
-    on_pause: Callable[[], None] | None
-    on_resume: Callable[[], None] | None
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None: ...
 
     @property
     def answering(self) -> bool:
@@ -43,7 +47,12 @@ class Caller(Client, Protocol):
         """It takes no more for now."""
         ...
 
-    def refuse(self, refusal: Refusal) -> None: ...
+
+class Caller(Client, Protocol):
+    """A client from its request's first byte to its answer's last."""
+
+    on_pause: Callable[[], None] | None
+    on_resume: Callable[[], None] | None
 
     def abort(self) -> None: ...
 
@@ -76,6 +85,10 @@ class Delivery:
         self.journal = Journal(expected.choices)
         self.started = False
         """The client has seen the head."""
+        self._passed = False
+        self._seen_chunks = 0
+        self._spoke_s = clock.time()
+        """When it was last seen that something went out."""
         self.first_byte_s: float | None = None
         """When it was sent its first content, on the clock."""
         self.on_first: Callable[[], None] = _nobody_waits
@@ -84,7 +97,7 @@ class Delivery:
     @property
     def begun(self) -> bool:
         """Part of an answer has been taken from a replica: asking anew would say it twice."""
-        return self.started or bool(self.journal.chunks)
+        return self._passed or bool(self.journal.chunks)
 
     @property
     def complete(self) -> bool:
@@ -101,7 +114,10 @@ class Delivery:
     def head(self, status: int, headers: Headers) -> None:
         """The head to start with, once there is something to send."""
         if not self.started:
-            self._head = (status, headers)
+            is_stream = any(
+                name == b"content-type" and value.startswith(STREAM_TYPE) for name, value in headers
+            )
+            self._head = (status, headers + _unbuffered(headers) if is_stream else headers)
 
     def events(self, events: bytes) -> None:
         """Whole SSE events, as the engine wrote them."""
@@ -113,11 +129,12 @@ class Delivery:
 
     def data(self, data: bytes) -> None:
         """Bytes as they are."""
+        self._passed = True
+        self._first()
         if self.started:
             self._client.write(data)
             return
         self.started = True
-        self._first()
         self._client.start(*self._head, data)
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
@@ -125,9 +142,35 @@ class Delivery:
         self._first()
         self._client.respond(status, headers, body)
 
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None:
+        """An error, as an envelope or as the end of what the client is being sent."""
+        self._first()
+        give_up(self._client, self.expected.path, refusal, self.journal, headers)
+
+    def sign_of_life(self, now_s: float) -> None:
+        """A comment for whoever stands between and thinks that what is silent is dead.
+
+        Before the first event the head goes out with it: from then on an error is told as an event. Looked
+        at now and then; what a stream itself brings is seen by its journal growing.
+        """
+        chunks = len(self.journal.chunks)
+        if chunks != self._seen_chunks:
+            self._seen_chunks, self._spoke_s = chunks, now_s
+        elif now_s - self._spoke_s >= SILENCE_S and not self._client.paused:
+            self._spoke_s = now_s
+            self._comment()
+
+    def _comment(self) -> None:
+        if self.started:
+            self._client.write(COMMENT)
+        else:
+            self.started = True
+            self._client.start(200, ((b"content-type", STREAM_TYPE), *_UNBUFFERED), COMMENT)
+
     def _first(self) -> None:
-        self.first_byte_s = self._clock.time()
-        self.on_first()
+        if self.first_byte_s is None:
+            self.first_byte_s = self._clock.time()
+            self.on_first()
 
     def finish(self) -> None:
         """The end of a stream; `[DONE]` is added where an engine died between the two."""
@@ -135,6 +178,23 @@ class Delivery:
         if chunks and self.expected.ends_with_done and not before_done(chunks[-1])[1]:
             self.data(event(DONE))
         self._client.finish()
+
+
+def give_up(
+    client: Client, path: str, refusal: Refusal, journal: Journal | None, headers: Headers = ()
+) -> None:
+    """The last word to a client: an envelope, or the end of what it was being sent."""
+    if client.answering:
+        number = next_number(journal.chunks) if journal is not None and path == _NUMBERED else 0
+        client.write(last_event(path, refusal, number))
+        client.finish()
+    else:
+        client.refuse(refusal, headers)
+
+
+def _unbuffered(headers: Headers) -> Headers:
+    said = {name for name, _ in headers}
+    return tuple(header for header in _UNBUFFERED if header[0] not in said)
 
 
 def _nobody_waits() -> None:

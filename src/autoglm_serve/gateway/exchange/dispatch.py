@@ -12,8 +12,8 @@ from autoglm_serve.gateway.admission.admit import Call, admit
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import Account, Outcome
 from autoglm_serve.gateway.exchange.attempt import Question, ask
-from autoglm_serve.gateway.exchange.conclude import conclude, end_cut_off, give_up, poisonous
-from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
+from autoglm_serve.gateway.exchange.conclude import conclude, end_cut_off, poisonous
+from autoglm_serve.gateway.exchange.delivery import Caller, Delivery, give_up
 from autoglm_serve.gateway.exchange.relay import Ending, Result
 from autoglm_serve.gateway.exchange.resume import next_step, without_hope
 from autoglm_serve.gateway.exchange.speech_input import hear
@@ -45,27 +45,28 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
             account.outcome = await serve(call, request, client, worker, account)
     except Refusal as refusal:
         account.outcome = Outcome.REFUSED if refusal.status < 500 else Outcome.NO_REPLICA
-        _give_up(client, request, refusal)
+        _give_up(client, request, refusal, account)
     except TimeoutError:  # the answer's last byte may have gone out in the same turn of the loop
         account.outcome = Outcome.TIMEOUT if client.owes(request) else Outcome.OK
         message = "The request took longer than this service allows (--request-timeout-s)."
-        _give_up(client, request, Refusal(504, "request_timeout", message, type=RefusalType.SERVER))
+        late = Refusal(504, "request_timeout", message, type=RefusalType.SERVER)
+        _give_up(client, request, late, account)
     except asyncio.CancelledError:
         account.outcome = Outcome.CANCELLED if client.gone else Outcome.SHUTDOWN
         if not client.gone:
-            _give_up(client, request, stopping())
+            _give_up(client, request, stopping(), account)
         raise
     except Exception:
         log.exception("a bug in the gateway ended a request to %s", request.path)
-        _give_up(client, request, internal_error())
+        _give_up(client, request, internal_error(), account)
     finally:
         account.close(worker.loop.time())
 
 
-def _give_up(client: ClientConnection, request: Request, refusal: Refusal) -> None:
+def _give_up(client: ClientConnection, request: Request, refusal: Refusal, account: Account) -> None:
     """The last word, unless all was said: it would pass for the answer to the client's next request."""
     if client.owes(request):
-        give_up(client, request.path, refusal)
+        give_up(client, request.path, refusal, account.journal)
 
 
 async def serve(call: Call, request: Request, client: Caller, worker: Worker, account: Account) -> Outcome:
@@ -76,6 +77,19 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         expected=_expected(call),
         split_reasoning=call.split_reasoning,
     )
+    account.journal = delivery.journal
+    if not call.streams_events:
+        return await _serve(call, request, client, delivery, worker, account)
+    worker.life_signs.enter(delivery)
+    try:
+        return await _serve(call, request, client, delivery, worker, account)
+    finally:
+        worker.life_signs.leave(delivery)
+
+
+async def _serve(
+    call: Call, request: Request, client: Caller, delivery: Delivery, worker: Worker, account: Account
+) -> Outcome:
     routing = RoutingRequest(
         model=call.model, cost_tokens=call.cost_tokens, client=request.client, size_bytes=len(call.body)
     )
@@ -119,7 +133,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
         if going_on is None:
             break
         routing = going_on
-        told = ending if ending.body else told
+        told = ending if ending.refusal is not None else told
     account.usage = ending.usage
     return conclude(ending, told, call, client, delivery, worker.fleet.view, why_no_more)
 
@@ -127,6 +141,7 @@ async def serve(call: Call, request: Request, client: Caller, worker: Worker, ac
 def _expected(call: Call) -> Expected:
     endpoint = call.endpoint
     return Expected(
+        path=endpoint.path,
         ends_with_done=endpoint.ends_with_done,
         typed_events=endpoint.typed_events,
         choices=call.choices,

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange import reasoning
+from autoglm_serve.gateway.exchange.complaint import complaint, no_answer
 from autoglm_serve.gateway.exchange.delivery import Clock, Delivery
 from autoglm_serve.gateway.exchange.stream_times import StreamTimes
 from autoglm_serve.gateway.recovery.answer import (
@@ -34,7 +36,7 @@ from autoglm_serve.gateway.recovery.journal import (
     usage_of,
 )
 from autoglm_serve.gateway.recovery.seam import Diverged, Seam
-from autoglm_serve.gateway.wire.envelope import JSON_TYPE, in_our_dialect, no_answer
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
 from autoglm_serve.gateway.wire.sse import DONE, UNUSUAL, event, usual_frame, whole_events
 from autoglm_serve.gateway.wire.upstream import Connection
@@ -47,7 +49,6 @@ _PASSED_ON = frozenset(
 )
 _FAILURES = 400
 """The statuses from here on have a body that says what is wrong."""
-_BAD_GATEWAY = 502
 NOTHING: Mapping[str, object] = MappingProxyType({})
 _ANSWERS = frozenset({500, 501})
 """Statuses of an engine that is well and says no to a request; others say that it cannot serve now."""
@@ -70,9 +71,10 @@ class Ending:
     reason: str = ""
     status: int = 0
     """The replica's status; 0 where none came."""
+    refusal: Refusal | None = None
+    """What is to be told of an error reply, which was held back in case another replica does better."""
     headers: Headers = ()
-    body: bytes = b""
-    """An error reply that was held back, in case another replica does better."""
+    """Of ours, to tell it with."""
     usage: Usage = NO_USAGE
     asked: bool = False
     """The request had been sent: an engine may have died of it."""
@@ -98,7 +100,7 @@ class Ending:
     @property
     def health(self) -> bool | None:
         """What it says of the replica: well or not; nothing, where the request may be the matter."""
-        if self.answered or (self.result is Result.REFUSED and self.status < 500):
+        if self.answered or (self.result is Result.REFUSED and 400 <= self.status < 500):
             return None
         return self.result is Result.DONE
 
@@ -272,7 +274,10 @@ class Relay:
     def _collect(self, data: bytes) -> None:
         self._collected.append(data)
         self._collected_bytes += len(data)
-        passable = self._status == 200 and not self._delivery.split_reasoning and not self._delivery.begun
+        delivery = self._delivery
+        passable = self._status == 200 and not (
+            delivery.split_reasoning or delivery.begun or delivery.started
+        )
         if self._collected_bytes > _COLLECT_BYTES and passable:
             self._passing = True
             self._delivery.data(b"".join(self._collected))
@@ -381,31 +386,35 @@ class Relay:
             self._end_answered(body)
 
     def _end_unread(self, body: bytes) -> None:
-        """What cannot be looked into goes out as it is."""
-        if is_failed(self._status) or self._delivery.begun:
-            self._refused(f"the engine answered {self._status}", self._headers, body)
+        """What cannot be looked into goes out as it is, unless it is an error."""
+        if is_failed(self._status) or self._status >= _FAILURES:
+            self._end_refused(b"")
+        elif self._delivery.started or self._delivery.begun:
+            self._refused("it answered in an encoding that nobody asked for")
         else:
             self._hand_over(body)
 
     def _end_refused(self, body: bytes) -> None:
-        why = f"the engine answered {self._status}"
+        why, path = f"the engine answered {self._status}", self._delivery.expected.path
         if self._status < _FAILURES:
-            self._refused(why, self._headers, no_answer(why))
+            self._refused(why)
             return
-        body, headers = in_our_dialect(self._status, body), _with_type(self._headers, JSON_TYPE)
+        refusal = complaint(self._status, body, path, retry_after_s=_retry_after_s(self._headers))
         if is_failed(self._status) or self._delivery.begun:
-            self._refused(why, headers, body)
-        else:
-            self._delivery.whole(self._status, headers, body)
+            self._refused(why, refusal)
+        elif path:
+            self._delivery.refuse(refusal, self._extra)
             self._settle(Result.DONE)
+        else:  # the control plane's words are ours
+            self._hand_over(body)
 
     def _end_answered(self, body: bytes) -> None:
         failure, said = failure_of_whole(body, self._delivery.expected)
         if failure is not None:
             self._leaving = failure.leaving
-            self._refused(failure.reason, _with_type(self._headers, JSON_TYPE), no_answer(failure.reason))
-        elif self._delivery.begun:
-            self._refused("it answered in one piece", self._headers, body)
+            self._refused(failure.reason)
+        elif self._delivery.started or self._delivery.begun:
+            self._refused("it answered in one piece")
         else:
             self._hand_over(reasoning.split_reply(body) if self._delivery.split_reasoning else body, said)
 
@@ -413,16 +422,15 @@ class Relay:
         self._delivery.whole(self._status, self._headers, body)
         self._settle(Result.DONE, usage=usage_of(body) or NO_USAGE, finish_seen=says_how_it_ended(said))
 
-    def _refused(self, why: str, headers: Headers, body: bytes) -> None:
-        self._settle(Result.REFUSED, why, headers=headers, body=body)
+    def _refused(self, why: str, refusal: Refusal | None = None) -> None:
+        self._settle(Result.REFUSED, why, refusal=refusal or no_answer(why))
 
     def _settle(
         self,
         result: Result,
         reason: str = "",
         *,
-        headers: Headers = (),
-        body: bytes = b"",
+        refusal: Refusal | None = None,
         usage: Usage = NO_USAGE,
         finish_seen: bool = False,
     ) -> None:
@@ -436,11 +444,9 @@ class Relay:
             ending = Ending(
                 result=result,
                 reason=reason,
-                status=self._status
-                if self._status >= _FAILURES or result is not Result.REFUSED
-                else _BAD_GATEWAY,
-                headers=headers,
-                body=body,
+                status=self._status,
+                refusal=refusal,
+                headers=self._extra,
                 usage=usage,
                 asked=not self._innocent,
                 given_up=self._given_up,
@@ -451,5 +457,7 @@ class Relay:
             self._ending.set_result(ending)
 
 
-def _with_type(headers: Headers, content_type: bytes) -> Headers:
-    return (*(header for header in headers if header[0] != b"content-type"), (b"content-type", content_type))
+def _retry_after_s(headers: Headers) -> int | None:
+    """What an engine says, where it is a number of seconds."""
+    value = dict(headers).get(b"retry-after", b"")
+    return int(value) if value.isdigit() else None

@@ -132,7 +132,7 @@ class Ear:
     def text(self, where: str) -> str:
         """What was said. Raises Refusal where there is no answer."""
         if self._refusal is not None:
-            raise self._refusal
+            raise _about(where, self._refusal)
         answer = sse.parsed(self._body) or {}
         if self._status == 200 and "text" in answer:
             return str(answer["text"])
@@ -150,7 +150,7 @@ class Ear:
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         self._status, self._body = status, body
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None:
         self._refusal = refusal
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
@@ -166,3 +166,11 @@ class Ear:
     def abort(self) -> None:
         message = "The replica that listened was lost in the middle of its answer."
         self._refusal = Refusal(503, "replica_lost", message, type=RefusalType.SERVER, retry_after_s=1)
+
+
+def _about(where: str, refusal: Refusal) -> Refusal:
+    """What the speech model does not take, said of the part of the chat."""
+    if refusal.status >= 500:
+        return refusal
+    message = f"'{where}' cannot be transcribed: {refusal.message}"
+    return Refusal(refusal.status, refusal.code, message, type=refusal.type, param=where)

@@ -30,6 +30,8 @@ _SUSPICIOUS = re.compile(rb'"(?:error|abort|failed|cancelled|response\.failed)"|
 class Expected:
     """What an answer has to be, by its endpoint and by what was asked."""
 
+    path: str = ""
+    """Of the API that was asked; empty where the words of who answers are ours."""
     ends_with_done: bool = False
     """Its streams end with `data: [DONE]`."""
     typed_events: bool = False

@@ -89,6 +89,16 @@ def _all_finished(chunks: Sequence[bytes], choices: int) -> bool:
     return len(ended) >= choices and all(ended.values())
 
 
+def next_number(chunks: Sequence[bytes]) -> int:
+    """What the next event is in the order of those that were sent, where they are numbered."""
+    for chunk in reversed(chunks):
+        for data in reversed(list(data_of(chunk))):
+            number = (parsed(data) or {}).get("sequence_number")
+            if isinstance(number, int):
+                return number + 1
+    return 0
+
+
 def before_done(events: bytes) -> tuple[bytes, bool]:
     """`events` up to a [DONE], and whether there is one; the word may stand in a text too."""
     match = _DONE.search(events) if DONE in events else None

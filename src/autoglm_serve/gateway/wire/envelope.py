@@ -1,4 +1,4 @@
-"""OpenAI error envelopes: ours, and those of engines that speak another dialect."""
+"""Errors as the API that was asked writes them: OpenAI's envelope, Anthropic's, and the events of streams."""
 
 from typing import Any
 
@@ -7,25 +7,40 @@ import orjson
 from autoglm_serve.core.refusal import Refusal, RefusalType
 
 JSON_TYPE = b"application/json"
+_MESSAGES = "/v1/messages"
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    502: "api_error",
+    504: "timeout_error",
+}
 
 
 def envelope(message: str, type: str, code: str | None, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 
-def refusal_body(refusal: Refusal) -> bytes:
+def refusal_body(refusal: Refusal, path: str = "") -> bytes:
+    """The error in the form of the API that the path belongs to."""
+    if path.startswith(_MESSAGES):
+        return orjson.dumps({"type": "error", "error": _anthropic(refusal)})
     return orjson.dumps(envelope(refusal.message, refusal.type, refusal.code, refusal.param))
+
+
+def _anthropic(refusal: Refusal) -> dict[str, Any]:
+    """An error of the Messages API; code and param are ours beside it."""
+    kind = _ANTHROPIC_TYPES.get(refusal.status, "invalid_request_error")
+    kind = "overloaded_error" if refusal.status in (503, 529) else kind
+    return {"type": kind, "message": refusal.message, "code": refusal.code, "param": refusal.param}
 
 
 def internal_error() -> Refusal:
     message = "An internal error ended this request; the service's log has it."
     return Refusal(500, "internal_error", message, type=RefusalType.SERVER)
-
-
-def no_answer(why: str) -> bytes:
-    """The envelope for a reply that is none."""
-    message = f"The replica's reply is no answer: {why}. The service's log has more; try again."
-    return orjson.dumps(envelope(message, RefusalType.SERVER, "upstream_failed"))
 
 
 def stopping() -> Refusal:
@@ -39,46 +54,21 @@ def too_many_connections() -> Refusal:
     return Refusal(503, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
 
 
-def error_event(message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
+def error_event(refusal: Refusal) -> bytes:
     """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
-    return b"data: " + orjson.dumps(envelope(message, type, code)) + b"\n\ndata: [DONE]\n\n"
+    return b"data: " + refusal_body(refusal) + b"\n\ndata: [DONE]\n\n"
 
 
-def last_event(path: str, message: str, code: str, type: str = RefusalType.SERVER) -> bytes:
-    """`error_event` as a stream of this path ends; those of typed events have errors of their own."""
-    error: dict[str, Any]
-    match path:
-        case "/v1/messages":
-            error = {"type": "error", "error": {"type": "api_error", "message": message, "code": code}}
-        case "/v1/responses":
-            error = {"type": "error", "code": code, "message": message, "param": None}
-        case _:
-            return error_event(message, code, type)
-    return b"event: error\ndata: %b\n\n" % orjson.dumps(error)
+def last_event(path: str, refusal: Refusal, number: int = 0) -> bytes:
+    """`error_event` as a stream of this path ends; those of typed events have errors of their own.
 
-
-def in_our_dialect(status: int, body: bytes) -> bytes:
-    """An engine's error body as an OpenAI envelope; unchanged where it already is one.
-
-    FastAPI answers {"detail": …}, vLLM before 0.10 {"object": "error", "message": …}, others plain text.
+    `number` is what the event is in the order of a response's events. Its error stands there twice: the
+    specification has its parts at the top, OpenAI's own service, and clients that follow it, one level down.
     """
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raw = body.decode("utf-8", "replace").strip()[:500]
-    if isinstance(raw, dict) and isinstance(raw.get("error"), dict) and raw["error"].get("message"):
-        return body
-    type = RefusalType.INVALID_REQUEST if status < 500 else RefusalType.SERVER
-    return orjson.dumps(envelope(_said(raw) or f"The engine answered {status}.", type, "upstream_error"))
-
-
-def _said(raw: object) -> str:
-    match raw:
-        case str():
-            return raw
-        case {"message": str(message)} | {"detail": str(message)} | {"error": str(message)}:
-            return message
-        case {"detail": detail}:
-            return orjson.dumps(detail).decode()
-        case _:
-            return ""
+    if path.startswith(_MESSAGES):
+        return b"event: error\ndata: %b\n\n" % refusal_body(refusal, path)
+    if path != "/v1/responses":
+        return error_event(refusal)
+    error = envelope(refusal.message, refusal.type, refusal.code, refusal.param)["error"]
+    event = {**error, "type": "error", "sequence_number": number, "error": error}
+    return b"event: error\ndata: %b\n\n" % orjson.dumps(event)

@@ -433,9 +433,10 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(head if hidden else head + body)
         self._answered()
 
-    def refuse(self, refusal: Refusal) -> None:
-        """An error envelope."""
-        self.respond(refusal.status, refusal_headers(refusal), refusal_body(refusal))
+    def refuse(self, refusal: Refusal, headers: Headers = ()) -> None:
+        """An error envelope, in the form of the API that was asked."""
+        path = self._current.path if self._current is not None else ""
+        self.respond(refusal.status, refusal_headers(refusal) + headers, refusal_body(refusal, path))
 
     def start(self, status: int, headers: Headers, first: bytes) -> None:
         """The head of an answer whose length is not known, and its first piece."""
@@ -549,7 +550,7 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         transport.resume_reading()
-        body = refusal_body(refusal)
+        body = refusal_body(refusal, path_of(self._url.decode("latin-1")))
         headers = (*refusal_headers(refusal), (b"content-length", b"%d" % len(body)))
         transport.write(response_head(refusal.status, self._common() + headers) + body)
         # Closing now would reset the connection, and the client, still writing, would never read why.
@@ -607,6 +608,11 @@ class ClientConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
 
+_EXPOSED = (b"access-control-expose-headers", b"x-autoglm-replica, x-request-id, retry-after")
+"""What a page's scripts may read of an answer."""
+_ANY_ORIGIN: Headers = ((b"access-control-allow-origin", b"*"), _EXPOSED)
+
+
 def path_of(target: str) -> str:
     """The path of a request's target, which a proxy may send in absolute form (RFC 9112, 3.2.2)."""
     if not target.startswith("/"):
@@ -635,11 +641,11 @@ def _why_unparsed(error: httptools.HttpParserError) -> Refusal:
 def _allowed_origin(allowed: tuple[str, ...], request: Request | None) -> Headers:
     """The CORS header of an answer; a list of origins answers with the one that asks."""
     if "*" in allowed:
-        return ((b"access-control-allow-origin", b"*"),)
+        return _ANY_ORIGIN
     origin = request.headers.get(b"origin", b"") if request is not None else b""
     if origin.decode("latin-1") not in allowed:
         return ()
-    return ((b"access-control-allow-origin", origin), (b"vary", b"origin"))
+    return ((b"access-control-allow-origin", origin), _EXPOSED, (b"vary", b"origin"))
 
 
 def _bad_http(why: str) -> Refusal:
