@@ -117,6 +117,8 @@ class Agents:
     def __init__(self, model: str, load: Load) -> None:
         self.load = load
         self.steps: list[Step] = []
+        self.flowing = asyncio.Event()
+        """Set once there are as many steps as sessions."""
         self._model = model
         self._system = words(random.Random(load.seed), load.system_tokens)
 
@@ -141,6 +143,8 @@ class Agents:
                 length = round(load.output_tokens * dice.uniform(0.5, 1.5))
                 step = await self._step(port, [*history, _seen(picture, text)], length)
                 self.steps.append(step)
+                if len(self.steps) >= load.sessions:
+                    self.flowing.set()
                 if step.trouble:
                     await asyncio.sleep(_AFTER_ERROR_S)
                 answer = f"<think>{words(dice, 110)}</think><answer>do(Tap)</answer>"
