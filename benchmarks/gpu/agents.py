@@ -50,9 +50,6 @@ class Step:
         """It ended at its limit, and that is not what was asked."""
         return self.finish == "length" and self.tokens != self.asked
 
-    def during(self, begin_s: float, end_s: float) -> bool:
-        return self.ended_s >= begin_s and self.begun_s < end_s
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:

@@ -15,6 +15,7 @@ Without a GPU it runs against the embedded engine: --settings benchmarks/gpu/fau
 import argparse
 import asyncio
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -161,9 +162,9 @@ class Struck:
     problem: str = ""
 
 
-def told(struck: Struck, steps: list[Step]) -> Fields:
-    """What the agents saw of it: of every step that was under way in its time."""
-    hit = [step for step in steps if step.during(struck.begun_s, struck.over_s)]
+def told(struck: Struck, steps: list[Step], until_s: float = math.inf) -> Fields:
+    """What the agents saw of it: of every step that ended between this blow and the next, at `until_s`."""
+    hit = [step for step in steps if struck.begun_s <= step.ended_s < until_s]
     done = [step for step in hit if not step.trouble and step.ended_s < struck.over_s]
     failed = [step.trouble for step in hit if step.trouble]
     return {
@@ -180,6 +181,11 @@ def told(struck: Struck, steps: list[Step]) -> Fields:
         "gap_s": _spread([step.gap_s for step in hit if step.streamed]),
         "longest_pause_s": round(max((step.pause_s for step in hit), default=0.0), 2),
     }
+
+
+def all_told(struck: list[Struck], steps: list[Step]) -> list[Fields]:
+    ends = [*(each.begun_s for each in struck[1:]), math.inf]
+    return [told(each, steps, until_s) for each, until_s in zip(struck, ends, strict=False)]
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -279,15 +285,19 @@ class Run:
             "steps": len(steps),
             "failed": sum(bool(step.trouble) for step in steps),
             "longest_pause_s": round(max((step.pause_s for step in steps), default=0.0), 2),
-            "blows": [told(each, steps) for each in self.struck],
+            "blows": all_told(self.struck, steps),
             "starts": self.starts,
             "problem": self.problem,
             "had_to_be_killed": self.left,
         }
         (self.served.folder / "faults.json").write_text(json.dumps(result, indent=1, ensure_ascii=False))
         origin = self.struck[0].begun_s if self.struck else 0.0
-        lines = (json.dumps({**asdict(step), "begun_s": step.begun_s - origin}) + "\n" for step in steps)
+        lines = (json.dumps(_since(step, origin)) + "\n" for step in steps)
         (self.served.folder / "steps.jsonl").write_text("".join(lines))
+
+
+def _since(step: Step, origin_s: float) -> Fields:
+    return {**asdict(step), "begun_s": step.begun_s - origin_s, "ended_s": step.ended_s - origin_s}
 
 
 def gpus() -> list[str]:
@@ -361,7 +371,7 @@ def main() -> None:
     reloaded = Path(args.reloaded).read_text() if args.reloaded else None
     run = Run(arguments=args, served=served, agents=agents, reloaded=reloaded)
     asyncio.run(until_told_to_stop(run))
-    found = [told(each, run.agents.steps) for each in run.struck]
+    found = all_told(run.struck, run.agents.steps)
     print(f"{'blow':<16}{'lasted s':>8}{'steps':>7}{'failed':>8}{'steps/s':>9}", end="")
     print(f"{'first p50':>9}{'longest':>9}{'gap':>9}")
     print(*map(line, found), sep="\n")

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.chaos.client import Answer
 from benchmarks.gpu.agents import Arrivals, Step, taken
-from benchmarks.gpu.faults import Struck, told
+from benchmarks.gpu.faults import Struck, all_told
 from benchmarks.gpu.starts import start_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,15 +71,17 @@ def test_a_sign_of_life_is_no_event() -> None:
         assert len(arrivals.at_s) == events
 
 
-def test_a_blow_is_told_by_the_steps_that_were_under_way() -> None:
+def test_a_step_belongs_to_the_blow_in_whose_time_it_ended() -> None:
     before = replace(STEP, begun_s=5.0, ended_s=11.0, trouble="earlier")
     failed = replace(STEP, begun_s=19.0, ended_s=25.0, gap_s=5.0, trouble="lost")
-    after = replace(STEP, begun_s=20.0, ended_s=22.0, trouble="later")
-    found = told(STRUCK, [before, STEP, failed, after])
-    assert (found["steps"], found["failed"], found["failures"]) == (2, 1, ["lost"])
-    assert found["longest_pause_s"] == 5.0
-    assert found["first_s"]["longest"] == 1.0
-    assert found["steps_per_s"] == round(1 / 8, 2)
+    after = replace(STEP, begun_s=20.0, ended_s=32.0, trouble="later")
+    following = Struck(name="restart", begun_s=30.0, over_s=40.0)
+    first, second = all_told([STRUCK, following], [before, STEP, failed, after])
+    assert (first["steps"], first["failed"], first["failures"]) == (2, 1, ["lost"])
+    assert (second["steps"], second["failures"]) == (1, ["later"])
+    assert first["longest_pause_s"] == 5.0
+    assert first["first_s"]["longest"] == 1.0
+    assert first["steps_per_s"] == round(1 / 8, 2)
 
 
 def test_a_start_is_read_from_the_log_of_a_real_one() -> None:
