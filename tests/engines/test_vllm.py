@@ -274,6 +274,40 @@ def test_running_out_while_serving_is_worth_a_restart() -> None:
     assert not diagnose(line).retryable
 
 
+CORE_LOST = (
+    "(APIServer pid=8510) WARNING 11-27 21:42:54 [core_client.py:702] [shutdown] MPClient: "
+    "engine core exited unexpectedly; starting cleanup"
+)
+TOLD_TO_END = (
+    "(APIServer pid=5824) INFO 11-27 21:41:37 [launcher.py:100] [shutdown] API server: shutdown triggered"
+)
+DEAD = "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue."
+
+
+@pytest.mark.parametrize("code", [0, None])
+def test_a_server_that_lost_its_engine_core_was_not_asked_to_stop(code: int | None) -> None:
+    for line in (CORE_LOST, DEAD):
+        found = diagnose(line, code=code, was_ready=True)
+        assert found.cause is ExitCause.UNKNOWN
+        assert "lost its engine core" in found.summary
+        assert found.retryable
+    assert diagnose(TOLD_TO_END, CORE_LOST, DEAD, code=code, was_ready=True).cause is ExitCause.ASKED
+
+
+def test_what_the_lost_core_itself_said_is_told_first_and_dooms_no_replica() -> None:
+    found = diagnose(
+        "(EngineCore pid=9) torch.OutOfMemoryError: CUDA out of memory.", DEAD, code=0, was_ready=True
+    )
+    assert found.cause is ExitCause.OUT_OF_MEMORY
+    assert found.retryable
+    assert diagnose("RuntimeError: Failed to infer device type", DEAD, code=0, was_ready=True).retryable
+
+
+def test_an_exit_that_nobody_saw_is_not_called_its_own() -> None:
+    assert "by itself" not in diagnose("nothing telling", code=None, was_ready=True).summary
+    assert "by itself" in diagnose("nothing telling").summary
+
+
 def test_signals_and_silence() -> None:
     assert diagnose(code=None, signal=9).cause is ExitCause.KILLED
     assert diagnose(code=0).cause is ExitCause.ASKED

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 
+ASKED = Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")
+
 
 @dataclass(frozen=True, slots=True)
 class Clue:
@@ -39,11 +41,13 @@ def telling(clues: Sequence[Clue], facts: ExitFacts) -> Diagnosis | None:
 def last_words(title: str, clues: Sequence[Clue], facts: ExitFacts) -> Diagnosis:
     """Why the engine called `title` ended: its log's clues first, then the signal."""
     if facts.code == 0:
-        return Diagnosis(cause=ExitCause.ASKED, summary="It was asked to stop.")
+        return ASKED
     found = telling(clues, facts) or killed(facts, "Run fewer replicas, or give the machine more memory.")
+    # Who is nobody's child, because an earlier control plane started it, ends without a status.
+    how = "ended" if facts.code is None else "ended by itself"
     return found or Diagnosis(
         cause=ExitCause.UNKNOWN,
-        summary=f"{title} ended by itself and its log names no cause that is known.",
+        summary=f"{title} {how} and its log names no cause that is known.",
         remedy="The replica's log has the details.",
     )
 

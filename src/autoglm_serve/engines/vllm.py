@@ -18,7 +18,7 @@ from autoglm_serve.core.plan import Member, Placement, ReplicaSpec
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines import vllm_versions
 from autoglm_serve.engines.base import Command, Engine, Listen, Place
-from autoglm_serve.engines.log_patterns import Clue, clue, last_words
+from autoglm_serve.engines.log_patterns import ASKED, Clue, clue, last_words, telling
 
 
 class Vllm(Engine):
@@ -71,6 +71,13 @@ class Vllm(Engine):
         return next((words for pattern, words in _WARNINGS if pattern in line), None)
 
     def diagnose(self, facts: ExitFacts) -> Diagnosis:
+        """A status of 0 proves nothing: vLLM ends with it when its engine core dies under it, too."""
+        if facts.code in (0, None) and facts.was_ready:
+            if any(_TOLD_TO_END in line for line in facts.log_tail):
+                return ASKED
+            found = telling((*_CLUES, _CORE_LOST), facts)
+            if found is not None:
+                return replace(found, retryable=True)
         found = last_words(self.title, _CLUES, facts)
         return _once_more(found) if _died_compiling(found, facts) else found
 
@@ -265,6 +272,15 @@ def _once_more(found: Diagnosis) -> Diagnosis:
 
 _LESS = "Lower --max-num-seqs, --max-model-len or --max-pixels, or take --quantization fp8."
 
+
+_TOLD_TO_END = "[shutdown] API server: shutdown triggered"
+_CORE_LOST = clue(
+    r"engine core exited unexpectedly|EngineDeadError",
+    ExitCause.UNKNOWN,
+    "vLLM lost its engine core, the process that has the GPU.",
+    "If nobody ended that, the lines of EngineCore in the replica's log, or the kernel's, say why.",
+    retryable=True,
+)
 
 _CLUES: tuple[Clue, ...] = (
     clue(
