@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from autoglm_serve.bench.workloads import Agent, Questions, Replay, Shape
+from autoglm_serve.bench.workloads import Agent, Questions, Replay, RequestShape
 from autoglm_serve.core.errors import ConfigError
 
-SHAPE = Shape(model="m", width_px=56, height_px=56, system_tokens=30, steps=3, think_s=2.0)
+SHAPE = RequestShape(model="m", width_px=56, height_px=56, system_tokens=30, steps=3, think_s=2.0)
 
 
 def bodies(workload: Agent | Questions, number: int, steps: int) -> list[dict[str, Any]]:

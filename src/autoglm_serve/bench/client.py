@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from autoglm_serve.bench.workloads import Ask
+from autoglm_serve.bench.workloads import SessionRequest
 
 _READ_BYTES = 1 << 16
 _MOST_BYTES = 64 << 20
@@ -91,7 +91,7 @@ def _piece(choice: dict[str, Any]) -> str:
     )
 
 
-class Client:
+class LoadClient:
     """A connection to one address, made anew where it was lost."""
 
     def __init__(self, url: str, key: str, began_s: float, timeout_s: float) -> None:
@@ -107,7 +107,7 @@ class Client:
     def now_s(self) -> float:
         return time.perf_counter() - self._began_s
 
-    async def ask(self, ask: Ask, due_s: float) -> tuple[Sample, str]:
+    async def ask(self, ask: SessionRequest, due_s: float) -> tuple[Sample, str]:
         """The sample, and the text of the answer."""
         heard = _Heard()
         try:
@@ -126,7 +126,7 @@ class Client:
             self._streams[1].close()
             self._streams = None
 
-    async def _exchange(self, ask: Ask, heard: _Heard) -> None:
+    async def _exchange(self, ask: SessionRequest, heard: _Heard) -> None:
         reader, writer = await self._connected()
         head = f"POST {self._prefix}{ask.path} HTTP/1.1\r\n{self._head}Content-Type: {ask.content_type}\r\n"
         writer.write(f"{head}Content-Length: {len(ask.body)}\r\n\r\n".encode() + ask.body)
@@ -166,7 +166,7 @@ class Client:
                 heard.event(line[5:].strip(), now_s)
         del reply.body[:cut]
 
-    def _conclude(self, status: int, ask: Ask, reply: _Reply, heard: _Heard) -> None:
+    def _conclude(self, status: int, ask: SessionRequest, reply: _Reply, heard: _Heard) -> None:
         body = bytes(reply.body + reply.fresh)
         if status != 200:
             heard.error = f"{status} {_code(body)}".strip()

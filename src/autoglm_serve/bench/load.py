@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autoglm_serve.bench.client import Client, Sample
+from autoglm_serve.bench.client import LoadClient, Sample
 from autoglm_serve.bench.figures import ClientHealth, Figures, Objectives, figures, percentile
-from autoglm_serve.bench.workloads import Session, Workload
+from autoglm_serve.bench.workloads import Session, Sessions
 
 _TICK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class LoadPlan:
     """How a workload is sent."""
 
     url: str
@@ -42,7 +42,7 @@ class Plan:
 class Run:
     """What has come of a plan so far."""
 
-    plan: Plan
+    plan: LoadPlan
     began_s: float
     samples: list[Sample] = field(default_factory=list)
     lags_s: list[float] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Run:
         return ClientHealth(lag_p99_s=percentile(lags, 0.99) if lags else 0.0, cpu_share=share)
 
 
-async def run(plan: Plan, workload: Workload, *, on_tick: Callable[[Run], None] = lambda _: None) -> Run:
+async def run(plan: LoadPlan, workload: Sessions, *, on_tick: Callable[[Run], None] = lambda _: None) -> Run:
     """Until the time is up or every session has ended. `on_tick` is given the run at once and again and
     again, so that whoever is interrupted has what there was by then."""
     state = Run(plan=plan, began_s=time.perf_counter(), cpu_s=time.process_time())
@@ -90,7 +90,7 @@ async def _tick(state: Run, on_tick: Callable[[Run], None]) -> None:
         on_tick(state)
 
 
-async def _closed(state: Run, workload: Workload) -> None:
+async def _closed(state: Run, workload: Sessions) -> None:
     plan = state.plan
     async with asyncio.TaskGroup() as group:
         for number in range(plan.sessions):
@@ -99,7 +99,7 @@ async def _closed(state: Run, workload: Workload) -> None:
 
 
 async def _session(state: Run, session: Session, begin_s: float) -> None:
-    client = Client(state.plan.url, state.plan.key, state.began_s, state.plan.timeout_s)
+    client = LoadClient(state.plan.url, state.plan.key, state.began_s, state.plan.timeout_s)
     try:
         await asyncio.sleep(begin_s)
         steps = 0
@@ -120,7 +120,7 @@ async def _session(state: Run, session: Session, begin_s: float) -> None:
         client.close()
 
 
-async def _open(state: Run, workload: Workload) -> None:
+async def _open(state: Run, workload: Sessions) -> None:
     """Requests at their times: each the next step of a session that is free, or of a new one.
 
     Where `sessions` are under way already the request waits, and is late from when it was due.
@@ -128,7 +128,7 @@ async def _open(state: Run, workload: Workload) -> None:
     plan, dice = state.plan, random.Random(state.plan.seed)
     assert plan.rate_per_s is not None
     room = asyncio.Semaphore(plan.sessions)
-    free: list[tuple[Session, Client]] = []
+    free: list[tuple[Session, LoadClient]] = []
     made, due_s = 0, 0.0
     async with asyncio.TaskGroup() as group:
         while True:
@@ -136,7 +136,7 @@ async def _open(state: Run, workload: Workload) -> None:
             await asyncio.sleep(max(0.0, due_s - state.now_s()))
             await room.acquire()
             if not free:
-                client = Client(plan.url, plan.key, state.began_s, plan.timeout_s)
+                client = LoadClient(plan.url, plan.key, state.began_s, plan.timeout_s)
                 free.append((workload.session(made), client))
                 made += 1
             group.create_task(_one(state, free.pop(), free, room, due_s))
@@ -144,8 +144,8 @@ async def _open(state: Run, workload: Workload) -> None:
 
 async def _one(
     state: Run,
-    who: tuple[Session, Client],
-    free: list[tuple[Session, Client]],
+    who: tuple[Session, LoadClient],
+    free: list[tuple[Session, LoadClient]],
     room: asyncio.Semaphore,
     due_s: float,
 ) -> None:

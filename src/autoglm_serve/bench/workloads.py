@@ -37,7 +37,7 @@ _CHARACTERS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class SessionRequest:
     """One request of a session."""
 
     path: str
@@ -53,21 +53,21 @@ class Ask:
 class Session(Protocol):
     """One client. It is asked for its next request and told what came of it, in turns."""
 
-    def next(self) -> Ask | None:
+    def next(self) -> SessionRequest | None:
         """None once it has nothing more to ask."""
         ...
 
     def answered(self, text: str) -> None: ...
 
 
-class Workload(Protocol):
+class Sessions(Protocol):
     """Sessions without end, told apart by their numbers."""
 
     def session(self, number: int) -> Session: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class RequestShape:
     """How large requests and answers are."""
 
     model: str
@@ -96,11 +96,11 @@ def words(dice: random.Random, tokens: int) -> str:
     return " ".join(text)
 
 
-def _bound(shape: Shape, dice: random.Random) -> int:
+def _bound(shape: RequestShape, dice: random.Random) -> int:
     return max(1, round(shape.output_tokens * dice.uniform(0.5, 1.5)))
 
 
-def _chat(shape: Shape, messages: Sequence[Mapping[str, Any]], limit: int) -> bytes:
+def _chat(shape: RequestShape, messages: Sequence[Mapping[str, Any]], limit: int) -> bytes:
     body: dict[str, Any] = {
         "model": shape.model,
         "messages": messages,
@@ -117,7 +117,7 @@ def _chat(shape: Shape, messages: Sequence[Mapping[str, Any]], limit: int) -> by
 class Screens:
     """Screenshots by number, none of them twice."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RequestShape) -> None:
         self._shape = shape
         self._page = lru_cache(_PAGES)(self._make)
 
@@ -135,7 +135,7 @@ class Screens:
 class _AgentSession:
     """A phone agent: each step a fresh screenshot, the text of all steps before, older pictures removed."""
 
-    shape: Shape
+    shape: RequestShape
     screens: Screens
     number: int
     dice: random.Random
@@ -144,7 +144,7 @@ class _AgentSession:
     history: list[dict[str, Any]] = field(default_factory=list)
     asked: str = ""
 
-    def next(self) -> Ask:
+    def next(self) -> SessionRequest:
         if self.step % self.shape.steps == 0:
             self.history = [{"role": "system", "content": self.system}]
         picture = self.screens.url((self.number << 24) + self.step)
@@ -156,7 +156,7 @@ class _AgentSession:
         messages = [*self.history, {"role": "user", "content": content}]
         self.step += 1
         limit = _bound(self.shape, self.dice)
-        return Ask(path=CHAT, body=_chat(self.shape, messages, limit), wait_s=self._thought_s())
+        return SessionRequest(path=CHAT, body=_chat(self.shape, messages, limit), wait_s=self._thought_s())
 
     def answered(self, text: str) -> None:
         self.history += [
@@ -171,7 +171,7 @@ class _AgentSession:
 class Agent:
     """Sessions as Open-AutoGLM makes them, with one system prompt for all."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RequestShape) -> None:
         self._shape = shape
         self._screens = Screens(shape)
         self._system = f"Run {shape.seed}. {words(random.Random(shape.seed), shape.system_tokens)}"
@@ -190,13 +190,13 @@ class Agent:
 class _SingleQuestions:
     """Requests that have nothing to do with each other."""
 
-    shape: Shape
+    shape: RequestShape
     number: int
     dice: random.Random
     screens: Screens | None = None
     asked: int = 0
 
-    def next(self) -> Ask:
+    def next(self) -> SessionRequest:
         text = f"{self.number}.{self.asked} {words(self.dice, self.shape.text_tokens)}"
         content: Any = text
         if self.screens is not None:
@@ -205,7 +205,7 @@ class _SingleQuestions:
         self.asked += 1
         limit = _bound(self.shape, self.dice)
         body = _chat(self.shape, [{"role": "user", "content": content}], limit)
-        return Ask(path=CHAT, body=body, wait_s=self.shape.think_s if self.asked > 1 else 0.0)
+        return SessionRequest(path=CHAT, body=body, wait_s=self.shape.think_s if self.asked > 1 else 0.0)
 
     def answered(self, text: str) -> None: ...
 
@@ -214,7 +214,7 @@ class _SingleQuestions:
 class Questions:
     """Single questions: text alone, or one picture each."""
 
-    shape: Shape
+    shape: RequestShape
     screens: Screens | None = None
 
     def session(self, number: int) -> Session:
@@ -228,7 +228,7 @@ class _Sounds:
     sound: bytes
     name: str
 
-    def next(self) -> Ask:
+    def next(self) -> SessionRequest:
         boundary = "autoglm-bench-boundary"
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{self.model}\r\n'
@@ -237,7 +237,7 @@ class _Sounds:
         )
         body = head.encode() + self.sound + f"\r\n--{boundary}--\r\n".encode()
         kind = f"multipart/form-data; boundary={boundary}"
-        return Ask(path=SPEECH, body=body, content_type=kind, streamed=False)
+        return SessionRequest(path=SPEECH, body=body, content_type=kind, streamed=False)
 
     def answered(self, text: str) -> None: ...
 
@@ -263,9 +263,9 @@ class Speech:
 
 @dataclass(slots=True, kw_only=True)
 class _Recorded:
-    asks: Iterator[Ask]
+    asks: Iterator[SessionRequest]
 
-    def next(self) -> Ask | None:
+    def next(self) -> SessionRequest | None:
         return next(self.asks, None)
 
     def answered(self, text: str) -> None: ...
@@ -278,8 +278,8 @@ class Replay:
 
     def __init__(self, file: Path, *, model: str, speed: float = 1.0) -> None:
         """`speed` 2 sends it in half the time. Raises ConfigError where a line is not such an object."""
-        self._sessions: list[list[Ask]] = []
-        by_name: dict[object, list[Ask]] = {}
+        self._sessions: list[list[SessionRequest]] = []
+        by_name: dict[object, list[SessionRequest]] = {}
         for number, line in enumerate(_lines(file), 1):
             record = _record(file, number, line)
             ask = _recorded_ask(record, model, speed)
@@ -315,9 +315,9 @@ def _record(file: Path, number: int, line: str) -> dict[str, Any]:
     )
 
 
-def _recorded_ask(record: Mapping[str, Any], model: str, speed: float) -> Ask:
+def _recorded_ask(record: Mapping[str, Any], model: str, speed: float) -> SessionRequest:
     body = {**record["body"], "model": model}
-    return Ask(
+    return SessionRequest(
         path=str(record.get("path", CHAT)),
         body=json.dumps(body, ensure_ascii=False).encode(),
         streamed=bool(body.get("stream")),

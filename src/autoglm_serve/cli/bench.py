@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from autoglm_serve.bench.figures import Figures, Objectives
-from autoglm_serve.bench.load import Plan, Run
+from autoglm_serve.bench.load import LoadPlan, Run
 from autoglm_serve.bench.load import run as send
 from autoglm_serve.bench.page import HEAD, Row, cells, page
 from autoglm_serve.bench.paired import ratios
-from autoglm_serve.bench.workloads import Agent, Questions, Replay, Screens, Shape, Speech, Workload
+from autoglm_serve.bench.workloads import Agent, Questions, Replay, RequestShape, Screens, Sessions, Speech
 from autoglm_serve.cli.chat import Server
 from autoglm_serve.cli.table import table
 from autoglm_serve.core.errors import ConfigError, ExitCode
@@ -74,7 +74,7 @@ def run(args: Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C keeps what there is
     name = args.model or Server(args.url, args.api_key).first_model()
     workload = _workload(args, name)
-    plan = Plan(
+    plan = LoadPlan(
         url=args.url,
         key=args.api_key,
         sessions=args.sessions,
@@ -93,9 +93,9 @@ def run(args: Namespace) -> int:
     return ExitCode.OK if rows and worst <= args.max_errors else ExitCode.FAILED
 
 
-def _workload(args: Namespace, name: str) -> Workload:
+def _workload(args: Namespace, name: str) -> Sessions:
     width, height = _pixels(args.image)
-    shape = Shape(
+    shape = RequestShape(
         model=name,
         seed=args.seed,
         system_tokens=args.system_tokens,
@@ -134,7 +134,7 @@ def _named_file(args: Namespace) -> Path:
     return Path(args.file)
 
 
-def _runs(args: Namespace, plan: Plan, workload: Workload) -> list[Row]:
+def _runs(args: Namespace, plan: LoadPlan, workload: Sessions) -> list[Row]:
     """Every run that was asked for; interrupted, those that there are, the last as far as it came."""
     if isinstance(workload, Replay):
         plan = replace(plan, sessions=len(workload), warm_up_s=0.0, seconds=float("inf"))
@@ -148,7 +148,7 @@ def _runs(args: Namespace, plan: Plan, workload: Workload) -> list[Row]:
     return rows
 
 
-def _plans(args: Namespace, plan: Plan) -> list[tuple[str, Plan]]:
+def _plans(args: Namespace, plan: LoadPlan) -> list[tuple[str, LoadPlan]]:
     if args.sweep:
         what, _, numbers = args.sweep.partition("=")
         counts = [int(number) for number in numbers.split(",") if number.isdigit() and int(number)]
@@ -162,9 +162,9 @@ def _plans(args: Namespace, plan: Plan) -> list[tuple[str, Plan]]:
     return [(f"{plan.sessions} sessions", plan)]
 
 
-def _one(label: str, plan: Plan, workload: Workload) -> tuple[Figures, bool]:
+def _one(label: str, plan: LoadPlan, workload: Sessions) -> tuple[Figures, bool]:
     """The figures of one run, and whether it came to its end."""
-    told = _Progress(label)
+    told = _RunLine(label)
     try:
         figures = asyncio.run(send(plan, workload, on_tick=told.tick)).figures()
         return figures, True
@@ -176,7 +176,7 @@ def _one(label: str, plan: Plan, workload: Workload) -> tuple[Figures, bool]:
         told.end()
 
 
-class _Progress:
+class _RunLine:
     """One line on stderr, written over in a terminal and now and then elsewhere."""
 
     def __init__(self, label: str) -> None:

@@ -25,13 +25,13 @@ def run(args: Namespace, options: Options) -> int:
             "No model is named.",
             next_step="autoglm pull org/name, or org/name:Q4_K_M for one GGUF of several",
         )
-    files = find_model(options.model, hub=options.hub, on_progress=_Progress().tell)
+    files = find_model(options.model, hub=options.hub, on_progress=_DownloadLine().tell)
     print(files.path)
     print(f"Serve it with: autoglm serve {options.model}", file=sys.stderr)
     return ExitCode.OK
 
 
-class _Progress:
+class _DownloadLine:
     """One line that is written over in a terminal; one line for each tenth elsewhere."""
 
     def __init__(self) -> None:

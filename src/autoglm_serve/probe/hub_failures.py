@@ -13,7 +13,7 @@ _MIRROR = "set HF_ENDPOINT to a mirror that you can reach, or take --hub modelsc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class DownloadFailure:
     """What stands in the way."""
 
     why: str
@@ -75,18 +75,18 @@ _BY_WORDS = (
 )
 
 
-def explain(problem: BaseException) -> Failure:
+def explain(problem: BaseException) -> DownloadFailure:
     """The most telling of an exception and all that it came from."""
     chain = tuple(_chain(problem))
     for each in chain:
         if isinstance(each, OSError) and each.errno in _BY_NUMBER:
             why, next_step = _BY_NUMBER[each.errno]
-            return Failure(why=_at(why, each.filename), next_step=next_step, here=True)
+            return DownloadFailure(why=_at(why, each.filename), next_step=next_step, here=True)
     words = "\n".join(f"{type(each).__name__}: {each}" for each in chain)
     for pattern, (why, next_step), here in _BY_WORDS:
         if re.search(pattern, words, re.IGNORECASE):
-            return Failure(why=f"{why} ({said(problem)})", next_step=next_step, here=here)
-    return Failure(why=said(problem))
+            return DownloadFailure(why=f"{why} ({said(problem)})", next_step=next_step, here=here)
+    return DownloadFailure(why=said(problem))
 
 
 def said(problem: BaseException) -> str:
