@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,10 @@ class StateDir:
         """Make it if need be, and lock it, waiting for its holder. Raises StateDirBusy or ConfigError."""
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            for missing in [folder for folder in (*reversed(path.parents), path) if not folder.exists()]:
+                missing.mkdir(exist_ok=True, mode=0o700)  # `parents=True` leaves theirs to the umask
+            _require_ours(path)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise ConfigError(
                 f"The state directory {path} cannot be used.",
@@ -66,6 +69,32 @@ class StateDir:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _require_ours(path: Path) -> None:
+    """Nobody else can have put anything into the folder, which says whose processes are ended and where
+    sockets lie. Raises ConfigError; closes to other accounts a folder that they could look into.
+    """
+    why = _why_not_ours(path)
+    if why:
+        raise ConfigError(
+            f"The state directory {path} cannot be trusted.",
+            why=why,
+            next_step="Name a folder of your own with --state-dir, in one where nobody else may write "
+            "(chmod go-w takes that right away).",
+        )
+    path.chmod(0o700)
+
+
+def _why_not_ours(path: Path) -> str:
+    folder, around = path.stat(), path.absolute().parent.stat()
+    if {folder.st_uid, path.lstat().st_uid} != {os.geteuid()}:
+        return "It belongs to another account."
+    if folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "Other accounts may write to it, and may have left something there."
+    if around.st_mode & stat.S_IWOTH and not around.st_mode & stat.S_ISVTX:
+        return f"Every account may replace it: {path.absolute().parent} is open to all of them."
+    return ""
 
 
 def holder(path: Path) -> int | None:
