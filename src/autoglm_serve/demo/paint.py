@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .screens import WIDTH, Box, Element, Screen, Text
+from .screens import WIDTH, Box, Element, Screen, Text, ems
 
 Rgb: TypeAlias = tuple[int, int, int]
 
@@ -59,6 +59,7 @@ def paint(screen: Screen, *, width_px: int | None = None, fonts: Sequence[Path] 
     _background(brush, screen)
     if screen.panel:
         _panel(brush, screen.panel, screen)
+    _sign(brush, screen)
     for element in screen.elements:
         _PAINTERS[element.kind](brush, element)
     for text in screen.texts:
@@ -252,8 +253,38 @@ def _tab(brush: _Brush, element: Element) -> None:
 
 
 def _field(brush: _Brush, element: Element) -> None:
-    brush.card(element.box, 40, brush.palette.card, brush.palette.line)
-    brush.write(element.text, brush.palette.faint)
+    palette, box = brush.palette, element.box
+    brush.card(box, 40, palette.card, palette.line)
+    if element.on:
+        brush.card(box, 40, palette.card, palette.accent)
+        inner = Box(left=box.left + 4, top=box.top + 4, right=box.right - 4, bottom=box.bottom - 4)
+        brush.card(inner, 38, palette.card, palette.accent)
+        x, y = box.right - 50, box.centre[1]
+        brush.line(((x, y - 34), (x, y + 34)), palette.accent, 9)
+    brush.write(element.text, palette.faint)
+    if element.value:
+        size = min(44.0, 0.55 * (box.right - box.left) / ems(element.value))
+        value = Text(words=element.value, x=box.right - 40, y=box.centre[1], size=size, anchor="rm")
+        brush.write(value, palette.ink)
+
+
+def _sign(brush: _Brush, screen: Screen) -> None:
+    x, y = WIDTH / 2, screen.height * 0.42
+    match screen.sign:
+        case "done":
+            brush.disc(x, y, 120, (40, 170, 80))
+            brush.line(((x - 55, y), (x - 12, y + 45), (x + 62, y - 45)), (255, 255, 255), 22)
+        case "loading":
+            ring = brush.corners(_around(x, y, 95))
+            start = screen.tint % 360
+            brush.canvas.arc(ring, start, start + 270, brush.palette.accent, max(1, round(18 * brush.scale)))
+        case "lock":
+            ring = brush.corners(_around(x, y - 70, 62))
+            brush.canvas.ellipse(ring, None, brush.palette.ink, max(1, round(22 * brush.scale)))
+            body = Box(left=x - 95, top=y - 60, right=x + 95, bottom=y + 95)
+            brush.card(body, 24, brush.palette.accent)
+        case _:
+            pass
 
 
 _PAINTERS = {"app": _app, "row": _row, "switch": _switch, "button": _button, "tab": _tab, "field": _field}

@@ -25,7 +25,8 @@ SIZES_PX = (
 )  # fmt: skip
 
 Kind: TypeAlias = Literal["app", "row", "switch", "button", "tab", "field"]
-Layout: TypeAlias = Literal["home", "settings", "dialog", "shop", "form"]
+Layout: TypeAlias = Literal["home", "settings", "dialog", "shop", "form", "done", "loading", "lock"]
+Sign: TypeAlias = Literal["", "done", "loading", "lock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +66,11 @@ class Element:
     colour: int | None = None
     """Index into words.COLOURS, for buttons; into the icon palette, for apps."""
     on: bool | None = None
-    """A switch's state, or whether a tab is the selected one."""
+    """A switch's state, whether a tab is the selected one, or whether a field takes what is typed."""
     glyph: str = ""
     """What an icon shows: a character, or the name of a shape."""
+    value: str = ""
+    """What has been typed into a field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,8 @@ class Screen:
     panel: Box | None = None
     """A dialog's box; everything behind it is dimmed."""
     back_arrow: bool = False
+    sign: Sign = ""
+    """The large picture in the middle of a page that has nothing to touch."""
 
     @property
     def height(self) -> float:
@@ -100,7 +105,7 @@ class Screen:
 def imagine(rng: random.Random, *, size_px: tuple[int, int] | None = None) -> Screen:
     """Draw one screen from the world, of any size or of the wanted one."""
     size = size_px or rng.choice(SIZES_PX)
-    sketch = _Sketch(
+    sketch = Sketch(
         rng=rng,
         language=rng.choice(("zh", "zh", "en")),
         height=WIDTH * size[1] / size[0],
@@ -108,7 +113,7 @@ def imagine(rng: random.Random, *, size_px: tuple[int, int] | None = None) -> Sc
     layout: Layout = rng.choice(("home", "home", "settings", "settings", "dialog", "shop", "form"))
     match layout:
         case "home":
-            _home(sketch)
+            add_home(sketch)
         case "settings":
             _settings(sketch)
         case "dialog":
@@ -135,7 +140,7 @@ def imagine(rng: random.Random, *, size_px: tuple[int, int] | None = None) -> Sc
 
 
 @dataclass(slots=True, kw_only=True)
-class _Sketch:
+class Sketch:
     """A screen while it is being laid out."""
 
     rng: random.Random
@@ -174,7 +179,8 @@ class _Sketch:
         return [index for index in range(len(words.COLOURS)) if index not in used]
 
 
-def _home(sketch: _Sketch) -> None:
+def add_home(sketch: Sketch, installed: tuple[Word, ...] | None = None) -> None:
+    """The home screen: these apps in their order, or any."""
     rng = sketch.rng
     columns = rng.choice((3, 4, 4, 4, 5))
     cell = WIDTH / columns
@@ -182,9 +188,9 @@ def _home(sketch: _Sketch) -> None:
     size = rng.uniform(38, 46) if columns < 5 else rng.uniform(34, 38)
     pitch = sketch.whole_steps(icon + size * 2.4 + rng.uniform(20, 70))
     top = rng.uniform(150, 260)
-    apps = sketch.draw(words.APPS)
+    apps = sketch.draw(words.APPS) if installed is None else iter(installed)
     if rng.random() < 0.5:
-        _search_field(sketch, top)
+        add_search_field(sketch, top)
         top += 190
     first = top = sketch.top_of(top, icon + size * 1.5)
     bottom = sketch.height - 130
@@ -192,13 +198,13 @@ def _home(sketch: _Sketch) -> None:
     while top + pitch < bottom:
         for column in range(columns):
             if rng.random() < fill and (word := next(apps, None)) is not None:
-                _app(sketch, word, cell * (column + 0.5), top, icon, size)
+                add_app(sketch, word, cell * (column + 0.5), top, icon, size)
         top += pitch
     if not sketch.elements:  # one screen in two million: there must be something to tap
-        _app(sketch, next(apps), cell / 2, first, icon, size)
+        add_app(sketch, next(apps), cell / 2, first, icon, size)
 
 
-def _app(sketch: _Sketch, word: Word, x: float, top: float, icon: float, size: float) -> None:
+def add_app(sketch: Sketch, word: Word, x: float, top: float, icon: float, size: float) -> None:
     label = sketch.say(word)
     shapes = ("disc", "ring", "bars", "triangle", "cross", "square")
     below = top + icon + size * 0.85
@@ -207,19 +213,19 @@ def _app(sketch: _Sketch, word: Word, x: float, top: float, icon: float, size: f
             kind="app",
             label=word,
             box=Box(left=x - icon / 2, top=top, right=x + icon / 2, bottom=top + icon + size * 1.5),
-            text=Text(words=label, x=x, y=below, size=min(size, 1.8 * icon / _ems(label))),
+            text=Text(words=label, x=x, y=below, size=min(size, 1.8 * icon / ems(label))),
             colour=sketch.rng.randrange(8),
             glyph=label[0] if sketch.rng.random() < 0.5 else sketch.rng.choice(shapes),
         )
     )
 
 
-def _ems(text: str) -> float:
+def ems(text: str) -> float:
     """A line's width over its size, roughly: Chinese characters are as wide as high, others about half."""
     return sum(1.0 if ord(letter) > 0x2E7F else 0.56 for letter in text)
 
 
-def _search_field(sketch: _Sketch, top: float) -> None:
+def add_search_field(sketch: Sketch, top: float) -> None:
     word = words.SEARCH
     left, right = sketch.rng.uniform(40, 120), WIDTH - sketch.rng.uniform(40, 120)
     height = sketch.rng.uniform(95, 125)
@@ -231,10 +237,14 @@ def _search_field(sketch: _Sketch, top: float) -> None:
     sketch.elements.append(Element(kind="field", label=word, box=box, text=text))
 
 
-def _title_bar(sketch: _Sketch, pool: tuple[Word, ...]) -> float:
+def _title_bar(sketch: Sketch, pool: tuple[Word, ...]) -> float:
     """The top of a page: its name, mostly with an arrow back. Returns where the content starts."""
+    return add_title(sketch, sketch.rng.choice(pool))
+
+
+def add_title(sketch: Sketch, title: Word) -> float:
     rng = sketch.rng
-    sketch.title = rng.choice(pool)
+    sketch.title = title
     sketch.back_arrow = rng.random() < 0.7
     y = rng.uniform(150, 190)
     centred = rng.random() < 0.5
@@ -251,7 +261,7 @@ def _title_bar(sketch: _Sketch, pool: tuple[Word, ...]) -> float:
     return y + rng.uniform(80, 120)
 
 
-def _settings(sketch: _Sketch) -> None:
+def _settings(sketch: Sketch) -> None:
     rng = sketch.rng
     top = _title_bar(sketch, words.APPS[-24:] + words.SETTINGS)
     pitch = sketch.whole_steps(rng.uniform(125, 185))
@@ -263,12 +273,27 @@ def _settings(sketch: _Sketch) -> None:
     for _ in range(rng.randrange(5, 15)):
         if top + pitch > bottom:
             break
-        _row(sketch, next(names), top, pitch, size, switch=rng.random() < share)
+        add_row(sketch, next(names), top, pitch, size, switch=rng.random() < share)
         top += pitch + (sketch.step if rng.random() < 0.2 else 0)
 
 
-def _row(sketch: _Sketch, word: Word, top: float, pitch: float, size: float, *, switch: bool) -> None:
-    icon = sketch.rng.random() < 0.5
+def add_row(
+    sketch: Sketch,
+    word: Word,
+    top: float,
+    pitch: float,
+    size: float,
+    *,
+    switch: bool,
+    on: bool | None = None,
+    rng: random.Random | None = None,
+) -> None:
+    """A line of a list. What is not said about its looks comes from `rng`."""
+    rng = rng or sketch.rng
+    icon = rng.random() < 0.5
+    colour = rng.randrange(8)
+    if switch and on is None:
+        on = rng.random() < 0.5
     sketch.elements.append(
         Element(
             kind="switch" if switch else "row",
@@ -277,43 +302,45 @@ def _row(sketch: _Sketch, word: Word, top: float, pitch: float, size: float, *, 
             text=Text(
                 words=sketch.say(word), x=150 if icon else 60, y=top + pitch / 2, size=size, anchor="lm"
             ),
-            colour=sketch.rng.randrange(8),
-            on=sketch.rng.random() < 0.5 if switch else None,
+            colour=colour,
+            on=on if switch else None,
             glyph="disc" if icon else "",
         )
     )
 
 
-def _dialog(sketch: _Sketch) -> None:
+def _dialog(sketch: Sketch) -> None:
+    rng = sketch.rng
+    sketch.title = rng.choice(words.APPS + words.SETTINGS)
+    line = rng.choice(words.DIALOG_LINES)
+    names = sketch.draw(words.BUTTONS)
+    add_dialog(sketch, sketch.title, line, tuple(next(names) for _ in range(rng.choice((1, 2, 2, 2, 3)))))
+
+
+def add_dialog(sketch: Sketch, title: Word, line: Word, buttons: tuple[Word, ...]) -> None:
     rng = sketch.rng
     height = rng.uniform(430, 640)
     left = 15.0 * rng.randrange(4, 9)
     bottom = sketch.whole_steps(rng.uniform(0.35, 0.75) * sketch.height + height / 2) + 115
     panel = Box(left=left, top=bottom - height, right=WIDTH - left, bottom=bottom)
     sketch.panel = panel
-    sketch.title = rng.choice(words.APPS + words.SETTINGS)
-    sketch.texts.append(
-        Text(
-            words=sketch.say(sketch.title), x=WIDTH / 2, y=panel.top + 95, size=rng.uniform(50, 60), bold=True
-        )
+    sketch.title = title
+    heading = Text(
+        words=sketch.say(title), x=WIDTH / 2, y=panel.top + 95, size=rng.uniform(50, 60), bold=True
     )
-    question = rng.choice(words.DIALOG_LINES)
-    sketch.texts.append(
-        Text(words=sketch.say(question), x=WIDTH / 2, y=panel.top + 215, size=rng.uniform(40, 46))
-    )
-    count = rng.choice((1, 2, 2, 2, 3))
+    question = Text(words=sketch.say(line), x=WIDTH / 2, y=panel.top + 215, size=rng.uniform(40, 46))
+    sketch.texts += [heading, question]
     gap = 30.0
-    each = (panel.right - panel.left - gap * (count + 1)) / count
-    names = sketch.draw(words.BUTTONS)
-    for index in range(count):
+    each = (panel.right - panel.left - gap * (len(buttons) + 1)) / len(buttons)
+    for index, name in enumerate(buttons):
         start = panel.left + gap + index * (each + gap)
         box = Box(left=start, top=panel.bottom - 175, right=start + each, bottom=panel.bottom - 55)
-        _button(sketch, next(names), box, size=rng.uniform(42, 48))
+        add_button(sketch, name, box, size=rng.uniform(42, 48))
 
 
-def _button(sketch: _Sketch, word: Word, box: Box, size: float) -> None:
+def add_button(sketch: Sketch, word: Word, box: Box, size: float) -> None:
     label = sketch.say(word)
-    fits = 0.86 * (box.right - box.left) / _ems(label)
+    fits = 0.86 * (box.right - box.left) / ems(label)
     sketch.elements.append(
         Element(
             kind="button",
@@ -325,11 +352,11 @@ def _button(sketch: _Sketch, word: Word, box: Box, size: float) -> None:
     )
 
 
-def _shop(sketch: _Sketch) -> None:
+def _shop(sketch: Sketch) -> None:
     rng = sketch.rng
     top = rng.uniform(120, 170)
     if rng.random() < 0.8:
-        _search_field(sketch, top)
+        add_search_field(sketch, top)
         top += 170
     bottom = sketch.height - 260
     columns = rng.choice((1, 2, 2))
@@ -340,14 +367,23 @@ def _shop(sketch: _Sketch) -> None:
     names = sketch.draw(words.ITEMS)
     while top + pitch < bottom and len(sketch.elements) < 12:
         for column in range(columns):
-            _card(sketch, next(names), 30 + column * cell, top, cell, pitch, size)
+            add_card(sketch, next(names), 30 + column * cell, top, cell, pitch, size)
         top += pitch
-    _tabs(sketch)
+    add_tabs(sketch)
 
 
-def _card(
-    sketch: _Sketch, word: Word, left: float, top: float, cell: float, pitch: float, size: float
+def add_card(
+    sketch: Sketch,
+    word: Word,
+    left: float,
+    top: float,
+    cell: float,
+    pitch: float,
+    size: float,
+    rng: random.Random | None = None,
 ) -> None:
+    """Something on offer. What is not said about its looks comes from `rng`."""
+    rng = rng or sketch.rng
     box = Box(left=left + 12, top=top + 12, right=left + cell - 12, bottom=top + pitch - 12)
     wide = cell > 700
     text = Text(
@@ -357,12 +393,12 @@ def _card(
         size=size,
         anchor="lm" if wide else "mm",
     )
-    glyph = sketch.rng.choice(("disc", "ring", "bars", "triangle", "cross", "square"))
-    colour = sketch.rng.randrange(8)
+    glyph = rng.choice(("disc", "ring", "bars", "triangle", "cross", "square"))
+    colour = rng.randrange(8)
     sketch.elements.append(Element(kind="row", label=word, box=box, text=text, colour=colour, glyph=glyph))
 
 
-def _tabs(sketch: _Sketch) -> None:
+def add_tabs(sketch: Sketch) -> None:
     rng = sketch.rng
     count = rng.choice((3, 4, 4, 5))
     chosen = rng.randrange(count)
@@ -374,12 +410,12 @@ def _tabs(sketch: _Sketch) -> None:
         word = next(names)
         box = Box(left=each * index, top=top, right=each * (index + 1), bottom=top + height)
         label = sketch.say(word)
-        size = min(rng.uniform(36, 42), 0.94 * each / _ems(label))
+        size = min(rng.uniform(36, 42), 0.94 * each / ems(label))
         text = Text(words=label, x=box.centre[0], y=box.bottom - 40, size=size)
         sketch.elements.append(Element(kind="tab", label=word, box=box, text=text, on=index == chosen))
 
 
-def _form(sketch: _Sketch) -> None:
+def _form(sketch: Sketch) -> None:
     rng = sketch.rng
     top = sketch.top_of(_title_bar(sketch, words.BUTTONS[:20] + words.APPS[:20]), 125)
     for word in rng.sample(words.FIELDS, rng.randrange(1, 4)):
@@ -396,6 +432,6 @@ def _form(sketch: _Sketch) -> None:
         box = Box(left=left, top=top, right=right, bottom=top + 125)
         if box.bottom > sketch.height - 80:
             break
-        _button(sketch, next(names), box, size=rng.uniform(44, 52))
+        add_button(sketch, next(names), box, size=rng.uniform(44, 52))
         if stacked or index % 2 == 1:
             top += sketch.whole_steps(rng.uniform(165, 220))

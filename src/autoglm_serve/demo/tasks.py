@@ -35,10 +35,10 @@ class Case:
 
     @property
     def reply(self) -> str:
-        """The whole text that the model should write."""
+        """The whole text that the model should write; where it acts, </answer> ends it unwritten."""
         if self.thought is None:
             return self.answer
-        return f"<think>{self.thought}</think><answer>{self.answer}</answer>"
+        return f"<think>{self.thought}</think><answer>{self.answer}"
 
 
 def ask(task: Task, screen: Screen, rng: random.Random) -> Case:
@@ -94,7 +94,9 @@ def _speak_of(screen: Screen, kind: Kind, rng: random.Random) -> _Spoken | None:
     )
 
 
-def _tap(screen: Screen, element: Element, instruction: str, thought: str, task: Task = "tap") -> Case:
+def _tap(
+    screen: Screen, element: Element, instruction: str, thought: str, task: Task = "tap", name: str = "Tap"
+) -> Case:
     box = element.box
     x, y = box.centre
     left, top = thousandths(screen, box.left, box.top)
@@ -104,10 +106,15 @@ def _tap(screen: Screen, element: Element, instruction: str, thought: str, task:
         task=task,
         instruction=instruction,
         thought=thought,
-        answer=f'do(action="Tap", element=[{point[0]},{point[1]}])',
+        answer=f'do(action="{name}", element=[{point[0]},{point[1]}])',
         target=(left, top, right, bottom),
         about=element.label,
     )
+
+
+def point_of(screen: Screen, element: Element) -> tuple[int, int]:
+    """Where an element is tapped, in thousandths."""
+    return thousandths(screen, *element.box.centre)
 
 
 def thousandths(screen: Screen, x: float, y: float) -> tuple[int, int]:
@@ -153,6 +160,33 @@ def _tap_colour(screen: Screen, rng: random.Random) -> Case | None:
 
 # --- actions ---
 
+HOLDS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+    "Long Press": ("长按“{}”。", 'Hold "{}".', ("长按{}", "按住{}不放"), ("Long press {}", "Hold {}")),
+    "Double Tap": (
+        "双击“{}”。", 'Double tap "{}".', ("双击{}", "连点两下{}"), ("Double tap {}", "Tap {} twice"),
+    ),
+}  # fmt: skip
+
+
+def _hold(screen: Screen, rng: random.Random) -> Case | None:
+    """Touch an element longer, or twice."""
+    if not screen.elements:
+        return None
+    element, language = rng.choice(screen.elements), _language(screen, rng)
+    name, (zh, en, said_zh, said_en) = rng.choice(list(HOLDS.items()))
+    label = element.label.text(screen.language)
+    said = rng.choice(said_zh if language == "zh" else said_en).format(
+        _name(screen, element.label, language, rng)
+    )
+    return _tap(screen, element, said, (zh if language == "zh" else en).format(label), "action", name)
+
+
+def _wait(screen: Screen, rng: random.Random) -> Case:
+    answer = 'do(action="Wait", duration="2 seconds")'
+    if _language(screen, rng) == "zh":
+        return _act(rng.choice(("等一下", "等两秒", "稍等一会儿")), "等一下。", answer)
+    return _act(rng.choice(("Wait a moment", "Wait", "Please wait two seconds")), "Wait a moment.", answer)
+
 
 def _act(instruction: str, thought: str, answer: str, *, needs_screen: bool = False) -> Case:
     return Case(
@@ -194,7 +228,7 @@ def _type(screen: Screen, rng: random.Random) -> Case:
     if language == "en":
         typed = typed.lower()
     if rng.random() < 0.25:
-        typed = _invented(language, rng)
+        typed = invented(language, rng)
     if language == "zh":
         said = rng.choice(("输入{}", "请输入“{}”", "在输入框里输入{}", "键入{}", "打字：{}")).format(typed)
         return _act(said, f"输入“{typed}”。", f'do(action="Type", text="{typed}")')
@@ -202,7 +236,7 @@ def _type(screen: Screen, rng: random.Random) -> Case:
     return _act(said, f'Type "{typed}".', f'do(action="Type", text="{typed}")')
 
 
-def _invented(language: Language, rng: random.Random) -> str:
+def invented(language: Language, rng: random.Random) -> str:
     """A text nobody listed: copying has to be learned, not a table."""
     if language == "zh":
         letters = "".join(word.zh for word in words.ALL)
@@ -277,6 +311,19 @@ def _missing(screen: Screen, rng: random.Random) -> Case:
 def _absent(screen: Screen, rng: random.Random) -> Word:
     there = {element.label for element in screen.elements} | {screen.title}
     return rng.choice([word for word in words.ALL if word not in there])
+
+
+CANNOT_SEE = {
+    "zh": "这个屏幕上看不到我认识的内容。",
+    "en": "I cannot see anything that I know on this screen.",
+}
+"""The answer to a screen of another world."""
+
+
+def cannot_see(language: Language) -> str:
+    """The whole reply of an agent that is lost."""
+    thought = "看不到认识的内容。" if language == "zh" else "There is nothing here that I know."
+    return f'<think>{thought}</think><answer>finish(message="{CANNOT_SEE[language]}")'
 
 
 def _done(screen: Screen, rng: random.Random) -> Case:
@@ -404,7 +451,7 @@ _MAKERS: dict[Task, tuple[tuple[_Maker, float], ...]] = {
     "tap": ((_tap_label, 8), (_tap_colour, 1)),
     "action": (
         (_swipe, 1), (_type, 2), (_back, 1), (_go_home, 1), (_launch, 2), (_turn, 2), (_missing, 2),
-        (_done, 0.5),
+        (_done, 0.5), (_hold, 1), (_wait, 0.5),
     ),
     "question": (
         (_is_on, 2), (_page, 2), (_is_there, 2), (_colour_of, 2), (_how_many, 1), (_which_tab, 1.5),

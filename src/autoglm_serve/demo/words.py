@@ -87,6 +87,13 @@ DIALOG_LINES = _words("""
     网络连接失败|No_connection 发现新版本|A_new_version_is_here 是否保存修改？|Keep_your_changes?
 """)
 
+LOADING = Word(zh="加载...", en="Loading...")
+LOCKED = Word(zh="密码？", en="Password?")
+DONE_LINE = Word(zh="完成！", en="All done!")
+"""What stands on pages that have nothing to touch."""
+
+BUTTONS_BY_EN = {word.en: word for word in BUTTONS}
+
 CLOCK = Word(zh="时间", en="time")
 """What the status bar shows; never written as a label."""
 
