@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -67,6 +68,44 @@ def test_right_answers_count_and_wrong_ones_do_not(
     assert scores["question"]["right"] == 0
     assert len(list(tmp_path.glob("action-*-hit.png"))) == 2
     assert "expected" in next(tmp_path.glob("question-*-miss.txt")).read_text(encoding="utf-8")
+
+
+def test_whole_tasks_are_played_counted_and_kept_as_pictures(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script knows no errand: every one ends with an answer that no client can run."""
+    ANSWERS.clear()
+    code = evaluate.main(
+        ["--url", url, "--count", "2", "--tasks", "errands,strangers", "--system", "300", "--json",
+         "--pictures", str(tmp_path)]
+    )  # fmt: skip
+    told = capsys.readouterr()
+    scores = json.loads(told.out)
+    assert code == 0
+    assert scores["errands"]["count"] == scores["errands"]["unreadable"] == 2
+    assert scores["errands"]["right"] == scores["errands"]["too early"] == 0
+    assert scores["strangers"] == {"count": 2, "right": 0, "accuracy": 0.0}
+    assert len(list(tmp_path.glob("errand-*-unreadable.png"))) == 2
+    assert "errands: 2/2" in told.err
+
+
+def test_the_address_is_read_from_the_environment(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ANSWERS.clear()
+    ANSWERS.update(dict(evaluate.held_out_talk(1, 2)))
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1")
+    assert evaluate.main(["--count", "2", "--tasks", "identity", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["identity"]["right"] == 2
+
+
+def test_progress_says_what_time_is_left() -> None:
+    now = iter([0.0, 0.0, 10.0, 10.0, 20.0, 20.0])
+    out = io.StringIO()
+    show = evaluate.show_progress(out, clock=lambda: next(now))
+    for done in (1, 2, 3):
+        show("errands", done, 3)
+    assert out.getvalue() == "errands: 1/3\nerrands: 2/3, about 10 s left\nerrands: 3/3\n"
 
 
 def test_the_speech_task_says_why_it_is_skipped(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoglm_serve.demo import judge
+from autoglm_serve.demo import judge, tasks
 from autoglm_serve.demo.tasks import Case
 
 TAP = Case(
@@ -18,10 +18,12 @@ TAP = Case(
 @pytest.mark.parametrize(
     ("reply", "right"),
     [
-        ('<think>Tap "OK".</think><answer>do(action="Tap", element=[500,600])</answer>', True),
+        ('<think>Tap "OK".</think><answer>do(action="Tap", element=[500,600])', True),
+        ('<think>Tap "OK".</think><answer>do(action="Tap", element=[500,600])</answer>', False),
         ('do(action="Tap", element=[401,581])', True),
         ('do(action="Tap", element=[399,600])', False),
-        ('<think>do(action="Tap", element=[500,600])</think><answer>do(action="Back")</answer>', False),
+        ('<think>do(action="Tap", element=[500,600])</think><answer>do(action="Back")', False),
+        ('do(action="Long Press", element=[500,600])', False),
         ("I would tap OK.", False),
         ("", False),
     ],
@@ -61,3 +63,18 @@ def test_errors_are_the_fewest_edits(said: str, written: str, count: int) -> Non
 def test_chinese_counts_characters_and_ignores_marks() -> None:
     assert judge.units("点击，设置。", "zh") == ["点", "击", "设", "置"]
     assert judge.units("Tap “Settings”!", "en") == ["tap", "settings"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "lost"),
+    [
+        (tasks.cannot_see("zh"), True),
+        (tasks.cannot_see("en"), True),
+        ("""finish(message="There is no 'OK' on the screen.")""", True),
+        ('do(action="Tap", element=[500,600])', False),
+        ('<think>There is nothing here that I know.</think><answer>do(action="Tap", element=[5,6])', False),
+        ("OK is on.", False),
+    ],
+)
+def test_who_sees_nothing_says_so_and_touches_nothing(reply: str, lost: bool) -> None:
+    assert judge.is_lost(reply) is lost

@@ -1,10 +1,13 @@
 """Measure a running deployment on screens and phrases that nobody trained on.
 
     python -m autoglm_serve.demo.evaluate --url http://127.0.0.1:8000 --seed 7 --count 100
+    python -m autoglm_serve.demo.evaluate --tasks errands --system 5000 --count 50
 
 Draws everything from the seed, asks over the OpenAI API, and prints accuracy by task: as a table, as JSON
-with --json, and as pictures of hits and misses with --pictures FOLDER. Works against any OpenAI-compatible
-address. Needs nothing but this package, Pillow, and for the speech task the espeak-ng program.
+with --json, and as pictures of hits and misses with --pictures FOLDER. `errands` plays whole tasks of two to
+eight steps on a pretend phone, `strangers` shows screens of worlds that nobody trained on. Works against any
+OpenAI-compatible address. Needs nothing but this package, Pillow, and for the speech task the espeak-ng
+program.
 """
 
 from __future__ import annotations
@@ -20,17 +23,22 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from . import demo_model, demo_speech, judge, speech, talk
-from .screens import Screen, imagine
+from . import agent, demo_model, demo_speech, errands, judge, prompts, speech, talk
+from .errands import Errand
+from .screens import SIZES_PX, Screen, imagine
 from .tasks import Case, Task, ask
+from .words import Language
+from .world import Phone, view
 
 SCREEN_TASKS: tuple[Task, ...] = ("tap", "action", "question")
-TASKS = (*SCREEN_TASKS, "identity", "speech")
+TASKS = (*SCREEN_TASKS, "identity", "speech", "strangers", "errands")
+TOKENS_PER_CHARACTER: dict[Language, float] = {"zh": 0.95, "en": 0.51}
+"""Of the demo's tokenizer, in the system prompts of `prompts`."""
 
 
 class Unreachable(Exception):
@@ -46,6 +54,8 @@ class Score:
     slowest_s: float
     mean_s: float
     skipped: str | None = None
+    details: tuple[tuple[str, float], ...] = ()
+    """What else was counted: name and number."""
 
     @property
     def accuracy(self) -> float:
@@ -63,7 +73,7 @@ class _Tally:
         self.right += right
         self.seconds = [*(self.seconds or ()), seconds]
 
-    def score(self, skipped: str | None = None) -> Score:
+    def score(self, skipped: str | None = None, details: tuple[tuple[str, float], ...] = ()) -> Score:
         seconds = self.seconds or [0.0]
         return Score(
             count=self.count,
@@ -71,6 +81,7 @@ class _Tally:
             slowest_s=max(seconds),
             mean_s=sum(seconds) / len(seconds),
             skipped=skipped,
+            details=details,
         )
 
 
@@ -86,12 +97,24 @@ class Address:
         answer = self._send(urllib.request.Request(self._path("/v1/models"), headers=self._headers()))
         return [model["id"] for model in answer.get("data", [])]
 
-    def chat(self, model: str, content: object, *, max_tokens: int = 200) -> str:
+    def chat(self, model: str, content: object, *, system: str = "", max_tokens: int = 200) -> str:
+        begin: list[agent.Message] = [{"role": "system", "content": system}] if system else []
+        return self.converse(model, [*begin, {"role": "user", "content": content}], max_tokens=max_tokens)
+
+    def converse(
+        self,
+        model: str,
+        messages: list[agent.Message],
+        *,
+        max_tokens: int = 200,
+        sampling: Mapping[str, float] | None = None,
+    ) -> str:
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": content}],
+            "messages": messages,
             "temperature": 0,
             "max_tokens": max_tokens,
+            **(sampling or {}),
         }
         headers = {**self._headers(), "Content-Type": "application/json"}
         request = urllib.request.Request(
@@ -147,6 +170,37 @@ def held_out_cases(task: Task, seed: int, count: int) -> Iterator[tuple[Screen, 
         yield screen, ask(task, screen, rng)
 
 
+def held_out_system(seed: int, task: str, number: int, tokens: int) -> str:
+    """A system prompt of about so many of the demo's tokens, worded as no other. Languages take turns."""
+    if not tokens:
+        return ""
+    language: Language = "zh" if number % 2 else "en"
+    characters = round(tokens / TOKENS_PER_CHARACTER[language])
+    rng = random.Random(f"evaluate:{seed}:{task}:system:{number}")
+    return prompts.system_prompt(rng, characters=characters, language=language, held_out=True)
+
+
+def held_out_errands(seed: int, count: int) -> Iterator[Errand]:
+    for number in range(count):
+        yield errands.imagine_errand(random.Random(f"evaluate:{seed}:errands:{number}"), least=2, most=8)
+
+
+def held_out_strangers(seed: int, count: int) -> Iterator[tuple[bytes, Case]]:
+    """Screens in styles that nobody trained on, with a task that needs a screen."""
+    from .strangers import stranger
+
+    for number in range(count):
+        rng = random.Random(f"evaluate:{seed}:strangers:{number}")
+        picture = stranger(rng, size_px=rng.choice(SIZES_PX), held_out=True)
+        while True:
+            case = ask(rng.choice(("tap", "tap", "question", "action")), imagine(rng), rng)
+            if case.needs_screen or case.target is not None:
+                break
+        file = io.BytesIO()
+        picture.save(file, "PNG", compress_level=1)
+        yield file.getvalue(), case
+
+
 def held_out_talk(seed: int, count: int) -> Iterator[tuple[str, str]]:
     for number in range(count):
         yield talk.chat(random.Random(f"evaluate:{seed}:identity:{number}"))
@@ -185,14 +239,19 @@ def evaluate(
     seed: int,
     count: int,
     tasks: tuple[str, ...] = TASKS,
+    system_tokens: int = 0,
     pictures: Path | None = None,
     progress: Progress = lambda task, done, of: None,
 ) -> dict[str, Score]:
-    """Ask everything and grade it."""
+    """Ask everything and grade it. Whatever has a picture gets a system prompt of about `system_tokens`."""
     scores: dict[str, Score] = {}
     for task in SCREEN_TASKS:
         if task in tasks:
-            scores[task] = _screens(address, model, task, seed, count, pictures, progress)
+            scores[task] = _screens(address, model, task, seed, count, system_tokens, pictures, progress)
+    if "strangers" in tasks:
+        scores["strangers"] = _strangers(address, model, seed, count, system_tokens, progress)
+    if "errands" in tasks:
+        scores["errands"] = _errands(address, model, seed, count, system_tokens, pictures, progress)
     if "identity" in tasks:
         scores["identity"] = _identity(address, model, seed, count, progress)
     if "speech" in tasks:
@@ -201,21 +260,116 @@ def evaluate(
 
 
 def _screens(
-    address: Address, model: str, task: Task, seed: int, count: int, pictures: Path | None, progress: Progress
+    address: Address,
+    model: str,
+    task: Task,
+    seed: int,
+    count: int,
+    system_tokens: int,
+    pictures: Path | None,
+    progress: Progress,
 ) -> Score:
     tally = _Tally()
     if not _can_draw():
-        return tally.score("drawing needs Pillow; install it (pip install pillow)")
+        return tally.score(NO_PILLOW)
     for number, (screen, case) in enumerate(held_out_cases(task, seed, count)):
         picture = png(screen)
         started = time.monotonic()
-        reply = address.chat(model, screen_content(picture, case.instruction))
+        system = held_out_system(seed, task, number, system_tokens)
+        reply = address.chat(model, screen_content(picture, case.instruction), system=system)
         right = judge.is_right(case, reply)
         tally.add(1, int(right), time.monotonic() - started)
         if pictures is not None:
             _keep_picture(pictures, f"{task}-{number:04d}-{'hit' if right else 'miss'}", picture, case, reply)
         progress(task, number + 1, count)
     return tally.score()
+
+
+def _strangers(
+    address: Address, model: str, seed: int, count: int, system_tokens: int, progress: Progress
+) -> Score:
+    """Right is to say that nothing is there to act on."""
+    tally = _Tally()
+    if not _can_draw():
+        return tally.score(NO_PILLOW)
+    for number, (picture, case) in enumerate(held_out_strangers(seed, count)):
+        started = time.monotonic()
+        system = held_out_system(seed, "strangers", number, system_tokens)
+        reply = address.chat(model, screen_content(picture, case.instruction), system=system)
+        tally.add(1, int(judge.is_lost(reply)), time.monotonic() - started)
+        progress("strangers", number + 1, count)
+    return tally.score()
+
+
+def _errands(
+    address: Address,
+    model: str,
+    seed: int,
+    count: int,
+    system_tokens: int,
+    pictures: Path | None,
+    progress: Progress,
+) -> Score:
+    """Whole tasks; the seconds are those of a step."""
+    tally = _Tally()
+    if not _can_draw():
+        return tally.score(NO_PILLOW)
+    runs: list[agent.Run] = []
+    for number, errand in enumerate(held_out_errands(seed, count)):
+        system = held_out_system(seed, "errands", number, system_tokens)
+        spent: list[float] = []
+
+        def step(messages: list[agent.Message], spent: list[float] = spent) -> str:
+            started = time.monotonic()
+            reply = address.converse(model, messages, sampling=agent.SAMPLING)
+            spent.append(time.monotonic() - started)
+            return reply
+
+        found = agent.run(errand, step, _png_of, system=system, picture_first=number % 5 != 4)
+        runs.append(found)
+        tally.add(1, int(found.ending == "done"), sum(spent) / len(spent))
+        if pictures is not None:
+            _keep_way(pictures, f"errand-{number:04d}-{found.ending.replace(' ', '-')}", errand, found)
+        progress("errands", number + 1, count)
+    return tally.score(details=_details(runs))
+
+
+def _details(runs: list[agent.Run]) -> tuple[tuple[str, float], ...]:
+    steps = sum(len(run.steps) for run in runs)
+    endings = [(ending, sum(run.ending == ending for run in runs))
+               for ending in ("too early", "unfinished", "unreadable")]  # fmt: skip
+    return (
+        *endings, ("steps", steps), ("steps beyond the shortest way", sum(run.beyond for run in runs)),
+        ("wrong taps", sum(run.wrong_taps for run in runs)),
+    )  # fmt: skip
+
+
+def _png_of(phone: Phone) -> bytes:
+    return png(view(phone))
+
+
+def _keep_way(folder: Path, name: str, errand: Errand, found: agent.Run) -> None:
+    """Every screen of a run side by side, and beside it what was right and what was answered."""
+    from PIL import Image
+
+    from .paint import paint
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [paint(view(step.phone), width_px=270) for step in found.steps]
+    sheet = Image.new("RGB", (280 * len(shown), max(image.height for image in shown)), (255, 255, 255))
+    for index, image in enumerate(shown):
+        sheet.paste(image, (280 * index, 0))
+    sheet.save(folder / f"{name}.png")
+    lines = [
+        f"asked:    {errand.said}",
+        f"ended:    {found.ending} ({len(found.steps)} steps, {found.shortest} needed)",
+    ]
+    for step in found.steps:
+        lines += ["", f"expected: {step.right.reply}", f"answered: {step.reply}"]
+    (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+NO_PILLOW = "drawing needs Pillow; install it (pip install pillow)"
 
 
 def _can_draw() -> bool:
@@ -296,6 +450,8 @@ def table(scores: dict[str, Score]) -> str:
             f"{task:<10} {score.count:>6} {score.right:>6} {score.accuracy:>9.1%} "
             f"{score.mean_s:>6.2f} s {score.slowest_s:>6.2f} s"
         )
+        if score.details:
+            lines.append("  " + ", ".join(f"{name}: {number:g}" for name, number in score.details))
     if "speech" in scores and not scores["speech"].skipped:
         lines.append("speech counts words in English and characters in Chinese; error rate = 1 - accuracy")
     return "\n".join(lines)
@@ -306,17 +462,24 @@ def as_json(scores: dict[str, Score]) -> str:
         task: {"skipped": score.skipped}
         if score.skipped
         else {"count": score.count, "right": score.right, "accuracy": round(score.accuracy, 4)}
+        | dict(score.details)
         for task, score in scores.items()
     }
     return json.dumps(plain, indent=2)
 
 
-def _show_progress(out: TextIO) -> Progress:
+def show_progress(out: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """On a terminal a line that changes; elsewhere ten lines a task. Both say what time is left."""
+    begun: dict[str, float] = {}
+
     def show(task: str, done: int, of: int) -> None:
+        start = begun.setdefault(task, clock())
+        left_s = (clock() - start) / max(1, done - 1) * (of - done)
+        line = f"{task}: {done}/{of}" + (f", about {left_s:.0f} s left" if 1 < done < of else "")
         if out.isatty():
-            out.write(f"\r{task}: {done}/{of}{chr(10) if done == of else ''}")
-        elif done == of:
-            out.write(f"{task}: {done}/{of}\n")
+            out.write(f"\r{line:<60}{chr(10) if done == of else ''}")
+        elif done == of or done % max(1, of // 10) == 0:
+            out.write(f"{line}\n")
         out.flush()
 
     return show
@@ -328,12 +491,20 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server's address (%(default)s)")
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("OPENAI_BASE_URL") or "http://127.0.0.1:8000",
+        help="the server's address; OPENAI_BASE_URL where it is set (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="which screens and phrases (%(default)s)")
     parser.add_argument("--count", type=int, default=100, help="how many of each task (%(default)s)")
     parser.add_argument("--model", help="model that sees; found from /v1/models otherwise")
     parser.add_argument("--speech-model", help="model that hears; found from /v1/models otherwise")
     parser.add_argument("--tasks", default=",".join(TASKS), help="which of %(default)s")
+    parser.add_argument(
+        "--system", type=int, default=0, metavar="TOKENS",
+        help="put a system prompt of about so many tokens before every screen, worded as no other",
+    )  # fmt: skip
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY", "EMPTY"))
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -353,8 +524,9 @@ def main(arguments: list[str] | None = None) -> int:
             seed=options.seed,
             count=options.count,
             tasks=tasks,
+            system_tokens=options.system,
             pictures=options.pictures,
-            progress=_show_progress(sys.stderr),
+            progress=show_progress(sys.stderr),
         )
     except Unreachable as gone:
         sys.stderr.write(f"{gone}\n")

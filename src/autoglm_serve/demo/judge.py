@@ -1,50 +1,60 @@
 """Whether a reply is right.
 
-Owns grading only: a reply and a case in, a verdict out. Knows nothing of servers or pictures.
+Owns grading only: a reply and a case in, a verdict out. An action is read as a phone agent's client reads it
+(`actions`), so what counts as right here runs there. Knows nothing of servers or pictures.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 
+from . import actions, tasks
 from .tasks import Case
 from .words import Language
-
-POINT = re.compile(r'do\(action="Tap", element=\[\s*(\d+)\s*,\s*(\d+)\s*\]\)')
-ACTION = re.compile(r"(do\(.*\)|finish\(.*\))", re.DOTALL)
 
 
 def is_right(case: Case, reply: str) -> bool:
     """A tap must land inside its element; any other action and any answer must be the expected one."""
     if case.task == "question":
         return reply.strip() == case.answer
-    action = action_of(reply)
-    if case.target is not None:
-        return action is not None and _inside(action, case.target)
-    return action == case.answer
+    action, wanted = action_of(reply), actions.parse(case.answer)
+    if action is None or action.name != wanted.name:
+        return False
+    if case.target is None:
+        return action == wanted
+    x, y = action.point()
+    left, top, right, bottom = case.target
+    return left <= x <= right and top <= y <= bottom
 
 
-def action_of(reply: str) -> str | None:
-    """The action in a reply, as phone agents find it: after the thought, with or without its tags."""
-    found = ACTION.search(reply.rpartition("</think>")[2].replace("</answer>", ""))
-    return found[1].strip() if found else None
+def action_of(reply: str) -> actions.Action | None:
+    """The action that the client would run; nothing where it would find none that it can run."""
+    try:
+        action = actions.read(reply)
+        if action.name in TOUCHES:
+            action.point()
+    except actions.Unreadable:
+        return None
+    return action
+
+
+TOUCHES = frozenset({"Tap", "Long Press", "Double Tap"})
 
 
 def point_of(reply: str) -> tuple[int, int] | None:
-    """Where a reply taps, in thousandths."""
-    found = POINT.search(action_of(reply) or "")
-    return (int(found[1]), int(found[2])) if found else None
+    """Where a reply touches the screen, in thousandths."""
+    action = action_of(reply)
+    return action.point() if action is not None and action.name in TOUCHES else None
 
 
-def _inside(action: str, target: tuple[int, int, int, int]) -> bool:
-    found = POINT.fullmatch(action)
-    if found is None:
-        return False
-    x, y = int(found[1]), int(found[2])
-    left, top, right, bottom = target
-    return left <= x <= right and top <= y <= bottom
+def is_lost(reply: str) -> bool:
+    """Whether a reply says that there is nothing to act on, and touches nothing."""
+    plain = reply.lower()
+    return point_of(reply) is None and any(word in plain for word in _LOST)
+
+
+_LOST = (*(said.lower() for said in tasks.CANNOT_SEE.values()), "屏幕上没有", "there is no '")
 
 
 def units(text: str, language: Language) -> list[str]:
