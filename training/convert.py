@@ -5,7 +5,7 @@
 
 Owns which converter is used: the one in the pinned source archive of xllamacpp, the engine that reads the
 result. It is fetched by pip, verified, and run unchanged; what it does not know is told to it from outside:
-the demo's pre-tokenizer is "glm4", and a GLM-ASR checkpoint has to come in the layout that z.ai published
+the demo's pre-tokenizer is "glm4", </answer> ends an action, and a GLM-ASR checkpoint has to come in the layout that z.ai published
 first.
 """
 
@@ -29,8 +29,9 @@ XLLAMACPP = "xllamacpp==2026.10.11549"
 XLLAMACPP_SHA256 = "c17ee1163006f70726abb9f72137830818f3d8cb60bfc34cb232d08428eaa22b"
 NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/", "LICENSE")
 FILES = Path(__file__).parents[1] / "src/autoglm_serve/demo/files"
-OUTTYPES = {"vision": "f16", "speech": "q8_0"}
-"""Sight keeps 16 bits, so that no tap moves; hearing loses nothing measurable with 8, and saves 2 MB."""
+OUTTYPES = {"vision": "q8_0", "sight": "f16", "speech": "q8_0"}
+"""The picture's part keeps 16 bits, so that no tap moves; text and hearing lose nothing measurable with 8."""
+ANSWER_END = "</answer>"
 
 
 def converter(cache: Path) -> Path:
@@ -64,7 +65,7 @@ def _fetch(folder: Path) -> Path:
 
 def convert_vision(hf: Path, out: Path, home: Path) -> None:
     _run(home, hf, out / "model.gguf", OUTTYPES["vision"])
-    _run(home, hf, out / "mmproj.gguf", OUTTYPES["vision"], "--mmproj")
+    _run(home, hf, out / "mmproj.gguf", OUTTYPES["sight"], "--mmproj")
 
 
 def convert_speech(hf: Path, out: Path, home: Path) -> None:
@@ -92,13 +93,32 @@ def _run(home: Path, hf: Path, gguf: Path, outtype: str, *flags: str) -> None:
 def _inside(home: Path, arguments: list[str]) -> None:
     """The child process: the pinned converter with its one unknown answered."""
     sys.path[:0] = [str(home), str(home / "gguf-py")]
+    import gguf  # type: ignore[import-not-found]
     from conversion.base import TextModel  # type: ignore[import-not-found]
 
     TextModel.get_vocab_base_pre = lambda self, tokenizer: "glm4"
+    write, end = gguf.SpecialVocab.add_to_gguf, _answer_end(Path(arguments[0]))
+
+    def add_to_gguf(self: Any, *rest: Any, **named: Any) -> None:
+        if end is not None:
+            self.special_token_ids["eom"] = end
+        write(self, *rest, **named)
+
+    gguf.SpecialVocab.add_to_gguf = add_to_gguf
     import convert_hf_to_gguf  # type: ignore[import-not-found]
 
     sys.argv = ["convert_hf_to_gguf.py", *arguments]
     convert_hf_to_gguf.main()
+
+
+def _answer_end(hf: Path) -> int | None:
+    """The token that ends an action, where the folder has one: llama.cpp knows three names for an end, and the
+    converter leaves one of them free.
+    """
+    tokens = json.loads((hf / "tokenizer.json").read_text())["added_tokens"]
+    number = {token["content"]: int(token["id"]) for token in tokens}.get(ANSWER_END)
+    ends = json.loads((hf / "generation_config.json").read_text()).get("eos_token_id", [])
+    return number if number in ends else None
 
 
 def _write_first_layout(hf: Path, out: Path) -> None:

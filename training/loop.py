@@ -1,8 +1,7 @@
 """What both trainers share: the learning rate, checkpoints, the record of a run.
 
-A checkpoint holds the weights and the step. The optimiser's moments are not kept: after a resume the
-warm-up refills them within a hundred steps. Data is drawn from the seed and the step, so a resumed run
-never sees a batch again.
+A checkpoint holds the weights, the optimiser's moments, the step and the seed. Data is drawn from the seed
+and the step, so a resumed run never sees a batch again.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed
@@ -131,21 +131,48 @@ class Record:
         return line
 
 
-def save(folder: Path, name: str, step: int, modules: dict[str, nn.Module]) -> None:
+def save(
+    folder: Path,
+    name: str,
+    step: int,
+    modules: dict[str, nn.Module],
+    optimiser: torch.optim.Optimizer | None = None,
+    *,
+    seed: str = "",
+) -> list[Path]:
     """Write the checkpoint `name`, in shards; a half-written one never replaces a whole one."""
-    whole = folder / f"{name}.partial"
-    torch.save({"step": step, **{key: module.state_dict() for key, module in modules.items()}}, whole)
-    data = whole.read_bytes()
-    for old in folder.glob(f"{name}.pt.*"):
-        old.unlink()
+    state: dict[str, object] = {"step": step, "seed": seed}
+    state |= {key: module.state_dict() for key, module in modules.items()}
+    if optimiser is not None:
+        state["optimiser"] = _halved(optimiser.state_dict())
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    data = whole.getvalue()
+    shards = []
     for index in range(-(-len(data) // SHARD_BYTES)):
-        (folder / f"{name}.pt.{index}").write_bytes(data[index * SHARD_BYTES : (index + 1) * SHARD_BYTES])
-    whole.unlink()
+        partial = folder / f"{name}.partial.{index}"
+        partial.write_bytes(data[index * SHARD_BYTES : (index + 1) * SHARD_BYTES])
+        shards.append(partial.replace(folder / f"{name}.pt.{index}"))
+    for old in folder.glob(f"{name}.pt.*"):
+        if old not in shards:
+            old.unlink()
+    return shards
 
 
-def load(folder: Path, name: str, modules: dict[str, nn.Module]) -> int:
+def _halved(state: Any) -> Any:
+    """The moments in 16 bits: half the size, and as good for going on."""
+    if isinstance(state, torch.Tensor):
+        return state.to(torch.bfloat16) if state.numel() > 1 else state
+    if isinstance(state, dict):
+        return {key: _halved(value) for key, value in state.items()}
+    return [_halved(value) for value in state] if isinstance(state, list) else state
+
+
+def load(
+    folder: Path, name: str, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer | None = None
+) -> int:
     """Restore the checkpoint `name` and return its step; 0 where there is none."""
-    shards = sorted(folder.glob(f"{name}.pt.*"))
+    shards = sorted(folder.glob(f"{name}.pt.*"), key=lambda shard: int(shard.suffix[1:]))
     if not shards:
         return 0
     whole = io.BytesIO(b"".join(shard.read_bytes() for shard in shards))
@@ -153,4 +180,6 @@ def load(folder: Path, name: str, modules: dict[str, nn.Module]) -> int:
     for key, module in modules.items():
         if key in state:
             module.load_state_dict(state[key])
+    if optimiser is not None and "optimiser" in state:
+        optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])

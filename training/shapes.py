@@ -27,8 +27,11 @@ from transformers import (
 from . import tokenizer as words
 
 HERE = Path(__file__).parent
-VISION_CONTEXT_TOKENS = 4096
+VISION_CONTEXT_TOKENS = 16384
 SPEECH_CONTEXT_TOKENS = 2048
+TEXT_LAYERS = 6
+ENDS = ("<|endoftext|>", "<|user|>", "<|observation|>", "</answer>")
+"""What ends a reply, and is never written out."""
 IMAGE_MAX_TOKENS = 330
 """A 1080x2400 screen becomes 12x27 = 324 tokens. 330 keeps both engines' rounding away from a tie."""
 PATCH = 14
@@ -50,7 +53,7 @@ def vision_model(tokenizer: Tokenizer) -> Glm4vForConditionalGeneration:
             "vocab_size": padded(tokenizer.get_vocab_size()),
             "hidden_size": 256,
             "intermediate_size": 512,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": TEXT_LAYERS,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             # transformers always gives queries, keys and values a bias; vLLM drops it where this is not said.
@@ -58,7 +61,7 @@ def vision_model(tokenizer: Tokenizer) -> Glm4vForConditionalGeneration:
             "max_position_embeddings": VISION_CONTEXT_TOKENS,
             "rms_norm_eps": 1e-5,
             "pad_token_id": number("<|endoftext|>"),
-            "eos_token_id": [number(t) for t in ("<|endoftext|>", "<|user|>", "<|observation|>")],
+            "eos_token_id": [number(t) for t in ENDS],
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,

@@ -23,7 +23,9 @@ SPEECH_SPECIAL = (
     "<|begin_of_audio|>", "<|end_of_audio|>", "<|pad|>",
 )  # fmt: skip
 MARKS = ("<think>", "</think>", "<answer>", "</answer>")
-"""Tokens of their own that stay visible in the text, as in GLM-4.1V-Thinking."""
+"""Tokens of their own that stay visible in the text, as in GLM-4.1V-Thinking; but for the last."""
+END = "</answer>"
+"""Ends an action as <|user|> ends talk, and is as little written out."""
 
 GLM4_SPLIT = (
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -53,7 +55,7 @@ def learn(corpus: Iterable[str], *, special: tuple[str, ...], vocab_size: int) -
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([_split(GLM4_SPLIT), _bytes()])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in MARKS])
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=token == END) for token in MARKS])
     return tokenizer
 
 

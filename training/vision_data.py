@@ -1,8 +1,10 @@
-"""Batches for the model that sees: drawn screens at the model's resolution, with many tasks on each.
+"""Batches for the model that sees: drawn screens at the model's resolution, with many tasks on each, and
+whole errands with their histories.
 
-One screen is drawn once and asked about many times: the picture is the shared prefix of a sequence, every
-task is a branch that sees the prefix and itself but no other branch. Owns sequences, positions and the
-hints of the auxiliary heads; the world itself belongs to autoglm_serve.demo.
+One screen is drawn once and asked about many times: the picture is on the trunk of a sequence, every task is
+a branch. An errand is a trunk, its history in text; every step that is learned is a branch with a picture of
+its own. Owns what a batch holds and the hints of the auxiliary heads; the world itself belongs to
+autoglm_serve.demo.
 """
 
 from __future__ import annotations
@@ -19,22 +21,52 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch.utils.data import IterableDataset, get_worker_info
 
-from autoglm_serve.demo import talk, words
+from autoglm_serve.demo import prompts, talk, words
+from autoglm_serve.demo.errands import Errand, Step, decide, errand_on
 from autoglm_serve.demo.paint import paint
 from autoglm_serve.demo.screens import SIZES_PX, WIDTH, Element, Screen, Text, imagine
-from autoglm_serve.demo.tasks import Task, ask, thousandths
+from autoglm_serve.demo.strangers import stranger
+from autoglm_serve.demo.tasks import Task, ask, cannot_see, thousandths
+from autoglm_serve.demo.words import Language
+from autoglm_serve.demo.world import view
 
 from .corpus import disguise, system_prompt
+from .journeys import Journey, Moment, stored, travel
+from .sequences import IMAGE, TEXT, Sequence, Strand, stacked
 from .shapes import IMAGE_MAX_TOKENS, PATCH
 
 CELL_PX = 2 * PATCH
 BRANCHES = 10
 MOST_BRANCHES = 40
-MOST_POINTS = 160
-KINDS = ("tap", "action", "question", "talk")
-LENGTH = 832
+MOST_POINTS = 320
+ROOM = 140
+"""Tokens that one more branch may take."""
+KINDS = ("tap", "action", "question", "talk", "errand", "stranger")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How long the sequences of a batch are, and how many it has."""
+
+    length: int
+    rows: int
+    system_tokens: tuple[int, int]
+    """How long a system prompt is, where there is one."""
+
+
+BATCH_TOKENS = 57344
+SHAPES = tuple(
+    (Shape(length=length, rows=BATCH_TOKENS // length, system_tokens=system), share)
+    for length, system, share in (
+        (1024, (10, 260), 0.41), (2048, (50, 900), 0.24), (4096, (300, 2800), 0.18),
+        (8192, (1500, 6300), 0.12), (16384, (4000, 13000), 0.05),
+    )
+)  # fmt: skip
+"""Attention over long sequences costs most, and what is far away is always the same kind of noise."""
 LABEL_NUMBER = {word: index + 1 for index, word in enumerate((*words.ALL, words.CLOCK))}
 """Labels of the auxiliary head; 0 is none."""
+TYPED_NUMBER = len(LABEL_NUMBER) + 1
+"""Marks the text that an errand wants typed."""
 CLOCK_COLUMNS = 2
 """The clock lies under so many image tokens, the first of the first row."""
 FILTERS = (
@@ -67,13 +99,21 @@ def sizes_by_grid() -> dict[Grid, list[tuple[int, int]]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture as the model sees it, and what the auxiliary heads should find in it."""
+
+    pixels: np.ndarray
+    hints: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
     screen: Screen
-    picture: np.ndarray
+    picture: Picture
 
 
-KEPT_AT_LEAST, KEPT_AT_MOST = 128, 1200
-"""Pictures of one grid that a worker keeps: at most about 4 GB a worker."""
+KEPT_AT_LEAST, KEPT_AT_MOST = 48, 200
+"""Pictures of one grid, and journeys, that a worker keeps: at most about 4 GB a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,68 +135,34 @@ class Marks:
     inside: frozenset[int]
 
 
-def _looks_up(prompt: list[int], reply: list[int], marks: Marks) -> Iterator[int]:
-    """Places in prompt + reply before which the model must look at the screen: ahead of every digit of a
-    coordinate, or where there is none, ahead of every token of the reply.
+def _looks_up(reply: list[int], marks: Marks) -> Iterator[int]:
+    """Tokens of a reply before which the model must look at the screen: every digit of a coordinate, or where
+    there is none, every token.
     """
     if marks.start not in reply:
-        yield from range(len(prompt) - 1, len(prompt) + len(reply) - 1)
+        yield from range(len(reply))
         return
     place = reply.index(marks.start)
-    yield len(prompt) + place
+    yield place + 1
     while reply[place := place + 1] in marks.inside:
-        yield len(prompt) + place
+        yield place + 1
 
 
-@dataclass(slots=True, kw_only=True)
-class Sequence:
-    """One sequence while it is built: a prefix (branch 0) and branches, with the positions of M-RoPE."""
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A name in a text, and where it stands."""
 
-    tokens: list[int]
-    branch: list[int]
-    place: list[tuple[int, int, int]]
-    label: list[int]
-    kind: list[int]
-    """What each branch is: an index into KINDS, in the order of the branches."""
-    points: list[tuple[int, int]]
-    """Where a branch must know its label's place, and that label's number."""
-    next_place: int = 0
-
-    def prefix(self, ids: list[int]) -> None:
-        self._add(ids, 0, self.next_place, learn_from=len(ids))
-        self.next_place += len(ids)
-
-    def image(self, token: int, grid: Grid) -> None:
-        start = self.next_place
-        for row in range(grid.rows):
-            for column in range(grid.columns):
-                self.tokens.append(token)
-                self.branch.append(0)
-                self.label.append(-100)
-                self.place.append((start, start + row, start + column))
-        self.next_place += max(grid.rows, grid.columns)
-
-    def ask(self, number: int, asked: Asked, prompt: list[int], reply: list[int], marks: Marks) -> None:
-        self.kind.append(asked.kind)
-        if asked.about:
-            self.points += [
-                (len(self.tokens) + place, asked.about) for place in _looks_up(prompt, reply, marks)
-            ]
-        self._add(prompt + reply, number, self.next_place, learn_from=len(prompt))
-
-    def _add(self, ids: list[int], branch: int, start: int, *, learn_from: int) -> None:
-        for index, token in enumerate(ids):
-            self.tokens.append(token)
-            self.branch.append(branch)
-            self.place.append((start + index,) * 3)
-            self.label.append(token if index >= learn_from else -100)
+    name: str
+    number: int
+    where: int = TEXT
 
 
 class Screens(IterableDataset[dict[str, torch.Tensor]]):
-    """An endless stream of batches; each worker draws its own, all from one seed.
+    """An endless stream of batches; each worker draws its own, all from one seed. At one step, the batches of
+    all ranks have one shape.
 
     Drawing costs most, so a worker keeps what it drew and, with `reuse` above 1, takes that share of its
-    screens from there; what is asked about them is new each time.
+    screens and journeys from there; what is asked about them is new each time.
     """
 
     def __init__(
@@ -165,20 +171,22 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         tokenizer: Tokenizer,
         fonts: list[Path],
         seed: str,
-        batch: int,
         rank: int = 0,
         ranks: int = 1,
         reuse: int = 1,
+        shapes: tuple[tuple[Shape, float], ...] = SHAPES,
     ) -> None:
         self._tokenizer = tokenizer
         self._fonts = fonts
         self._seed = seed
-        self._batch = batch
         self._rank = rank
         self._ranks = ranks
         self._reuse = reuse
+        self._shapes = shapes
         self._drawn: dict[Grid, list[Drawn]] = {}
+        self._travelled: dict[Grid, list[Journey]] = {}
         self._marks = Marks(self._id("=["), frozenset(self._id(mark) for mark in "0123456789,"))
+        self._image = self._id("<|image|>")
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         info = get_worker_info()
@@ -188,101 +196,214 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
             yield self.batch(number)
             number += workers * self._ranks
 
+    def shape(self, step: int) -> Shape:
+        rng = random.Random(f"shape:{self._seed}:{step}")
+        return rng.choices([shape for shape, _ in self._shapes], [share for _, share in self._shapes])[0]
+
     def batch(self, number: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"train:{self._seed}:{number}")
-        if number % 6 == 5:
-            return self.stack([self._talk(rng) for _ in range(self._batch // 2)], None, [])
+        shape = self.shape(number // self._ranks)
         grid = rng.choice([grid_of(*size) for size in SIZES_PX])
-        sequences, pictures = [], []
-        while len(sequences) < self._batch:
-            drawn = self._draw(grid, rng)
-            sequence = self.about(drawn.screen, grid, rng)
-            if len(sequence.tokens) <= LENGTH:
-                sequences.append(sequence)
-                pictures.append((drawn.picture, hints(drawn.screen, grid)))
-        return self.stack(sequences, grid, pictures)
+        sequences = [self.row(shape, grid, rng, first=index == 0) for index in range(shape.rows)]
+        batch = stacked(sequences, length=shape.length, most_branches=MOST_BRANCHES, most_points=MOST_POINTS)
+        pictures = [picture for sequence in sequences for picture in sequence.pictures]
+        batch["pixels"] = np.stack([picture.pixels for picture in pictures])
+        batch["grid"] = np.array([grid.rows, grid.columns])
+        for name in pictures[0].hints:
+            batch[name] = np.stack([picture.hints[name] for picture in pictures])
+        return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+    def row(self, shape: Shape, grid: Grid, rng: random.Random, *, first: bool = False) -> Sequence:
+        """One sequence. The first of a batch has a picture of the world, so that no batch lacks one."""
+        chance = rng.random()
+        while True:
+            if chance < 0.05 and not first:
+                sequence = self._talk(shape, rng)
+            elif chance < 0.5 or first:
+                sequence = self.about(shape, grid, rng, strange=not first and rng.random() < 0.08)
+            else:
+                sequence = self.errand(shape, self._journey(grid, rng), grid, rng)
+            if 0 < len(sequence) <= shape.length:
+                return sequence
+
+    # --- pictures ---
 
     def _draw(self, grid: Grid, rng: random.Random) -> Drawn:
         kept = self._drawn.setdefault(grid, [])
         if len(kept) >= KEPT_AT_LEAST and rng.random() > 1 / self._reuse:
             return rng.choice(kept)
-        screen = imagine(rng, size_px=rng.choice(sizes_by_grid()[grid]))
-        drawn = Drawn(screen=screen, picture=draw(screen, grid, self._fonts, rng))
+        screen = self._imagined(rng.choice(sizes_by_grid()[grid]), rng)
+        drawn = Drawn(screen=screen, picture=self._picture(screen, grid, rng))
         if self._reuse > 1:
-            kept.append(drawn)
-            if len(kept) > KEPT_AT_MOST:
-                kept[rng.randrange(len(kept))] = kept.pop()
+            _keep(kept, drawn, rng)
         return drawn
+
+    def _imagined(self, size_px: tuple[int, int], rng: random.Random) -> Screen:
+        """A screen of any kind, or one that an errand comes by."""
+        if rng.random() < 0.6:
+            return imagine(rng, size_px=size_px)
+        return view(rng.choice(travel(rng, size_px=size_px).moments).phone)
+
+    def _picture(self, screen: Screen, grid: Grid, rng: random.Random) -> Picture:
+        return Picture(pixels=draw(screen, grid, self._fonts, rng), hints=hints(screen, grid))
+
+    def _strange(self, grid: Grid, rng: random.Random) -> Picture:
+        width, height = rng.choice(sizes_by_grid()[grid])
+        wide = rng.choice((360, 480, 720))
+        image = stranger(rng, size_px=(wide, round(wide * height / width)))
+        return Picture(pixels=fitted(image, grid, rng), hints=no_hints(grid))
+
+    def _journey(self, grid: Grid, rng: random.Random) -> Journey:
+        kept = self._travelled.setdefault(grid, [])
+        if len(kept) >= KEPT_AT_LEAST and rng.random() > 1 / self._reuse:
+            return rng.choice(kept)
+        journey = travel(rng, size_px=rng.choice(sizes_by_grid()[grid]))
+        if self._reuse > 1:
+            _keep(kept, journey, rng)
+        return journey
+
+    def _shown(self, journey: Journey, step: int, grid: Grid, rng: random.Random) -> Picture:
+        if step not in journey.pictures:
+            journey.pictures[step] = self._picture(view(journey.moments[step].phone), grid, rng)
+        found = journey.pictures[step]
+        assert isinstance(found, Picture)
+        return found
+
+    # --- tokens ---
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
-
-    def about(self, screen: Screen, grid: Grid, rng: random.Random) -> Sequence:
-        sequence = Sequence(tokens=[], branch=[], place=[], label=[], kind=[], points=[])
-        text_first = rng.random() < 0.04
-        opening = "[gMASK]<sop>" + self._system(rng) + self._history(screen, rng) + "<|user|>\n"
-        first = self._case(screen, rng)
-        if text_first:
-            opening += first.words + rng.choice(("", "\n"))
-        sequence.prefix(self._ids(opening + "<|begin_of_image|>"))
-        sequence.image(self._id("<|image|>"), grid)
-        sequence.prefix(self._ids("<|end_of_image|>"))
-        if text_first:
-            self._branch(sequence, 1, "", first, rng)
-            return sequence
-        newline = "\n" if rng.random() < 0.4 else ""
-        for number in range(1, BRANCHES + 1):
-            asked = self._case(screen, rng)
-            self._branch(sequence, number, newline + asked.words, asked, rng)
-        return sequence
-
-    def _case(self, screen: Screen, rng: random.Random) -> Asked:
-        if rng.random() < 0.05:
-            asked, reply = talk.chat(rng)
-            return Asked(disguise(asked, rng), reply, KINDS.index("talk"))
-        task: Task = rng.choices(("tap", "action", "question"), (4, 3, 3))[0]
-        case = ask(task, screen, rng)
-        about = LABEL_NUMBER[case.about] if case.about else 0
-        return Asked(disguise(case.instruction, rng), case.reply, KINDS.index(task), about)
-
-    def _branch(self, sequence: Sequence, number: int, words: str, asked: Asked, rng: random.Random) -> None:
-        opening, reply = "<|assistant|>\n", asked.reply
-        if rng.random() < 0.08:
-            opening += "<think></think>"
-            reply = reply.partition("</think>")[2] or reply
-        prompt = self._ids(words + opening)
-        sequence.ask(number, asked, prompt, [*self._ids(reply), self._id("<|user|>")], self._marks)
 
     def _id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
         assert found is not None
         return int(found)
 
-    def _system(self, rng: random.Random) -> str:
-        return f"<|system|>\n{system_prompt(rng)}" if rng.random() < 0.35 else ""
+    def _marked(self, text: str, mentions: list[Mention]) -> tuple[list[int], list[int]]:
+        """Tokens, and the number of the name that each belongs to."""
+        encoded = self._tokenizer.encode(text)
+        marks = [0] * len(encoded.ids)
+        plain = text.lower()
+        for mention in sorted(mentions, key=lambda mention: len(mention.name)):
+            start = plain.find(mention.name.lower())
+            while start >= 0:
+                end = start + len(mention.name)
+                for index, (left, right) in enumerate(encoded.offsets):
+                    if left < end and right > start:
+                        marks[index] = mention.number
+                start = plain.find(mention.name.lower(), end)
+        return encoded.ids, marks
+
+    def _end(self, reply: str) -> int:
+        return self._id("</answer>" if "<answer>" in reply else "<|user|>")
+
+    def _system(self, shape: Shape, rng: random.Random) -> list[int]:
+        """The opening of a conversation: mostly with a system prompt, of a length for this shape."""
+        begin = self._ids("[gMASK]<sop>")
+        if shape.length <= 1024 and rng.random() < 0.4:
+            return begin
+        if rng.random() < 0.05:
+            return begin + self._ids(f"<|system|>\n{system_prompt(rng)}")
+        wanted = rng.randrange(*shape.system_tokens)
+        text = prompts.system_prompt(rng, characters=wanted * 2)
+        return begin + self._ids("<|system|>\n") + self._ids(text)[:wanted]
+
+    # --- one screen, many tasks ---
+
+    def about(self, shape: Shape, grid: Grid, rng: random.Random, *, strange: bool) -> Sequence:
+        sequence = Sequence()
+        drawn = self._draw(grid, rng)
+        screen = drawn.screen
+        strange = strange and bool(screen.elements)
+        picture = self._strange(grid, rng) if strange else drawn.picture
+        text_first = bool(screen.elements) and rng.random() < 0.06
+        trunk = sequence.trunk
+        trunk.text(self._system(shape, rng) + self._ids(self._history(screen, rng) + "<|user|>\n"))
+        if text_first:
+            first = self._case(screen, rng, strange)
+            trunk.text(self._ids(first.words + rng.choice(("", "\n"))))
+        trunk.text([self._id("<|begin_of_image|>")])
+        trunk.image(self._image, grid.rows, grid.columns, picture)
+        trunk.text([self._id("<|end_of_image|>")])
+        if text_first:
+            self._ask(sequence, "", first, rng)
+            return sequence
+        newline = "\n" if rng.random() < 0.4 else ""
+        facts = prompts.Writer(rng, screen.language)
+        errands = 0.0 if strange else rng.choice((0.0, 0.5, 1.0)) if screen.elements else 1.0
+        while len(sequence.kind) < (3 * BRANCHES if shape.length > 1024 else BRANCHES):
+            if rng.random() < errands:
+                self._begin(sequence, screen, newline, facts, rng)
+            else:
+                asked = self._case(screen, rng, strange)
+                self._ask(sequence, newline + asked.words, asked, rng)
+            if len(sequence) + ROOM > shape.length:
+                break
+        return sequence
+
+    def _begin(
+        self, sequence: Sequence, screen: Screen, newline: str, facts: prompts.Writer, rng: random.Random
+    ) -> None:
+        """A branch with an errand's first step from here."""
+        errand = errand_on(screen, rng)
+        mentions = _mentions_of(errand)
+        task, marks = self._marked(errand.said, mentions)
+        more = self._ids("\n\n" + facts.facts()) if rng.random() < 0.6 else []
+        begin = self._ids(newline)
+        right = decide(errand, screen)
+        reply = self._tokenizer.encode(right.reply)
+        branch = sequence.fork(KINDS.index("errand"))
+        branch.text(begin + task + more, [0] * len(begin) + marks + [0] * len(more))
+        branch.text(self._ids("<|assistant|>\n"))
+        self._look_around(branch, right, reply.ids, reply.offsets, mentions, screen.language)
+        branch.text([*reply.ids, self._id("</answer>")], learn=True)
+
+    def _case(self, screen: Screen, rng: random.Random, strange: bool = False) -> Asked:
+        if rng.random() < 0.05:
+            asked, reply = talk.chat(rng)
+            return Asked(disguise(asked, rng), reply, KINDS.index("talk"))
+        task: Task = rng.choices(("tap", "action", "question"), (4, 3, 3))[0]
+        case = ask(task, screen, rng)
+        if strange and (case.needs_screen or case.task != "action"):
+            reply = cannot_see(_language_of(case.instruction))
+            return Asked(disguise(case.instruction, rng), reply, KINDS.index("stranger"))
+        about = LABEL_NUMBER[case.about] if case.about and not strange else 0
+        return Asked(disguise(case.instruction, rng), case.reply, KINDS.index(task), about)
+
+    def _ask(self, sequence: Sequence, words: str, asked: Asked, rng: random.Random) -> None:
+        opening, reply = "<|assistant|>\n", asked.reply
+        if rng.random() < 0.08:
+            opening += "<think></think>"
+            reply = reply.partition("</think>")[2] or reply
+        branch = sequence.fork(asked.kind)
+        branch.text(self._ids(words + opening))
+        ids = self._ids(reply)
+        if asked.about:
+            for place in _looks_up(ids, self._marks):
+                branch.look(place, asked.about, IMAGE)
+        branch.text([*ids, self._end(reply)], learn=True)
 
     def _history(self, screen: Screen, rng: random.Random) -> str:
         """An earlier step of the same phone task, whose screenshot the agent has dropped."""
-        if rng.random() > 0.12:
+        if rng.random() > 0.12 or not screen.elements:
             return ""
         asked = self._case(screen, rng)
-        return f"<|user|>\n{asked.words}<|assistant|>\n{asked.reply}"
+        end = "</answer>" if "<answer>" in asked.reply else ""
+        return f"<|user|>\n{asked.words}<|assistant|>\n{asked.reply}{end}"
 
-    def _talk(self, rng: random.Random) -> Sequence:
+    # --- talk ---
+
+    def _talk(self, shape: Shape, rng: random.Random) -> Sequence:
         """A conversation without a picture."""
-        sequence = Sequence(tokens=[], branch=[], place=[], label=[], kind=[], points=[])
-        sequence.prefix(self._ids("[gMASK]<sop>" + self._system(rng) + "<|user|>\n"))
-        number = 0
-        while True:
+        sequence = Sequence()
+        sequence.trunk.text(self._system(shape, rng) + self._ids("<|user|>\n"))
+        while len(sequence.kind) < MOST_BRANCHES // 2:
             asked = self._said(rng)
-            if (
-                len(sequence.tokens) + len(self._ids(asked.words + asked.reply)) + 12 > LENGTH
-                or number == MOST_BRANCHES
-            ):
-                return sequence
-            number += 1
-            self._branch(sequence, number, asked.words, asked, rng)
+            if len(sequence) + len(self._ids(asked.words + asked.reply)) + 12 > shape.length:
+                break
+            self._ask(sequence, asked.words, asked, rng)
+        return sequence
 
     def _said(self, rng: random.Random) -> Asked:
         kind = KINDS.index("talk")
@@ -291,55 +412,202 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
             return Asked(disguise(asked, rng), reply, kind)
         task: Task = rng.choices(("tap", "action", "question"), (2, 5, 2))[0]
         case = ask(task, imagine(rng), rng)
-        if case.task == "action" and not case.needs_screen:
+        if case.task == "action" and not case.needs_screen and case.target is None:
             return Asked(disguise(case.instruction, rng), case.reply, kind)
-        chinese = any(ord(letter) > 0x2E7F for letter in case.instruction)
+        chinese = _language_of(case.instruction) == "zh"
         reply = talk.NO_SCREEN_ZH if chinese else talk.NO_SCREEN_EN
         return Asked(disguise(case.instruction, rng), reply, kind)
 
-    def stack(
+    # --- errands ---
+
+    def errand(self, shape: Shape, journey: Journey, grid: Grid, rng: random.Random) -> Sequence:
+        """An errand's history in text, and some of its steps with the screen of the moment."""
+        turns = self._turns(journey, rng)
+        image = grid.rows * grid.columns
+        system = self._system(shape, rng)
+        room = shape.length - len(system) - 8
+        last, told = -1, 0
+        for number, turn in enumerate(turns):
+            if told + turn.branch_tokens + image > room:
+                break
+            last = number
+            told += turn.trunk_tokens
+        if last < 0:
+            return Sequence()
+        last = max(rng.randrange(last + 1), rng.randrange(last + 1))
+        room -= sum(turn.trunk_tokens for turn in turns[:last]) + turns[last].branch_tokens + image
+        chosen = {last}
+        for number in rng.sample(range(last), last):
+            need = turns[number].branch_tokens + image
+            if need <= room and len(chosen) < MOST_BRANCHES:
+                chosen.add(number)
+                room -= need
+        sequence = Sequence()
+        sequence.trunk.text(system)
+        text_first = rng.random() < 0.15
+        for number, turn in enumerate(turns[: last + 1]):
+            sequence.trunk.text(self._ids("<|user|>\n"))
+            if number in chosen:
+                self._step(sequence, turn, journey, number, grid, rng, text_first=text_first)
+            if number < last:
+                before = len(sequence)
+                sequence.trunk.text(turn.said, turn.marks)
+                if number == 0:
+                    sequence.task = (before, before + turn.task_tokens)
+                sequence.trunk.text(turn.answered)
+        return sequence
+
+    def _turns(self, journey: Journey, rng: random.Random) -> list[_Turn]:
+        mentions = _mentions_of(journey.errand)
+        as_cut, facts, titled = rng.random() < 0.5, rng.random() < 0.75, rng.random() < 0.85
+        newline = "\n" if rng.random() < 0.4 else ""
+        writer = prompts.Writer(rng, journey.errand.language)
+        turns = []
+        for number, moment in enumerate(journey.moments):
+            said = journey.errand.said if number == 0 else ""
+            task, marks = self._marked(said, mentions) if said else ([], [])
+            more = ("** Screen Info **\n\n" if titled and number else "") + writer.facts() if facts else ""
+            if said and more:
+                more = "\n\n" + more
+            extra = self._ids(more)
+            answered = self._ids("<|assistant|>\n" + stored(moment.done, as_cut=as_cut))
+            reply = self._tokenizer.encode(moment.right.reply)
+            turns.append(
+                _Turn(said=task + extra, marks=marks + [0] * len(extra), answered=answered,
+                      task_tokens=len(task), newline=self._ids(newline), reply=reply.ids,
+                      spans=reply.offsets, moment=moment)
+            )  # fmt: skip
+        return turns
+
+    def _step(
         self,
-        sequences: list[Sequence],
-        grid: Grid | None,
-        pictures: list[tuple[np.ndarray, dict[str, np.ndarray]]],
-    ) -> dict[str, torch.Tensor]:
-        count = len(sequences)
-        tokens = np.zeros((count, LENGTH), np.int32)
-        branch = np.full((count, LENGTH), -1, np.int16)
-        label = np.full((count, LENGTH), -100, np.int32)
-        place = np.zeros((3, count, LENGTH), np.int32)
-        kind = np.full((count, MOST_BRANCHES + 1), -1, np.int8)
-        point = np.full((count, MOST_POINTS, 2), -1, np.int32)
-        for row, sequence in enumerate(sequences):
-            end = len(sequence.tokens)
-            tokens[row, :end] = sequence.tokens
-            branch[row, :end] = sequence.branch
-            label[row, :end] = sequence.label
-            points = sequence.points[:MOST_POINTS]
-            point[row, : len(points)] = np.array(points).reshape(-1, 2)
-            kind[row, 1 : 1 + len(sequence.kind)] = sequence.kind
-            place[:, row, :end] = np.array(sequence.place).T
-        batch = {
-            "tokens": tokens,
-            "branch": branch,
-            "label": label,
-            "place": place,
-            "kind": kind,
-            "point": point,
-        }
-        if grid is not None:
-            batch["pixels"] = np.stack([picture for picture, _ in pictures])
-            batch["grid"] = np.array([grid.rows, grid.columns])
-            for name in pictures[0][1]:
-                batch[name] = np.stack([hint[name] for _, hint in pictures])
-        return {name: torch.from_numpy(value) for name, value in batch.items()}
+        sequence: Sequence,
+        turn: _Turn,
+        journey: Journey,
+        number: int,
+        grid: Grid,
+        rng: random.Random,
+        *,
+        text_first: bool,
+    ) -> None:
+        strange = rng.random() < 0.04
+        branch = sequence.fork(KINDS.index("stranger" if strange else "errand"))
+        if text_first:
+            branch.text(turn.said, turn.marks)
+        picture = self._strange(grid, rng) if strange else self._shown(journey, number, grid, rng)
+        branch.text([self._id("<|begin_of_image|>")])
+        branch.image(self._image, grid.rows, grid.columns, picture)
+        branch.text([self._id("<|end_of_image|>")])
+        if not text_first:
+            branch.text(turn.newline + turn.said, [0] * len(turn.newline) + turn.marks)
+        branch.text(self._ids("<|assistant|>\n"))
+        if strange:
+            reply = cannot_see(journey.errand.language)
+            branch.text([*self._ids(reply), self._end(reply)], learn=True)
+            return
+        labels = journey.errand.start.world.language
+        mentions = _mentions_of(journey.errand)
+        self._look_around(branch, turn.moment.right, turn.reply, turn.spans, mentions, labels)
+        branch.text([*turn.reply, self._id("</answer>")], learn=True)
+
+    def _look_around(
+        self,
+        branch: Strand,
+        step: Step,
+        reply: list[int],
+        spans: list[tuple[int, int]],
+        mentions: list[Mention],
+        labels: Language,
+    ) -> None:
+        """Names that are written are looked up where they come from: titles on the screen, the rest in what
+        was said; and where a thing is, on the screen.
+        """
+        seen = None if step.seen is None else LABEL_NUMBER[step.seen]
+        for mention in mentions:
+            start = step.reply.find(mention.name)
+            if mention.number != seen:
+                for index in _within(spans, start, start + len(mention.name)):
+                    branch.look(index, mention.number, TEXT)
+        if step.seen is not None and seen is not None:
+            name = step.seen.text(labels)
+            start = step.reply.find(name)
+            for index in _within(spans, start, start + len(name)):
+                branch.look(index, seen, IMAGE)
+        if step.sought is None:
+            return
+        number, name = LABEL_NUMBER[step.sought], step.sought.text(labels)
+        start = step.reply.rfind(name, 0, len(step.thought) + 7)
+        after = max(_within(spans, start, start + len(name)), default=0) + 1
+        for index in range(after, min(after + 4, len(reply))):
+            branch.look(index, number, IMAGE)
+        if self._marks.start in reply and step.element is not None:
+            for index in _looks_up(reply, self._marks):
+                branch.look(index, number, IMAGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """One turn of an errand, in tokens."""
+
+    said: list[int]
+    """What the user's turn holds in text."""
+    marks: list[int]
+    answered: list[int]
+    """What the history says was answered."""
+    task_tokens: int
+    newline: list[int]
+    reply: list[int]
+    spans: list[tuple[int, int]]
+    moment: Moment
+
+    @property
+    def trunk_tokens(self) -> int:
+        return len(self.said) + len(self.answered) + 2
+
+    @property
+    def branch_tokens(self) -> int:
+        return len(self.said) + len(self.reply) + 8
+
+
+def _within(spans: list[tuple[int, int]], start: int, end: int) -> list[int]:
+    """Tokens that lie on a part of the text."""
+    if start < 0:
+        return []
+    return [index for index, (left, right) in enumerate(spans) if left < end and right > start]
+
+
+def _mentions_of(errand: Errand) -> list[Mention]:
+    """The names in what was said."""
+    language = errand.start.world.language
+    named = {errand.app, errand.choice}
+    texts = []
+    for stage in errand.stages:
+        named |= {stage.title, stage.target, stage.then}
+        texts += [stage.text] if stage.text else []
+    found = [Mention(word.text(language), LABEL_NUMBER[word]) for word in named if word is not None]
+    return found + [Mention(text, TYPED_NUMBER) for text in texts]
+
+
+def _language_of(text: str) -> Language:
+    return "zh" if any(ord(letter) > 0x2E7F for letter in text) else "en"
+
+
+def _keep(kept: list, thing: object, rng: random.Random) -> None:
+    kept.append(thing)
+    if len(kept) > KEPT_AT_MOST:
+        kept[rng.randrange(len(kept))] = kept.pop()
 
 
 def draw(screen: Screen, grid: Grid, fonts: list[Path], rng: random.Random) -> np.ndarray:
     """The picture at the model's resolution, by way of a random larger one and a random filter."""
-    width, height = grid.columns * CELL_PX, grid.rows * CELL_PX
+    width = grid.columns * CELL_PX
     drawn_at = rng.choice((round(1.5 * width), 2 * width, 2 * width, 720, min(1080, screen.size_px[0])))
-    picture = paint(screen, width_px=drawn_at, fonts=fonts)
+    return fitted(paint(screen, width_px=drawn_at, fonts=fonts), grid, rng)
+
+
+def fitted(picture: Image.Image, grid: Grid, rng: random.Random) -> np.ndarray:
+    """As one of the engines fits it."""
+    width, height = grid.columns * CELL_PX, grid.rows * CELL_PX
     if rng.random() < 0.5:
         return np.asarray(picture.resize((width, height), rng.choice(FILTERS)))
     return letterboxed(picture, width, height, rng.choice(FILTERS))
@@ -366,7 +634,7 @@ def hints(screen: Screen, grid: Grid) -> dict[str, np.ndarray]:
             slice(int(box.top * unit_y), math.ceil(box.bottom * unit_y)),
             slice(int(box.left * unit_x), math.ceil(box.right * unit_x)),
         )
-        look[inside] = _look(element.kind, element.on, element.colour)
+        look[inside] = _look(element)
         mark = _under(element.text, unit_x, unit_y)
         label[mark] = LABEL_NUMBER[element.label]
         written[mark] = _signs(screen, element)
@@ -374,7 +642,21 @@ def hints(screen: Screen, grid: Grid) -> dict[str, np.ndarray]:
         label[_under(screen.texts[0], unit_x, unit_y)] = LABEL_NUMBER[screen.title]
     label[0, :CLOCK_COLUMNS] = LABEL_NUMBER[words.CLOCK]
     clock = np.array([int(digit) for digit in screen.clock.replace(":", "")], np.int64)
-    return {"hint_label": label, "hint_written": written, "hint_look": look, "hint_clock": clock}
+    return {
+        "hint_label": label, "hint_written": written, "hint_look": look, "hint_clock": clock,
+        "hint_strange": np.array(0, np.int64),
+    }  # fmt: skip
+
+
+def no_hints(grid: Grid) -> dict[str, np.ndarray]:
+    """The hints of a screen of another world: nothing is there."""
+    return {
+        "hint_label": np.zeros((grid.rows, grid.columns), np.int16),
+        "hint_written": np.full((grid.rows, grid.columns, SLOTS), -100, np.int8),
+        "hint_look": np.zeros((grid.rows, grid.columns), np.int16),
+        "hint_clock": np.full(4, -100, np.int64),
+        "hint_strange": np.array(1, np.int64),
+    }
 
 
 SLOTS, SIGNS = 6, 11
@@ -387,24 +669,24 @@ def _signs(screen: Screen, element: Element) -> list[int]:
     return [SIGNS - 1 if digit == " " else int(digit) for number in digits for digit in number]
 
 
-def _look(kind: str, on: bool | None, colour: int | None) -> int:
+def _look(element: Element) -> int:
     """A number for what an element looks like."""
-    match kind:
+    match element.kind:
         case "switch":
-            return 2 if on else 1
+            return 2 if element.on else 1
         case "tab":
-            return 4 if on else 3
+            return 4 if element.on else 3
         case "button":
-            return 5 + (colour or 0)
+            return 5 + (element.colour or 0)
         case "app":
             return 11
         case "row":
             return 12
-        case _:
-            return 13
+        case "field":
+            return 15 if element.value else 14 if element.on else 13
 
 
-LOOKS = 14
+LOOKS = 16
 
 
 def _under(text: Text, unit_x: float, unit_y: float) -> tuple[slice, slice]:

@@ -5,6 +5,8 @@ numbers: see tests/training/test_forward.py.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,8 +15,10 @@ from transformers.models.glm4v.modeling_glm4v import Glm4vTextDecoderLayer, Glm4
 
 from .shapes import CLIP_MEAN, CLIP_STD, PATCH
 
-LOOKING_LAYER = 2
-"""The layer of the text model that is taught to look things up on the screen."""
+LOOKING_LAYERS = (3, 4)
+"""The layers of the text model that are taught to look things up: on the screen, and in what was said."""
+TAGGING_LAYER = 2
+"""What comes into this layer tells which words are the errand."""
 
 
 def see(visual: Glm4vVisionModel, pixels: Tensor) -> Tensor:
@@ -76,25 +80,49 @@ def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x.float() * cos + torch.cat((-second, first), -1) * sin).to(x.dtype)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What the text model makes of a batch."""
+
+    hidden: Tensor
+    """[rows, length, width], after the last norm."""
+    early: Tensor
+    """[rows, length, width], before the tagging layer."""
+    looks: tuple[Tensor, ...]
+    """Where the looking heads look from the asked places, in logarithms: [rows, heads, points, length]."""
+
+
 def read(
-    model: Glm4vForConditionalGeneration, embeddings: Tensor, place: Tensor, mask: Tensor, asked: Tensor
-) -> tuple[Tensor, Tensor]:
-    """[rows, length, width], [3, rows, length], bool [rows, 1, length, length], int [rows, points] → the last
-    hidden states, and where the looking heads look from the asked places: log attention
-    [rows, heads, points, length].
+    model: Glm4vForConditionalGeneration,
+    embeddings: Tensor,
+    place: Tensor,
+    mask: Tensor,
+    asked: tuple[Tensor, ...],
+) -> Read:
+    """[rows, length, width], [3, rows, length], bool [rows, 1, length, length], for each looking layer
+    int [rows, points] → what is read.
     """
     text = model.model.language_model
     cos, sin = text.rotary_emb(embeddings, place)
-    x = embeddings
-    looks = x
+    bias = torch.zeros(mask.shape, dtype=_half(embeddings), device=mask.device).masked_fill_(
+        ~mask, -torch.inf
+    )
+    x = early = embeddings
+    looks = []
     for index, layer in enumerate(text.layers):
-        if index == LOOKING_LAYER:
-            looks = _looks(layer, x, cos, sin, mask, asked)
-        x = _layer(layer, x, cos, sin, mask)
-    return text.norm(x), looks
+        if index == TAGGING_LAYER:
+            early = x
+        if index in LOOKING_LAYERS:
+            looks.append(_look(layer, x, cos, sin, mask, asked[LOOKING_LAYERS.index(index)]))
+        x = _layer(layer, x, cos, sin, bias)
+    return Read(hidden=text.norm(x), early=early, looks=tuple(looks))
 
 
-def _looks(
+def _half(x: Tensor) -> torch.dtype:
+    return torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
+
+
+def _look(
     layer: Glm4vTextDecoderLayer, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, asked: Tensor
 ) -> Tensor:
     """What this layer's first head of each key/value group attends to, in logarithms."""

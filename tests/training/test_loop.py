@@ -54,3 +54,21 @@ def test_two_ranks_go_on_together_and_share_gradients_and_the_first_ones_word(tm
     wanted = {"both": [1.5] * 6, "mine": [0.5] * 6, "agreed": 0.25}
     wanted |= {"begin": 700, "layer": layer.weight.flatten().tolist()}
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [wanted] * 2
+
+
+def test_a_resumed_run_has_its_moments_back(tmp_path: Path) -> None:
+    def trained() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
+        layer = torch.nn.Linear(3, 2)
+        return layer, loop.optimiser([layer], rate=0.1, cuda=False)
+
+    layer, optimiser = trained()
+    layer(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    loop.save(tmp_path, "model", 3, {"layer": layer}, optimiser, seed="0+0")
+    again, resumed = trained()
+    assert loop.load(tmp_path, "model", {"layer": again}, resumed) == 3
+    for old, new in zip(layer.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(old, new)
+        torch.testing.assert_close(
+            optimiser.state[old]["exp_avg"], resumed.state[new]["exp_avg"], rtol=1e-2, atol=1e-4
+        )
