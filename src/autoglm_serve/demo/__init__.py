@@ -39,7 +39,7 @@ def demo_model() -> DemoModel:
         hf_dir=FILES / "vision" / "hf",
         gguf=FILES / "vision" / "model.gguf",
         mmproj=FILES / "vision" / "mmproj.gguf",
-        context_tokens=4096,
+        context_tokens=16384,
         image_max_tokens=330,
     )
 
