@@ -5,8 +5,8 @@
 
 Owns which converter is used: the one in the pinned source archive of xllamacpp, the engine that reads the
 result. It is fetched by pip, verified, and run unchanged; what it does not know is told to it from outside:
-the demo's pre-tokenizer is "glm4", </answer> ends an action, and a GLM-ASR checkpoint has to come in the layout that z.ai published
-first.
+the demo's pre-tokenizer is "glm4", </answer> ends an action, and a GLM-ASR checkpoint has to come in the
+layout that z.ai published first.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def _inside(home: Path, arguments: list[str]) -> None:
 
 
 def _answer_end(hf: Path) -> int | None:
-    """The token that ends an action, where the folder has one: llama.cpp knows three names for an end, and the
-    converter leaves one of them free.
+    """The token that ends an action, where the folder has one: llama.cpp knows three names for an end, and
+    the converter leaves one of them free.
     """
     tokens = json.loads((hf / "tokenizer.json").read_text())["added_tokens"]
     number = {token["content"]: int(token["id"]) for token in tokens}.get(ANSWER_END)

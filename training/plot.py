@@ -20,6 +20,7 @@ VISION_LOSS = {
     "label": "labels (hint)",
     "written": "places (hint)",
     "look_up": "looking up (hint)",
+    "recall": "looking back (hint)",
 }
 VISION_RIGHT = {
     "read": "labels read",
@@ -27,7 +28,8 @@ VISION_RIGHT = {
     "whole_tap": "taps, to the last digit",
     "whole_action": "actions",
     "whole_question": "questions",
-    "whole_blind": "without a picture",
+    "whole_errand": "steps of errands",
+    "whole_talk": "talk",
 }
 SPEECH_LOSS = {"answer": "transcript"}
 SPEECH_RIGHT = {"token": "tokens", "whole": "whole commands", "held_out": "held-out commands"}
@@ -48,19 +50,25 @@ def curves(axes: Any, lines: list[dict[str, Any]], names: dict[str, str]) -> Non
     axes.legend(fontsize=8)
 
 
+PANELS = (
+    ("sight", "vision.jsonl", VISION_LOSS, VISION_RIGHT),
+    ("hearing", "speech.jsonl", SPEECH_LOSS, SPEECH_RIGHT),
+)
+
+
 def draw(run: Path, out: Path) -> None:
-    figure, ((one, two), (three, four)) = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    vision, speech = read(run / "vision.jsonl"), read(run / "speech.jsonl")
-    curves(one, vision, VISION_LOSS)
-    curves(two, vision, VISION_RIGHT)
-    curves(three, speech, SPEECH_LOSS)
-    curves(four, speech, SPEECH_RIGHT)
-    one.set_yscale("log")
-    three.set_yscale("log")
-    one.set_title("sight: loss")
-    two.set_title("sight: share right under teacher forcing")
-    three.set_title("hearing: loss")
-    four.set_title("hearing: share right under teacher forcing")
+    """A row for each of the two models that the run has a record of."""
+    panels = [panel for panel in PANELS if (run / panel[1]).exists()]
+    figure, axes = pyplot.subplots(
+        len(panels), 2, figsize=(11, 3.5 * len(panels)), layout="constrained", squeeze=False
+    )
+    for (title, record, loss, right), (one, two) in zip(panels, axes, strict=True):
+        lines = read(run / record)
+        curves(one, lines, loss)
+        curves(two, lines, right)
+        one.set_yscale("log")
+        one.set_title(f"{title}: loss")
+        two.set_title(f"{title}: share right under teacher forcing")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
 
