@@ -101,7 +101,7 @@ def test_pins_come_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
         (("--hardware", "h200", "--model", "x" * 300), ExitCode.MODEL, "File name too long"),
         (("--engine", "llama_cpp", "--model", "a/b-GGUF:Q4_K_M"), ExitCode.MODEL, "before it is here"),
         (("--engine", "llama_cpp", "--replicas", "9000"), ExitCode.NO_PLAN, "too little"),
-        (("--engine", "llama_cpp", "--max-model-len", "9999"), ExitCode.NO_PLAN, "context ends at 4,096"),
+        (("--engine", "llama_cpp", "--max-model-len", "99999"), ExitCode.NO_PLAN, "context ends at 16,384"),
         (
             ("--hardware", "h200", "--model", "a/b", "--hub", "modelscope"),
             ExitCode.MODEL,
@@ -132,7 +132,7 @@ def test_a_gguf_is_planned_for_the_processor(capsys: pytest.CaptureFixture[str])
     gguf = str(demo_model().gguf)
     assert plan("--model", gguf, "--explain", "--replicas", "2", "--threads", "3", "--tp", "2") == ExitCode.OK
     said = capsys.readouterr().out
-    assert "2 replicas of 3 threads; context 4,096, 4 sequences" in said
+    assert "2 replicas of 3 threads; context 16,384, 4 sequences" in said
     assert "KV cache" in said
     assert "--tp has no say" in said
 
