@@ -74,7 +74,7 @@ def test_the_demo_models_are_read() -> None:
     model, tower, speech = (
         read_gguf(path) for path in (demo_model().gguf, demo_model().mmproj, demo_speech().mmproj)
     )
-    assert (model.architecture, model.context_length, model.has_chat_template) == ("glm4", 4096, True)
+    assert (model.architecture, model.context_length, model.has_chat_template) == ("glm4", 16384, True)
     assert tower.vision is not None
     assert speech.has_audio
     assert speech.vision is None
