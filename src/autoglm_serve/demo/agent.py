@@ -2,7 +2,7 @@
 
 Owns the conversation as Open-AutoGLM's client holds it: one picture, the newest; the task in the first turn;
 replies stored as that client puts them together. Knows nothing of HTTP: asking is a function that is passed
-in. Used by the evaluation and the tests.
+in.
 """
 
 from __future__ import annotations
