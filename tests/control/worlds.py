@@ -38,6 +38,8 @@ class World:
     tokens_asked: int = 0
     use: tuple[int, int] = (0, 0)
     """Requests in flight on every slot, and those it was given so far."""
+    movement: int = 0
+    """Changes while clients are brought something."""
     steps: int | None = None
     """The engines' own counters."""
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -99,6 +101,7 @@ async def world(
         generate=lambda url, model, /, *, timeout_s: here.generate(url, model, timeout_s=timeout_s),
         counters=lambda url, work, /, *, timeout_s: here.counters(url, work, timeout_s=timeout_s),
         use=lambda slot: here.use,
+        movement=lambda slot: here.movement,
         back_off=BACK_OFF,
         patience=Patience(notice_s=0.01),
     )

@@ -126,6 +126,7 @@ class Service:
             launcher=state.launcher,
             on_change=self._changed,
             use=self._use,
+            movement=self._load.movement,
             desired=state.desired,
             found=state.found,
         )

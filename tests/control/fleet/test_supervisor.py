@@ -255,7 +255,7 @@ def test_a_machine_without_room_for_a_process_is_waited_for(tmp_path: Path) -> N
 
 def test_the_last_lines_of_a_log_are_read_before_the_exit_is_judged(tmp_path: Path) -> None:
     async def story() -> None:
-        async with world(tmp_path, faulty_member()) as w:
+        async with world(tmp_path, faulty_member(), health=Health.SILENT) as w:
             await w.clock.advance(1)
             w.process.say("fatal: said with its last breath")
             w.process.leave(code=1)
@@ -577,5 +577,52 @@ def test_stopping_leaves_the_servers_of_others_alone(tmp_path: Path) -> None:
             assert w.status.state == "draining"
             await w.supervisor.stop(5.0)
             assert w.status.state is S.STOPPED
+
+    run(story)
+
+
+# --- what is held against a bad look, and against words in a log
+
+
+def test_an_address_whose_streams_flow_is_not_lost_by_bad_looks(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, external_member("http://a")) as w:
+            await w.clock.advance(2)
+            w.health["http://a"] = Health.SILENT
+            for _ in range(20):
+                w.movement += 1
+                await w.clock.advance(1)
+                assert w.status.state is S.READY
+            await w.clock.advance(5)  # now nothing comes from there
+            assert w.status.state is S.STARTING
+
+    run(story)
+
+
+def test_a_replica_that_brings_its_clients_something_is_not_stuck(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            w.else_health = Health.SILENT
+            for _ in range(120):
+                w.movement += 1
+                await w.clock.advance(1)
+            assert w.status.state is S.READY
+            await w.clock.advance(60)
+            assert S.STOPPING in w.states()
+
+    run(story)
+
+
+def test_a_line_in_the_log_of_one_that_has_served_dooms_it_not(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            for _ in range(3):
+                await w.clock.advance(1)
+                w.process.say("fatal: what a client wrote into its request")
+                w.process.leave(code=1)
+                await settled()
+                assert w.states()[-2:] == [S.READY, S.WAITING]
+                await w.clock.advance(w.status.retry_in_s or 0)
 
     run(story)

@@ -45,14 +45,16 @@ class Supervisor:
         generate: Generate = health.generate,
         counters: Counters = health.counters,
         use: Callable[[int], tuple[int, int]] = lambda slot: (0, 0),
+        movement: Callable[[int], int] = lambda slot: 0,
         patience: Patience | None = None,
         back_off: BackOff | None = None,
         desired: DesiredState | None = None,
         found: Mapping[str, RunningProcess] = MappingProxyType({}),
     ) -> None:
-        """`use` tells of a slot how many requests are in flight and how many it was given so far; `desired`
-        is what ought to run, by default the deployment from scratch; `found` are the processes of it that an
-        earlier control plane left, by the id of their replica."""
+        """`use` tells of a slot how many requests are in flight and how many it was given so far, `movement`
+        changes while its clients are brought something; `desired` is what ought to run, by default the
+        deployment from scratch; `found` are the processes of it that an earlier control plane left, by the id
+        of their replica."""
         self.first_ready = asyncio.Event()
         """Set once a replica can serve."""
         self._gone = asyncio.Event()
@@ -66,6 +68,7 @@ class Supervisor:
             generate=generate,
             counters=counters,
             use=use,
+            movement=movement,
             on_change=self._changed,
             patience=patience or Patience(),
             back_off=back_off or BackOff(),

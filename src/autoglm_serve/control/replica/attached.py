@@ -33,6 +33,7 @@ class AddressController:
         self._engine = engine
         self._effects = effects
         self._over = asyncio.Event()
+        self._moved = 0
 
     @property
     def status(self) -> ReplicaStatus:
@@ -69,7 +70,8 @@ class AddressController:
         patience, silences = self._effects.patience, 0
         self.cell.move(Event.START)
         while True:
-            answered = await self._answers()
+            answers = await self._answers()
+            answered = self._gets_on() or answers
             silences = 0 if answered else silences + 1
             match self.cell.state:
                 case ReplicaState.STARTING if answered:
@@ -88,6 +90,11 @@ class AddressController:
         if answer is Health.ABSENT:
             answer = await self._effects.ask(url, MODELS_PATH, timeout_s=timeout_s)
         return answer in (Health.OK, Health.ABSENT)
+
+    def _gets_on(self) -> bool:
+        """It is ready, and its clients were brought something since the last look: that speaks for it."""
+        before, self._moved = self._moved, self._effects.movement(self.cell.status.slot)
+        return self.cell.state is ReplicaState.READY and self._moved != before
 
     def _found(self) -> None:
         self.cell.move(Event.ANSWERED)

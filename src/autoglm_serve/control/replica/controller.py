@@ -268,7 +268,9 @@ class ReplicaController:
             log_tail=run.log.lines,
             oom_kills=ended.oom_kills,
         )
-        return self._engine.diagnose(facts)
+        diagnosis = self._engine.diagnose(facts)
+        # What it wrote since it was ready may be a client's words: they doom nobody.
+        return replace(diagnosis, retryable=diagnosis.retryable or facts.was_ready)
 
     def _crashed(self, diagnosis: Diagnosis, ready_for_s: float) -> None:
         effects, status = self._effects, self.cell.status

@@ -69,5 +69,7 @@ class Effects:
     use: Callable[[int], tuple[int, int]]
     """The requests in flight on a slot, and those it was given so far."""
     on_change: Callable[[], None]
+    movement: Callable[[int], int] = lambda slot: 0
+    """A number that changes while what runs on a slot brings its clients something."""
     patience: Patience = field(default_factory=Patience)
     back_off: BackOff = field(default_factory=BackOff)

@@ -180,12 +180,15 @@ class ProcessRun:
 
     async def _stay_ready(self) -> None:
         clock, patience = self._effects.clock, self._effects.patience
-        silences, next_ask_s = 0, clock.now_s() + patience.health_every_s
+        slot, silences, next_ask_s = self._cell.status.slot, 0, clock.now_s() + patience.health_every_s
+        moved = self._effects.movement(slot)
         while silences < patience.silences:
             await clock.sleep(patience.ready_look_s)
             self._read_log()
             if clock.now_s() >= next_ask_s:
-                silences = 0 if await self._healthy() else silences + 1
+                before, lives = moved, await self._healthy()
+                moved = self._effects.movement(slot)
+                silences = 0 if lives or moved != before else silences + 1  # what flows speaks for it
                 next_ask_s = clock.now_s() + patience.health_every_s
         self.stuck = f"Its health path {self._engine.health_path} did not answer {silences} times in a row."
 
