@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -313,3 +314,29 @@ def test_usage_is_counted_streamed_or_not(tmp_path: Path) -> None:
         gateway.wait_for_metric("autoglm_tokens_total", 8, kind="completion")
         assert gateway.metric("autoglm_tokens_total", kind="completion") == 8
         assert gateway.metric("autoglm_tokens_total", kind="prompt") > 0
+
+
+def test_each_request_has_an_id_that_reaches_the_engine_and_the_answer(
+    gateway: GatewayProcess, engine: EngineProcess
+) -> None:
+    before = len(engine.seen())
+    made = [gateway.chat(stream=stream)[1]["x-request-id"] for stream in (False, True)]
+    made.append(gateway.ask("POST", "/v1/chat/completions", b"{")[1]["x-request-id"])
+    assert len(set(made)) == 3
+    told = [dict(seen["headers"])["x-request-id"] for seen in engine.seen(ended=before + 2)[before:]]
+    assert told == made[:2]
+
+
+def test_what_is_asked_of_another_replica_has_the_same_name_and_a_number(tmp_path: Path, capfd: Any) -> None:
+    with (
+        running_engine("--fault", "reset:0") as one,
+        running_engine() as two,
+        running_gateway(tmp_path, [one.url, two.url]) as gateway,
+    ):
+        for _ in range(2):  # one of them begins at the first
+            _, headers, _ = gateway.ask("POST", "/v1/chat/completions", chat(), {"X-Request-Id": "mine"})
+            assert headers["x-request-id"] == "mine"
+        told = [{dict(seen["headers"])["x-request-id"] for seen in each.seen()} for each in (one, two)]
+    assert told[0] == {"mine"}
+    assert "mine-2" in told[1] <= {"mine", "mine-2"}
+    assert "did not answer request mine " in capfd.readouterr().err

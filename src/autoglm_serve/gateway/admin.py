@@ -3,7 +3,7 @@
 import asyncio
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.exchange.attempt import exchange
+from autoglm_serve.gateway.exchange.attempt import relayed
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.answer import Expected
@@ -26,7 +26,7 @@ async def forward(client: ClientConnection, request: Request, worker: Worker) ->
         (b"connection", b"close"),  # it is asked seldom, and has few to give
     )
     head = request_head(request.method, request.target, b"localhost", headers, request.body_bytes)
-    result = await exchange((head, request.body), connection, relay, ending, client)
+    result = await relayed((head, request.body), connection, relay, client)
     if result.result is Result.DONE:
         return
     if client.answering:

@@ -9,7 +9,7 @@ from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.recovery.suspects import Trial
+from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
@@ -82,6 +82,6 @@ class Worker:
     router: Router
     streams: StreamWatch
     quarantine: Quarantine
-    trial: Trial
+    suspects: Suspects
     habits: Habits
     life_signs: LifeSigns

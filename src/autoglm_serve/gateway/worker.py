@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import uvloop
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import admin, pages
+from autoglm_serve.gateway.access.identity import RequestIds, holder
 from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
@@ -30,7 +31,7 @@ from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.recovery.suspects import Trial
+from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
@@ -86,7 +87,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     worker = _worker(settings, loop, fleet, link.wake)
     fleet.listeners += (
         worker.quarantine.fleet_changed,
-        lambda view: worker.trial.wake(),
+        lambda view: worker.suspects.wake(),
         worker.router.fleet_changed,
         worker.habits.fleet_changed,
         worker.streams.fleet_changed,
@@ -161,7 +162,7 @@ def _worker(
         router=router,
         streams=StreamWatch(settings.stall_s, router.moved),
         quarantine=quarantine,
-        trial=Trial(quarantine, fleet, loop.time, pool.takes_connections),
+        suspects=Suspects(quarantine, fleet, loop.time, pool.takes_connections),
         habits=Habits(),
         life_signs=LifeSigns(),
     )
@@ -172,9 +173,14 @@ class Requests:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._ids = RequestIds()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
 
+    def holder(self, peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
+        return holder(peer, headers, loopback=loopback)
+
     def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
+        request.id = self._ids.of(request)
         if self._answered_here(client, request):
             return None
         serve = admin.forward if request.path.startswith("/admin/") else dispatch.dispatch
@@ -204,7 +210,8 @@ class Requests:
             account.outcome = Outcome.REFUSED
             client.refuse(refusal)
         except Exception:
-            log.exception("a bug in the gateway ended a request to %s", request.path)
+            id = request.id.decode("latin-1")
+            log.exception("a bug in the gateway ended request %s to %s", id, request.path)
             client.refuse(internal_error())
         account.close(self._worker.loop.time())
         return True

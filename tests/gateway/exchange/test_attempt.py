@@ -9,8 +9,9 @@ from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.attempt import Question, ask
 from autoglm_serve.gateway.exchange.delivery import Delivery
+from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
-from autoglm_serve.gateway.exchange.speech_input import Ear
+from autoglm_serve.gateway.exchange.speech_input import BufferedClient
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.habits import Habits
@@ -64,13 +65,16 @@ def attempt(kept: Play, new: Play | None = None) -> tuple[Ending, int]:
     async def run() -> tuple[Ending, int]:
         loop = asyncio.get_running_loop()
         pool = Lines(Line(kept, used=3), new)
-        worker: Any = SimpleNamespace(loop=loop, pool=pool, streams=StreamWatch(5.0), habits=Habits())
+        worker: Any = SimpleNamespace(
+            loop=loop, pool=pool, streams=StreamWatch(5.0), habits=Habits(), board=None
+        )
         request = Request(method=b"POST", path="/v1/chat/completions", headers={}, body=b"{}", started_s=0)
-        question = Question(request=request, content_type=b"application/json", body=b"{}", named_model=None)
-        client = cast("Any", Ear())
+        client = cast("Any", BufferedClient())
         client.start = client.write = lambda *_: None
-        delivery = Delivery(client, loop, expected=Expected(ends_with_done=True))
-        return await ask(question, REPLICA, client, delivery, worker), pool.made
+        exchange = Exchange(worker, client, request)
+        exchange.call = cast("Any", SimpleNamespace(content_type=b"application/json", named_model=None))
+        exchange.delivery = Delivery(client, loop, expected=Expected(ends_with_done=True))
+        return await ask(exchange, Question(body=b"{}"), REPLICA), pool.made
 
     return asyncio.run(run())
 

@@ -12,7 +12,7 @@ from autoglm_serve.gateway.exchange.relay import Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.recovery.suspects import Trial
+from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
@@ -113,7 +113,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         router=router,
         streams=StreamWatch(30),
         quarantine=quarantine,
-        trial=Trial(quarantine, fleet, loop.time),
+        suspects=Suspects(quarantine, fleet, loop.time),
         habits=Habits(),
         life_signs=LifeSigns(),
     )

@@ -14,7 +14,7 @@ from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.exchange.speech_input import Ear
+from autoglm_serve.gateway.exchange.speech_input import BufferedClient
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import MODEL, GatewayProcess, running_gateway
 
@@ -82,6 +82,17 @@ def test_the_books_have_one_request_and_nothing_stays_in_flight(tmp_path: Path) 
         gateway.wait_for_metric("autoglm_requests_total", 1, outcome="ok")
         assert gateway.metric("autoglm_requests_total") == 1
         assert gateway.metric("autoglm_replica_in_flight_cost_tokens") == 0
+
+
+def test_a_transcription_is_its_clients_and_the_same_sound_is_the_same_request(tmp_path: Path) -> None:
+    with chat_and_ears(tmp_path) as (gateway, eyes, ears):
+        body = {"model": "demo", "messages": [{"role": "user", "content": [spoken()]}]}
+        for name in ("first", "second"):
+            gateway.ask("POST", "/v1/chat/completions", body, {"X-Request-Id": name})
+        heard = ears.seen(ended=2)
+        names = [[dict(seen["headers"])["x-request-id"] for seen in each] for each in (heard, eyes.seen())]
+        assert names == [["first", "second"]] * 2
+        assert heard[0]["body_sha256"] == heard[1]["body_sha256"]  # else poison would look new each time
 
 
 def test_a_model_that_hears_gets_the_audio_itself(tmp_path: Path) -> None:
@@ -179,8 +190,8 @@ def test_a_chat_that_cannot_be_written_again_with_the_text_is_refused(tmp_path: 
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"{}", b"no JSON"])
 @pytest.mark.parametrize("status", [200, 500])
 def test_what_is_no_transcription_is_an_error_of_the_engine(status: int, body: bytes) -> None:
-    ear = Ear()
-    ear.respond(status, (), body)
+    client = BufferedClient()
+    client.respond(status, (), body)
     with pytest.raises(Refusal, match="is no transcription") as caught:
-        ear.text("messages[0]")
+        client.text("messages[0]")
     assert (caught.value.status, caught.value.code) == (500, "not_heard")

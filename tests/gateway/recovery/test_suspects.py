@@ -6,7 +6,7 @@ from typing import Any
 
 from autoglm_serve.core.fleet import KEPT_BY_OTHERS
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.recovery.suspects import Trial
+from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from tests.fakes.clock import settled
 from tests.gateway.gateway_process import fleet_of
@@ -17,13 +17,13 @@ REPLICA = fleet_of([B]).replicas[0]
 
 
 class Court:
-    """A trial, and what it listens to."""
+    """The suspects, and what it listens to."""
 
     def __init__(self) -> None:
         self.fleet = FleetHolder(asyncio.get_running_loop())
         self.quarantine = Quarantine()
-        self.trial = Trial(self.quarantine, self.fleet, asyncio.get_running_loop().time)
-        self.fleet.listeners += (self.quarantine.fleet_changed, lambda view: self.trial.wake())
+        self.suspects = Suspects(self.quarantine, self.fleet, asyncio.get_running_loop().time)
+        self.fleet.listeners += (self.quarantine.fleet_changed, lambda view: self.suspects.wake())
 
 
 def trying(scene: Callable[[Court], Coroutine[Any, Any, None]]) -> None:
@@ -45,9 +45,9 @@ async def two_suspects(court: Court) -> tuple[Callable[[], None], asyncio.Task[C
     """The first has its turn on a replica, and how it leaves; the second asks for it."""
     for body in (POISON, OTHER):
         court.quarantine.blame(body, A, 0.0)
-    leave = await court.trial.turn(POISON, B)
+    leave = await court.suspects.turn(POISON, B)
     assert leave is not None
-    waiting = asyncio.create_task(court.trial.turn(OTHER, B))
+    waiting = asyncio.create_task(court.suspects.turn(OTHER, B))
     await settled()
     return leave, waiting
 
@@ -56,7 +56,7 @@ def test_of_two_suspects_the_second_waits_until_the_first_has_a_token() -> None:
     async def scene(court: Court) -> None:
         leave, waiting = await two_suspects(court)
         assert not waiting.done()
-        await go(court.trial.turn(OTHER, C))  # on another replica there is room
+        await go(court.suspects.turn(OTHER, C))  # on another replica there is room
         leave()
         await go(waiting)
 
@@ -66,8 +66,8 @@ def test_of_two_suspects_the_second_waits_until_the_first_has_a_token() -> None:
 def test_who_is_not_suspected_does_not_wait() -> None:
     async def scene(court: Court) -> None:
         court.quarantine.blame(POISON, A, 0.0)
-        await court.trial.turn(POISON, B)
-        await go(court.trial.turn(OTHER, B))
+        await court.suspects.turn(POISON, B)
+        await go(court.suspects.turn(OTHER, B))
 
     trying(scene)
 
@@ -77,9 +77,9 @@ def test_a_replica_that_died_under_the_one_before_is_not_asked_as_it_dies() -> N
         leave, waiting = await two_suspects(court)
         leave()
         court.quarantine.blame(POISON, B, 0.0)
-        assert await court.trial.condemns(POISON, REPLICA)
+        assert await court.suspects.condemns(POISON, REPLICA)
         assert await waiting is None
-        await go(court.trial.turn(OTHER, C))
+        await go(court.suspects.turn(OTHER, C))
 
     trying(scene)
 
@@ -97,7 +97,7 @@ def test_the_supervisors_word_comes_before_the_verdict() -> None:
     async def scene(court: Court) -> None:
         court.quarantine.blame(POISON, A, 0.0)
         court.quarantine.blame(POISON, B, 0.0)
-        verdict = asyncio.create_task(court.trial.condemns(POISON, REPLICA))
+        verdict = asyncio.create_task(court.suspects.condemns(POISON, REPLICA))
         await settled()
         assert not verdict.done()
         court.fleet.replace(ended_by_others("b"))
@@ -109,9 +109,9 @@ def test_the_supervisors_word_comes_before_the_verdict() -> None:
 def test_without_a_word_the_verdict_falls() -> None:
     async def scene(court: Court) -> None:
         court.quarantine.blame(POISON, A, 0.0)
-        assert not await court.trial.condemns(POISON, REPLICA)
+        assert not await court.suspects.condemns(POISON, REPLICA)
         court.quarantine.blame(POISON, B, 0.0)
-        assert await court.trial.condemns(POISON, REPLICA)
+        assert await court.suspects.condemns(POISON, REPLICA)
 
     trying(scene)
 
@@ -123,15 +123,15 @@ def test_an_address_of_others_that_takes_connections_was_not_lost() -> None:
         async def answers(base_url: str) -> bool:
             return base_url in there
 
-        trial = Trial(court.quarantine, court.fleet, asyncio.get_running_loop().time, answers)
+        suspects = Suspects(court.quarantine, court.fleet, asyncio.get_running_loop().time, answers)
         one, two = fleet_of([A, B], engine=KEPT_BY_OTHERS).replicas
         for replica in (one, two, one, two):  # a connection was reset at each
-            assert not await trial.lost(POISON, replica)
+            assert not await suspects.lost(POISON, replica)
         assert not court.quarantine.suspects(POISON)
-        await go(trial.turn(POISON, B))  # and nobody else waits for that
+        await go(suspects.turn(POISON, B))  # and nobody else waits for that
         there.clear()
-        assert not await trial.lost(POISON, one)
-        assert await trial.lost(POISON, two)
+        assert not await suspects.lost(POISON, one)
+        assert await suspects.lost(POISON, two)
 
     trying(scene)
 
@@ -141,8 +141,8 @@ def test_a_replica_of_ours_that_lives_on_speaks_for_who_lost_it() -> None:
         async def answers(base_url: str) -> bool:
             return True
 
-        trial = Trial(court.quarantine, court.fleet, asyncio.get_running_loop().time, answers)
+        suspects = Suspects(court.quarantine, court.fleet, asyncio.get_running_loop().time, answers)
         for replica in fleet_of([A, B]).replicas:
-            assert not await trial.lost(POISON, replica)
+            assert not await suspects.lost(POISON, replica)
 
     trying(scene)

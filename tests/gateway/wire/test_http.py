@@ -76,7 +76,7 @@ def test_a_chunked_body_is_taken_and_its_trailers_are_no_headers(gateway: Gatewa
         client.send("0\r\nX-Request-Id: from-a-trailer\r\n\r\n")
         answer = client.answer()
         assert answer.status == 200
-        assert "x-request-id" not in answer.headers
+        assert answer.headers["x-request-id"] != "from-a-trailer"
 
 
 def test_expect_100_continue_is_answered_before_the_body(gateway: GatewayProcess) -> None:
@@ -147,8 +147,8 @@ def test_connection_close_is_honoured(gateway: GatewayProcess) -> None:
 
 def test_head_has_the_headers_of_get_and_no_body(gateway: GatewayProcess) -> None:
     with wire(gateway) as client:
-        head = client.send(f"HEAD /v1/models {HOST}\r\n").answer(head_only=True)
-        get = client.send(f"GET /v1/models {HOST}\r\n").answer()
+        head = client.send(f"HEAD /v1/models {HOST}X-Request-Id: x\r\n\r\n").answer(head_only=True)
+        get = client.send(f"GET /v1/models {HOST}X-Request-Id: x\r\n\r\n").answer()
         assert head.headers == get.headers
         assert int(head.headers["content-length"]) == len(get.body) > 0
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from autoglm_serve.gateway.recovery.journal import NO_USAGE, Journal
+from autoglm_serve.gateway.recovery.journal import NO_USAGE
 from autoglm_serve.observe.board import Board
 
 # Upper bounds in seconds. A step of a phone agent takes 0.4 to 15 s.
@@ -30,7 +30,7 @@ class Account:
 
     __slots__ = (
         *("_board", "_closed", "attempts", "first_byte_s", "model", "outcome", "path", "resumptions"),
-        *("journal", "started_s", "usage"),
+        *("started_s", "usage"),
     )
 
     def __init__(self, board: Board, path: str, started_s: float) -> None:
@@ -45,8 +45,6 @@ class Account:
         self.resumptions = 0
         """Attempts that went on with a stream which another replica had begun."""
         self.usage = NO_USAGE
-        self.journal: Journal | None = None
-        """What the client was sent, once there may be something."""
 
     def resumed(self, way: str) -> None:
         """A stream goes on elsewhere."""

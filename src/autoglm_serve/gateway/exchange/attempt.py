@@ -8,28 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoglm_serve.core.fleet import ReplicaView
-from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
+from autoglm_serve.gateway.access.identity import REQUEST_ID
+from autoglm_serve.gateway.exchange.delivery import Caller
+from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.seam import Seam
-from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.wire.http import Headers, Request, request_head
+from autoglm_serve.gateway.wire.http import Headers, request_head
 from autoglm_serve.gateway.wire.splice import with_field
 from autoglm_serve.gateway.wire.upstream import Connection
 
-_PASSED_ON = (b"accept", b"x-request-id", b"traceparent")
+_PASSED_ON = (b"accept", b"traceparent")
 _KEYS = (b"authorization",)
 """Engines that get the client's key: only a service that we did not start may have keys of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a replica is asked."""
+    """What a replica is asked in one attempt."""
 
-    request: Request
-    content_type: bytes
     body: bytes
-    named_model: str | None
-    """The model's name as it stands in the body."""
     splicer: Seam | None = None
     """Set where the answer goes on with a stream that another replica began."""
     ahead_tokens: int = 0
@@ -42,11 +39,10 @@ class Question:
     """The answer comes in one piece."""
 
 
-async def ask(
-    question: Question, replica: ReplicaView, client: Caller, delivery: Delivery, worker: Worker
-) -> Ending:
+async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> Ending:
     """Ask one replica and relay what it answers. Leaves nothing behind, whoever goes first."""
-    message = _message(question, replica)
+    worker = exchange.worker
+    message = _message(exchange, question.body, replica)
     asked = False
     for fresh in (False, True):
         connection = None if fresh else worker.pool.idle(replica.base_url)
@@ -57,12 +53,11 @@ async def ask(
                 return Ending(result=Result.LOST, reason=f"cannot connect: {error}", asked=asked)
         kept = connection.used > 0
         ending: asyncio.Future[Ending] = worker.loop.create_future()
-        extra = ((b"x-autoglm-replica", replica.id.encode()),)
         relay = Relay(
-            delivery,
+            exchange.delivery,
             worker.loop,
             ending=ending,
-            extra=extra,
+            extra=((b"x-autoglm-replica", replica.id.encode()),),
             splicer=question.splicer,
             ahead_tokens=question.ahead_tokens,
             may_go=question.may_go,
@@ -72,7 +67,7 @@ async def ask(
         )
         worker.streams.enter(replica.base_url, relay)
         try:
-            result = await exchange(message, connection, relay, ending, client)
+            result = await relayed(message, connection, relay, exchange.client)
         finally:
             worker.streams.leave(replica.base_url, relay)
         # A kept connection that the engine had closed at that moment says nothing of the replica. By now it
@@ -84,13 +79,7 @@ async def ask(
     return result
 
 
-async def exchange(
-    message: tuple[bytes, ...],
-    connection: Connection,
-    relay: Relay,
-    ending: "asyncio.Future[Ending]",
-    client: Caller,
-) -> Ending:
+async def relayed(message: tuple[bytes, ...], connection: Connection, relay: Relay, client: Caller) -> Ending:
     """Send a message and wait for the end of its reply, or for nobody to want it any more."""
     if not connection.open:  # it was closed as soon as it was made
         return Ending(result=Result.LOST, reason="connection closed before the request was sent")
@@ -100,19 +89,25 @@ async def exchange(
         connection.send(message, relay)
         if client.paused:  # it was slow before the replica that it read from was lost
             relay.pause()
-        return await ending
+        return await relay.ending
     finally:
         relay.abandon()
 
 
-def _message(question: Question, replica: ReplicaView) -> tuple[bytes, ...]:
+def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[bytes, ...]:
     """The request as the replica gets it: the client's bytes, with the model's name in its own terms."""
-    body, request = question.body, question.request
-    if replica.upstream_model and replica.upstream_model != question.named_model:
+    call, request = exchange.call, exchange.request
+    if replica.upstream_model and replica.upstream_model != call.named_model:
         body = with_field(body, "model", replica.upstream_model)
-    headers: Headers = ((b"content-type", question.content_type),)
+    headers: Headers = ((b"content-type", call.content_type), (REQUEST_ID, _attempt_id(exchange)))
     for name in (*_PASSED_ON, *(_KEYS if replica.takes_key else ())):
         if name in request.headers:
             headers += ((name, request.headers[name]),)
     host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"
     return request_head(b"POST", request.path, host.encode(), headers, len(body)), body
+
+
+def _attempt_id(exchange: Exchange) -> bytes:
+    """Some engines refuse a second request of one id while they have not let go of the first."""
+    attempt = exchange.account.attempts
+    return exchange.request.id if attempt < 2 else b"%b-%d" % (exchange.request.id, attempt)

@@ -128,7 +128,7 @@ class Relay:
         reasons, none is needed."""
         self._delivery = delivery
         self._clock = clock
-        self._ending = ending
+        self.ending = ending
         self._extra = extra
         self._splicer = splicer
         """Set where this attempt goes on with a stream that another began."""
@@ -263,8 +263,8 @@ class Relay:
 
     def abandon(self) -> None:
         """Nobody waits any more: drop the connection, unless the reply had ended."""
-        if not self._ending.done():
-            self._ending.cancel()
+        if not self.ending.done():
+            self.ending.cancel()
         if self.connection is not None:
             self.connection.drop(self)
             self.connection = None
@@ -353,7 +353,7 @@ class Relay:
         rest, self._held = self._held.rstrip(b"\r\n") + b"\n\n", b""
         if not self._over and is_believable(rest):  # the last event with one line break, or none
             self._send_events(rest)
-        if self._ending.done():
+        if self.ending.done():
             return
         if self._over or self._delivery.complete:
             self._finish_stream()
@@ -435,7 +435,7 @@ class Relay:
         finish_seen: bool = False,
     ) -> None:
         self.connection = None
-        if not self._ending.done():
+        if not self.ending.done():
             if result is Result.DONE:
                 now_s = self._clock.time()
                 self.silent_s(now_s)  # the last look, for its pace
@@ -454,7 +454,7 @@ class Relay:
                 finish_seen=finish_seen,
                 events=self.events,
             )
-            self._ending.set_result(ending)
+            self.ending.set_result(ending)
 
 
 def _retry_after_s(headers: Headers) -> int | None:

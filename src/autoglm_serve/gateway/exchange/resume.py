@@ -2,10 +2,9 @@
 
 import logging
 
-from autoglm_serve.core.fleet import Continuation, FleetView, ReplicaView
-from autoglm_serve.gateway.admission.admit import Call
-from autoglm_serve.gateway.exchange.delivery import Delivery
-from autoglm_serve.gateway.exchange.relay import Ending, Result
+from autoglm_serve.core.fleet import Continuation, ReplicaView
+from autoglm_serve.gateway.exchange.exchange import Exchange
+from autoglm_serve.gateway.exchange.relay import Result
 from autoglm_serve.gateway.recovery import recover, typed_resume
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption, Way
 from autoglm_serve.gateway.recovery.sent import read_sent
@@ -13,33 +12,30 @@ from autoglm_serve.gateway.recovery.sent import read_sent
 log = logging.getLogger(__name__)
 
 
-def next_step(
-    call: Call, delivery: Delivery, replica: ReplicaView, last: Ending
-) -> Resumption | Finish | Hopeless | None:
+def next_step(exchange: Exchange, replica: ReplicaView) -> Resumption | Finish | Hopeless | None:
     """What to ask the replica: None for the request as it came, else how to go on with what was sent."""
-    if not delivery.begun:
+    if not exchange.delivery.begun:
         return None
-    step, tokens = _step(call, delivery, replica.continuation, last)
-    log.warning("a stream lost its replica (%s); on %s: %s", last.reason, replica.id, _said(step, tokens))
+    step, tokens = _step(exchange, replica.continuation)
+    line = (exchange.id, exchange.ending.reason, replica.id, _said(step, tokens))
+    log.warning("the stream of request %s lost its replica (%s); on %s: %s", *line)
     return step
 
 
-def without_hope(call: Call, delivery: Delivery, fleet: FleetView, last: Ending) -> Hopeless | None:
+def without_hope(exchange: Exchange) -> Hopeless | None:
     """Why what was begun can go on with no replica there is, so that none is waited for; None if it can."""
-    if not delivery.begun:
+    if not exchange.delivery.begun:
         return None
-    ways = {replica.continuation for replica in fleet.replicas_of(call.model)}
-    steps = [_step(call, delivery, way, last)[0] for way in ways]
+    replicas = exchange.worker.fleet.view.replicas_of(exchange.call.model)
+    steps = [_step(exchange, way)[0] for way in {replica.continuation for replica in replicas}]
     hopeless = [step for step in steps if isinstance(step, Hopeless)]
     return hopeless[0] if hopeless and len(hopeless) == len(steps) else None
 
 
-def _step(
-    call: Call, delivery: Delivery, continuation: Continuation, last: Ending
-) -> tuple[Resumption | Finish | Hopeless, int]:
+def _step(exchange: Exchange, continuation: Continuation) -> tuple[Resumption | Finish | Hopeless, int]:
     """How to go on where beginnings are taken like that, and the tokens that were sent."""
-    may_replay = last.result is not Result.DIVERGED
-    chunks = delivery.journal.chunks
+    call, chunks = exchange.call, exchange.delivery.journal.chunks
+    may_replay = exchange.ending.result is not Result.DIVERGED
     if not chunks:
         return Hopeless(reason="an answer in one piece cannot be gone on with"), 0
     if call.endpoint.ends_with_done:

@@ -1,13 +1,14 @@
 """Audio in a chat for a model without ears: each part is transcribed first and handed on as text.
 
 A transcription is a request like any other, to the speech model that is served beside the chat model, with
-the same routing, retries and load table. Its answer stays here, and the books count one request, not two.
+the same routing, retries and load table, of the same client and under the same id. Its answer stays here, and
+the books count one request, not two.
 """
 
 import base64
 import binascii
-import secrets
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
@@ -17,13 +18,12 @@ from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.admission.admit import Call, admit
+from autoglm_serve.gateway.admission.admit import admit
 from autoglm_serve.gateway.admission.cost import text_cost
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse, rewritten
-from autoglm_serve.gateway.exchange.account import Account
-from autoglm_serve.gateway.exchange.delivery import Caller
-from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.exchange.attempts import serve
+from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.wire import sse
 from autoglm_serve.gateway.wire.http import Headers, Request
 
@@ -31,32 +31,33 @@ PATH = "/v1/audio/transcriptions"
 MOST_PARTS = 8
 """Of audio in one chat."""
 
+_ITS_CLIENTS = (b"authorization", b"traceparent")
+"""Headers of the chat that a transcription has too."""
 _FIELDS = {"input_audio": "data", "audio_url": "url"}
 _SHAPES = {
     "input_audio": '{"data": "<base64>", "format": "wav"}',
     "audio_url": '{"url": "data:audio/wav;base64,…"}',
 }
 
-Serve = Callable[[Call, Request, Caller, Worker, Account], Awaitable[object]]
-"""`dispatch.serve`: routes a call, tries replicas, answers the caller."""
 
-
-async def hear(call: Call, worker: Worker, serve: Serve) -> Call:
-    """The call with text in place of its audio. Raises Refusal, which names the part."""
+async def transcribe_audio(exchange: Exchange) -> None:
+    """A step: text in place of the audio of a call. Raises Refusal, which names the part."""
+    call = exchange.call
+    if not call.audio:
+        return
     body = orjson.loads(call.body)
     spoken = [(where, part) for where, part in parts(body) if part["type"] in AUDIO_TYPES]
     if len(spoken) > MOST_PARTS:
         refuse("too_much_audio", f"At most {MOST_PARTS} audio parts are taken in one chat.", "messages")
-    model = _speech_model(call.model, worker.fleet.view)
+    model = _speech_model(call.model, exchange.worker.fleet.view)
     cost_tokens = call.cost_tokens
     for where, part in spoken:
-        text = await _transcribed(where, _sound(where, part), model, worker, serve)
+        text = await _transcribed(exchange, where, _sound(where, part), model)
         part.clear()
         part.update(type="text", text=text)
         cost_tokens += text_cost(len(text.encode()))
-    return replace(
-        call, body=rewritten(call.body, "messages", body["messages"]), cost_tokens=cost_tokens, audio=0
-    )
+    heard = rewritten(call.body, "messages", body["messages"])
+    exchange.admitted(replace(call, body=heard, cost_tokens=cost_tokens, audio=0))
 
 
 def _speech_model(deaf: ModelView, fleet: FleetView) -> ModelView:
@@ -101,22 +102,32 @@ def _no_audio(where: str, what: str) -> NoReturn:
     refuse("invalid_audio", f"'{where}' {what}.", where)
 
 
-async def _transcribed(where: str, sound: bytes, model: ModelView, worker: Worker, serve: Serve) -> str:
-    content_type, body = multipart.form({"model": model.name.encode(), "file": sound}, secrets.token_hex(16))
+async def _transcribed(chat: Exchange, where: str, sound: bytes, model: ModelView) -> str:
+    worker, listener = chat.worker, BufferedClient()
+    exchange = Exchange(worker, listener, _transcription(chat, sound, model))
+    exchange.identity = chat.identity
+    exchange.admitted(admit(exchange.request, ENDPOINTS[PATH], worker.fleet.view, worker.settings.media))
+    await serve(exchange)
+    return listener.text(where)
+
+
+def _transcription(chat: Exchange, sound: bytes, model: ModelView) -> Request:
+    """The same sound makes the same request: one that kills is known again by what it holds."""
+    boundary = hashlib.blake2b(sound, digest_size=16).hexdigest()
+    content_type, body = multipart.form({"model": model.name.encode(), "file": sound}, boundary)
+    headers = {name: value for name, value in chat.request.headers.items() if name in _ITS_CLIENTS}
     request = Request(
         method=b"POST",
         path=PATH,
-        headers={b"content-type": content_type},
+        headers={**headers, b"content-type": content_type},
         body=body,
-        started_s=worker.loop.time(),
+        started_s=chat.now_s,
     )
-    call = admit(request, ENDPOINTS[PATH], worker.fleet.view, worker.settings.media)
-    ear = Ear()
-    await serve(call, request, ear, worker, Account(worker.board, PATH, request.started_s))
-    return ear.text(where)
+    request.id = chat.request.id
+    return request
 
 
-class Ear:
+class BufferedClient:
     """A caller that keeps what it is answered (`delivery.Caller`)."""
 
     answering = False

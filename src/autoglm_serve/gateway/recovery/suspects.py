@@ -28,7 +28,7 @@ async def _nobody_answers(base_url: str) -> bool:
     return False
 
 
-class Trial:
+class Suspects:
     """The suspects of one worker that are being tried, by the address of their replica."""
 
     def __init__(

@@ -67,16 +67,8 @@ class Request:
     """One complete request. Header names are lower case; a repeated header keeps its last value."""
 
     __slots__ = (
-        "_body",
-        "client",
-        "headers",
-        "http10",
-        "keep_alive",
-        "loopback",
-        "method",
-        "path",
-        "started_s",
-        "target",
+        *("_body", "headers", "http10", "id", "keep_alive", "loopback", "method", "path", "peer"),
+        *("started_s", "target"),
     )
 
     def __init__(
@@ -91,7 +83,7 @@ class Request:
         keep_alive: bool = True,
         http10: bool = False,
         loopback: bool = True,
-        client: str = "",
+        peer: str = "",
     ) -> None:
         self.method = method
         self.path = path
@@ -105,8 +97,10 @@ class Request:
         self.http10 = http10
         self.loopback = loopback
         """It came from this machine."""
-        self.client = client
-        """Who asks, for turns in the queue: the address and the key."""
+        self.peer = peer
+        """The address that it came from."""
+        self.id = b""
+        """Its name in logs, for the engine and in the answer; given by who handles it."""
 
     @property
     def body(self) -> bytes:

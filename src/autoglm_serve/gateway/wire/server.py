@@ -8,7 +8,7 @@ import asyncio
 import logging
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -72,6 +72,10 @@ class Handler(Protocol):
 
     def handle(self, client: "ClientConnection", request: Request) -> asyncio.Task[None] | None:
         """Answer at once and return None, or return the task that will."""
+        ...
+
+    def holder(self, peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
+        """For whom the bytes of a request from `peer`, which begins with these headers, are held."""
         ...
 
     def refused(self, begun_s: float) -> None:
@@ -297,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
         if not self._holder:  # for as long as the connection lives: what was taken is given back
-            self._holder = self._peer + self._key() if self._loopback else self._peer
+            self._holder = self._handler.holder(self._peer, self._headers, loopback=self._loopback)
         self._held_bytes.append(0)
         self._hold(int(length or 0))
         if length not in (None, b"0") or b"transfer-encoding" in self._headers:
@@ -342,9 +346,6 @@ class ClientConnection(asyncio.Protocol):
         if size_bytes:
             self._everyone.held.give(self._holder, size_bytes)
 
-    def _key(self) -> str:
-        return self._headers.get(b"authorization", b"").decode("latin-1")
-
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
             return
@@ -359,7 +360,7 @@ class ClientConnection(asyncio.Protocol):
             keep_alive=self._parser.should_keep_alive(),
             http10=self._parser.get_http_version() == "1.0",
             loopback=self._loopback,
-            client=self._peer + self._key(),
+            peer=self._peer,
         )
         progress = self._progress + 1
         self._reset()
@@ -478,8 +479,8 @@ class ClientConnection(asyncio.Protocol):
         request = self._current
         administers = request is not None and request.path.startswith("/admin/")
         headers: Headers = () if administers else _allowed_origin(self._limits.allow_origin, request)
-        if request is not None and b"x-request-id" in request.headers:
-            headers += ((b"x-request-id", request.headers[b"x-request-id"][:128]),)
+        if request is not None and request.id:
+            headers += ((b"x-request-id", request.id),)
         self._promised = not self._draining
         if request is None or not request.keep_alive or self._draining:
             headers += ((b"connection", b"close"),)

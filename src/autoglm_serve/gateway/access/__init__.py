@@ -1,0 +1,1 @@
+"""Who asks, before it is decided what they get."""

@@ -1,0 +1,81 @@
+"""One request from its first byte to its account: what every part of its life shares.
+
+Owned by the task that serves it. Steps fill in what they find out; attempts come and go.
+"""
+
+from autoglm_serve.gateway.access.identity import Identity
+from autoglm_serve.gateway.admission.admit import Call
+from autoglm_serve.gateway.exchange.account import Account
+from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
+from autoglm_serve.gateway.exchange.relay import Ending, Result
+from autoglm_serve.gateway.recovery.answer import Expected
+from autoglm_serve.gateway.recovery.journal import Journal
+from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.route.scheduler import RoutingRequest
+
+
+class Exchange:
+    """A request, who asks, what it became, and what was sent and learnt so far."""
+
+    __slots__ = (
+        *("account", "call", "client", "delivery", "ending", "identity", "journal", "request", "routing"),
+        *("told", "why_no_more", "worker"),
+    )
+
+    identity: Identity
+    """Set by the first step."""
+    call: Call
+    """What was admitted. Set by a step; a later one may put another in its place."""
+    delivery: Delivery
+    """The client's side of the answer, with its journal. From `begin` on."""
+    routing: RoutingRequest
+    """What the scheduler is asked for. From `begin` on."""
+
+    def __init__(self, worker: Worker, client: Caller, request: Request) -> None:
+        self.worker = worker
+        self.client = client
+        self.request = request
+        self.account = Account(worker.board, request.path, request.started_s)
+        self.ending = Ending(result=Result.LOST, reason="no replica could be asked")
+        """Of the last attempt."""
+        self.told: Ending | None = None
+        """The last that had something to tell the client."""
+        self.journal: Journal | None = None
+        """What the client was sent, once there may be something."""
+        self.why_no_more = "no other replica could take over"
+
+    @property
+    def id(self) -> str:
+        """For log lines; the client's own, or one that was made for it."""
+        return self.request.id.decode("latin-1")
+
+    @property
+    def now_s(self) -> float:
+        return self.worker.loop.time()
+
+    def admitted(self, call: Call) -> None:
+        self.call = call
+        self.account.model = call.model.name
+
+    def begin(self) -> None:
+        """All steps are passed: from here on replicas are asked."""
+        call, endpoint = self.call, self.call.endpoint
+        expected = Expected(
+            path=endpoint.path,
+            ends_with_done=endpoint.ends_with_done,
+            typed_events=endpoint.typed_events,
+            choices=call.choices,
+            usage=call.usage,
+            field=endpoint.answer,
+        )
+        self.delivery = Delivery(
+            self.client, self.worker.loop, expected=expected, split_reasoning=call.split_reasoning
+        )
+        self.journal = self.delivery.journal
+        self.routing = RoutingRequest(
+            model=call.model,
+            cost_tokens=call.cost_tokens,
+            client=self.identity.name,
+            size_bytes=len(call.body),
+        )
