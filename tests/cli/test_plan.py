@@ -11,6 +11,7 @@ import pytest
 from autoglm_serve.cli.main import main
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.demo import demo_model
+from autoglm_serve.probe import gpus
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +181,63 @@ def test_it_takes_less_than_two_seconds_and_no_torch() -> None:
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
     assert time.monotonic() - begun < 2.0
+
+
+# --- questions -------------------------------------------------------------------------------------------
+
+
+def test_targets_are_answered_with_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "rtx4090", "--sessions", "40", "--target-ttft", "2") == ExitCode.OK
+    assert "needed    5x GeForce RTX 4090: 5x TP1" in capsys.readouterr().out
+
+
+def test_phones_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "h200", "--phones", "--json") == ExitCode.OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["phones"] > 8
+    assert told["predicted"]["ttft_s"] <= 3.0
+
+
+def test_a_published_load_can_be_stated(capsys: pytest.CaptureFixture[str]) -> None:
+    load = ("--image", "none", "--prompt-tokens", "1024", "--output-tokens", "256", "--sessions", "1")
+    assert plan("--hardware", "h200", "--explain", *load) == ExitCode.OK
+    assert "1,024 tokens of text, 0 cached, 256 tokens out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--image", "0x5"),
+        ("--image", "big"),
+        ("--image", "9999999x9999999"),
+        ("--prompt-tokens", "0"),
+        ("--prompt-tokens", "9" * 40),
+        ("--output-tokens", "-1"),
+        ("--think-time", "nan"),
+        ("--think-time", "-1"),
+    ],
+)
+def test_a_load_that_means_nothing_is_a_plain_error(flags: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        plan("--hardware", "h200", *flags)
+    assert caught.value.code == ExitCode.USAGE
+
+
+def test_the_rules_of_another_release_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--hardware", "h200", "--engine-version", "0.26.0") == ExitCode.OK
+    assert "rules     vllm 0.26.0 (as --engine-version names it)" in capsys.readouterr().out
+    assert plan("--hardware", "h200", "--engine-version", "new") == ExitCode.CONFIG
+    assert "is no version" in capsys.readouterr().err
+
+
+def test_without_a_gpu_it_is_said_what_serve_would_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # where the machine has one, it is hidden
+    if gpus.read().gpus:
+        pytest.skip("this machine has a GPU, and serve would use it")
+    assert plan() == ExitCode.NO_PLAN
+    said = capsys.readouterr()
+    assert "`autoglm serve` would run this on the processor" in said.out
+    assert "bundled demo model" in said.out
+    assert "GPU" in said.err

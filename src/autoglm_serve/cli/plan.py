@@ -7,12 +7,14 @@ import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoglm_serve.cli import plan_load
 from autoglm_serve.cli.parser import add_flags, add_model
 from autoglm_serve.config.options import Options
-from autoglm_serve.core.errors import ExitCode
+from autoglm_serve.core.errors import ExitCode, NoPlan
 from autoglm_serve.engines.base import Command, Listen
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ FIRST_PORT = 8001
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--hardware",
-        metavar="GPU[:COUNT][@LINK]",
-        help="Plan for this instead of the GPUs here: rtx4090:2, h200:4, l40s:8@pcie. "
+        metavar="GPU[/GB][:COUNT][@LINK]",
+        help="Plan for this instead of the GPUs here: rtx4090:2, 2x4090, h200:4, l40s:8@pcie, rtx4090/48. "
         "`list` shows every name.",
     )
     parser.add_argument("--explain", action="store_true", help="Show the ledger, what lost and why.")
@@ -46,6 +48,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="Start one replica of the plan, measure its memory and speed, keep that for later plans, and "
         "plan again.",
     )
+    parser.add_argument(
+        "--phones",
+        action="store_true",
+        help="Say how many phones the hardware carries: sessions that are answered within --target-ttft and "
+        "--target-tpot [3 and 0.05].",
+    )
+    parser.add_argument(
+        "--engine-version",
+        metavar="VERSION",
+        help="Plan by the rules of this release of the engine instead of the installed one, or the newest.",
+    )
+    plan_load.add_arguments(parser)
     model = (
         "What to plan for: a GGUF file, a folder, or a repository on the hub. [zai-org/AutoGLM-Phone-9B; the "
         "bundled demo model with --engine llama_cpp]"
@@ -66,13 +80,28 @@ def run(args: Namespace, options: Options) -> int:
     with decide.readable():
         if decide.is_embedded(options):
             return _embedded(args, options)
-        decision = planning.plan(options, os.environ, hardware=args.hardware)
+        try:
+            decision = planning.plan(
+                _targeted(options, args),
+                os.environ,
+                hardware=args.hardware,
+                load=plan_load.workload(args, options.sessions),
+                version=args.engine_version,
+            )
+        except NoPlan:
+            if not args.hardware and not args.json:
+                _say_what_serve_does(options)
+            raise
     if args.calibrate:
         decision = _calibrated(args, options, decision)
+    if args.phones:
+        return _phones(args, decision)
     commands = [] if decision.chosen is None else _commands(planning.member(decision, options))
+    needed = _needed(decision)
     if args.json:
         first = commands[0] if commands else Command(argv=())
-        print(json.dumps(document(decision, first.argv, first.env), indent=2, ensure_ascii=False))
+        told = document(decision, first.argv, first.env) | {"needed": needed}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
         return ExitCode.OK if decision.chosen else ExitCode.NO_PLAN
     if decision.chosen is None:
         if args.explain:
@@ -82,7 +111,87 @@ def run(args: Namespace, options: Options) -> int:
         print("\n".join(_line(command) for command in commands))
     else:
         print(explain.full(decision) if args.explain else explain.short(decision))
+        print(f"needed    {needed['words']}" if needed else "", end="\n" if needed else "")
     return ExitCode.OK
+
+
+PHONES_TTFT_S, PHONES_TPOT_S = 3.0, 0.05
+"""Seconds that a phone waits for the first token and for each after it: a step in ten, where nobody says."""
+PHONES_THINK_S = 2.0
+"""What a phone takes to act and to send its next screenshot."""
+
+
+def _targeted(options: Options, args: Namespace) -> Options:
+    """With the target and the pause that --phones has where they are not given."""
+    if not args.phones:
+        return options
+    if args.think_time is None:
+        args.think_time = PHONES_THINK_S
+    if options.target_ttft is not None or options.target_tpot is not None:
+        return options
+    return replace(options, target_ttft=PHONES_TTFT_S, target_tpot=PHONES_TPOT_S)
+
+
+def _phones(args: Namespace, decision: "Decision") -> int:
+    """How many sessions the hardware carries within the targets."""
+    from autoglm_serve.plan import demand, explain
+    from autoglm_serve.plan.document import document
+
+    found = demand.phones_carried(decision)
+    if found is None or found.chosen is None or found.chosen.predicted is None:
+        problem = decision.problem or "not even one phone is answered within the targets"
+        raise NoPlan(f"{problem}.", next_step="allow more time (--target-ttft), or name more GPUs")
+    phones = found.request.workload.sessions
+    if args.json:
+        print(json.dumps(document(found) | {"phones": phones}, indent=2, ensure_ascii=False))
+        return ExitCode.OK
+    speed = found.chosen.predicted
+    print(explain.full(found) if args.explain else explain.short(found))
+    print(
+        f"phones    {phones} at once, each asking {args.think_time:g} s after its answer: first token after "
+        f"{speed.ttft_s:.1f} s in the middle, {speed.steps_per_s:.1f} steps a second in all"
+    )
+    return ExitCode.OK
+
+
+def _needed(decision: "Decision") -> dict[str, object] | None:
+    """How many of these cards meet the targets, where there are targets."""
+    from autoglm_serve.plan import demand
+    from autoglm_serve.plan.request import Goal
+
+    if decision.request.goal is not Goal.TARGETS:
+        return None
+    need = demand.gpus_needed(decision)
+    title = decision.hardware.gpus[0].title if decision.hardware.gpus else "GPU"
+    if need is None or need.decision.chosen is None:
+        return {"gpus": None, "words": f"even {demand.MOST_GPUS}x {title} do not meet the targets"}
+    plan = need.decision.chosen
+    speed = plan.predicted
+    assert speed is not None
+    words = (
+        f"{need.gpus}x {title}: {plan.replicas}x TP{plan.tensor_parallel}"
+        f"{f' PP{plan.pipeline_parallel}' if plan.pipeline_parallel > 1 else ''}, TTFT {speed.ttft_s:.2f} s, "
+        f"TPOT {speed.tpot_s * 1e3:.1f} ms at {speed.sessions} sessions"
+    )
+    return {"gpus": need.gpus, "words": words}
+
+
+def _say_what_serve_does(options: Options) -> None:
+    """Without a GPU plan there is still something that `serve` would run, or the reason why not."""
+    from autoglm_serve.core.errors import ServeError
+    from autoglm_serve.deploy import decide
+    from autoglm_serve.engines.base import Place
+    from autoglm_serve.plan import explain
+
+    if decide.choose_engine(options).place is not Place.PROCESSOR:
+        return
+    try:
+        member = decide.embedded_here(options)
+    except ServeError as problem:
+        print(f"`autoglm serve` would not start either: {problem.what}")
+        return
+    print("`autoglm serve` would run this on the processor:\n")
+    print(explain.embedded(member, everything=False) + "\n")
 
 
 def _embedded(args: Namespace, options: Options) -> int:

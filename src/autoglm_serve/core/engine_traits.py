@@ -40,6 +40,8 @@ class EngineTraits:
     """On the vision tower's memory, where it works in wider numbers."""
     mixed: "EngineTraits | None" = None
     """Its rules for models with experts or recurrent layers, where those run by others."""
+    origin: str = "the newest known"
+    """Why the rules of this version are used, in words."""
     rules_of: str = ""
     """The release whose rules these are, where they are not the version's own."""
     fp8_tower: bool = True

@@ -96,6 +96,16 @@ class GpuSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What the machine has beside its GPUs."""
+
+    memory_bytes: int
+    free_bytes: int
+    disk_free_bytes: int | None = None
+    """Where models are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """The GPUs that a plan may use, and how each pair of them is linked."""
 
@@ -103,6 +113,8 @@ class Hardware:
     links: tuple[tuple[int, int, Link], ...] = ()
     """(lower index, higher index, link); a pair that is missing goes through host memory."""
     source: GpuSource = GpuSource.PROBE
+    host: Host | None = None
+    """None where it was not asked, as for hardware that is only named."""
     driver: str = ""
     cuda: str = ""
     """The newest CUDA that the driver runs."""

@@ -11,7 +11,7 @@ from autoglm_serve.core.model import VisionGeometry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A closed loop of sessions, each doing one step after the other without a pause."""
+    """A closed loop of sessions, each doing one step after the other."""
 
     sessions: int = 32
     image_width_px: int = 1080
@@ -22,6 +22,8 @@ class Workload:
     """Text of the prompt that an earlier step left in the prefix cache."""
     fresh_tokens: int = 300
     """Text of the prompt that is new in each step: the last request and its answer, and the new request."""
+    think_s: float = 0.0
+    """Between an answer and the session's next request."""
     output_tokens: int = 128
     """On average: answers vary evenly between half and one and a half times as many."""
 

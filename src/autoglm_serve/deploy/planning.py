@@ -3,15 +3,20 @@
 The one place where these stages meet; `autoglm plan` prints the decision and `deployment` runs it.
 """
 
+import re
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+
+import psutil
 
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
 from autoglm_serve.core.errors import ConfigError, ModelError, NoPlan
 from autoglm_serve.core.facts import ModelFacts
-from autoglm_serve.core.hardware import GpuSource, Hardware
+from autoglm_serve.core.hardware import GpuSource, Hardware, Host
 from autoglm_serve.core.ledger import Expectation, MeasuredLedger, MeasuredSpeed, Subject
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Plan
@@ -28,16 +33,25 @@ DEFAULT_MODEL = "zai-org/AutoGLM-Phone-9B"
 
 
 def plan(
-    options: Options, environ: Mapping[str, str], *, hardware: str | None = None, own: Own = NOTHING
+    options: Options,
+    environ: Mapping[str, str],
+    *,
+    hardware: str | None = None,
+    load: Workload | None = None,
+    version: str | None = None,
+    own: Own = NOTHING,
 ) -> Decision:
-    """The decision for these options; `hardware` plans for the table's GPUs instead of the ones here.
+    """The decision for these options; `hardware` plans for the table's GPUs instead of the ones here, `load`
+    for another load than the phone agents', `version` by the rules of another release of the engine.
 
     Raises ConfigError, ModelError or NoPlan where there is nothing to decide about.
     """
     facts = model(options.model or DEFAULT_MODEL, hub=options.hub)
     found = hardware_table.hardware(hardware) if hardware else probed(environ, own=own)
-    traits = traits_of(options.engine)
-    return decide(facts, found, request(options), traits, constants(found, traits, facts, environ))
+    traits = traits_of(options.engine, version)
+    asked = request(options)
+    asked = asked if load is None else replace(asked, workload=load)
+    return decide(facts, found, asked, traits, constants(found, traits, facts, environ))
 
 
 def model(reference: str, *, hub: str = "huggingface") -> ModelFacts:
@@ -86,7 +100,18 @@ def probed(environ: Mapping[str, str], own: Own = NOTHING) -> Hardware:
                 why=hidden,
                 next_step="unset CUDA_VISIBLE_DEVICES, or give the container its GPUs (--gpus all)",
             )
-    return found
+    return replace(found, host=host_here(environ))
+
+
+def host_here(environ: Mapping[str, str]) -> Host:
+    """Main memory, and the disk that models are downloaded to."""
+    memory = psutil.virtual_memory()
+    home = Path(environ.get("HF_HOME") or environ.get("HOME") or Path.home())
+    existing = next((path for path in (home, *home.parents) if path.exists()), Path("/"))
+    free = None
+    with suppress(OSError):
+        free = shutil.disk_usage(existing).free
+    return Host(memory_bytes=memory.total, free_bytes=memory.available, disk_free_bytes=free)
 
 
 def _no_gpu(other: str) -> NoPlan:
@@ -106,25 +131,35 @@ def _no_gpu(other: str) -> NoPlan:
     )
 
 
+NOT_INSTALLED = "the newest known; none is installed here"
 GPU_ENGINE = "vllm"
 """What runs models on GPUs where nobody asks for another."""
 
 
-def traits_of(engine: str) -> EngineTraits:
-    """The traits of the engine that would run: the installed version's, or the newest known.
+def traits_of(engine: str, named: str | None = None) -> EngineTraits:
+    """The traits of the engine that would run: of the version that is named, else of the installed one, else
+    of the newest known.
 
-    Raises ConfigError where what is installed is older than anything that is known of it.
+    Raises ConfigError where what is installed is older than anything that is known of it, or where what is
+    named is no version.
     """
     asked = BY_OPTION.get(engine, BY_OPTION[GPU_ENGINE])
-    version = installed(asked.package or asked.name)
-    if version and (instead := asked.too_old(version)):
+    if named is not None and not re.match(r"v?\d{1,3}\.\d{1,4}", named):
+        raise ConfigError(
+            f"--engine-version {named[:40]}: that is no version.", next_step="write it as 0.26.0"
+        )
+    version = named.removeprefix("v") if named else installed(asked.package or asked.name)
+    if named is None and version and (instead := asked.too_old(version)):
         raise ConfigError(
             f"{asked.title} {version} is installed, which is older than this service knows.",
             why="Its flags, its log and how it sizes its memory would be guesses.",
             next_step=f"pip install --upgrade '{instead}'",
         )
     own = asked.traits(version)
-    return own if own is not None else traits_of(GPU_ENGINE)
+    if own is None:
+        return traits_of(GPU_ENGINE, named)
+    origin = "as --engine-version names it" if named else "installed here" if version else NOT_INSTALLED
+    return replace(own, origin=origin)
 
 
 def constants(

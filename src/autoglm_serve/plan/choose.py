@@ -25,6 +25,7 @@ from autoglm_serve.plan.search import (
     contradiction,
     usable_gpus,
 )
+from autoglm_serve.plan.start import Start, lacking, start_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class Decision:
     offers: tuple[Offer, ...] = ()
     sensitivities: tuple[Offer, ...] = ()
     warnings: tuple[str, ...] = ()
+    start: Start | None = None
+    """What the plan takes beside the GPUs; None where there is none."""
 
 
 def decide(
@@ -87,13 +90,20 @@ def _chosen(
     )
     fp8, _ = search.candidates(("fp8",)) if can_quantize(search.facts, search.gpus) else ([], [])
     plan = replace(best.plan, predicted=reasons.ranged(search, best))
+    start = start_of(search.facts, plan)
     return replace(
         base,
         chosen=replace(plan, reasons=tuple(reasons.reasons(search, best, candidates))),
         rejected=(*(reasons.lost(other, best, request) for other in losers), *unfit),
         offers=tuple(reasons.offers(search, best, best_of(fp8, request) if fp8 else None)),
         sensitivities=tuple(reasons.sensitivities(search, best)),
-        warnings=(*base.warnings, *reasons.warnings(search, best), *reasons.ties(search, best, losers)),
+        warnings=(
+            *base.warnings,
+            *reasons.warnings(search, best),
+            *reasons.ties(search, best, losers),
+            *lacking(start, search.hardware.host),
+        ),
+        start=start,
     )
 
 

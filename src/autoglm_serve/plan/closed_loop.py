@@ -4,7 +4,7 @@ The engine's scheduler as vLLM has it. A pass has room for so many tokens: answe
 first; prompts take the rest in the order in which they came, in pieces where they are longer, each image
 whole in the first pass of its prompt. A pass is put together while the one before it runs. Before all that
 the host takes the images apart, some of it side by side, some one request after the other. Sessions are a
-closed loop without pauses.
+closed loop, with a pause between steps where the load has one.
 
 Arithmetic on `Replica` and `Load`, which `plan.cost` makes. Knows no GPU and no model. The test beside it is
 `benchmarks/gpu/agent_load.py`: the same load on a real engine, with the same figures.
@@ -72,6 +72,8 @@ class Load:
     """Of each."""
     output_tokens: int
     """On average; an answer has between half and one and a half times as many."""
+    think_s: float = 0.0
+    """Between the end of an answer and the session's next request."""
 
     @property
     def new_tokens(self) -> int:
@@ -149,8 +151,8 @@ class _Run:
     """When the pass before this one began: what had come by then is in this one."""
     images_before: int = 0
     """Encoded in the pass before this one."""
-    beginning: deque[tuple[float, int]] = field(default_factory=deque)
-    """Sessions that have not asked yet: when they will."""
+    beginning: list[tuple[float, int]] = field(default_factory=list)
+    """Sessions that are not asking: when they will, soonest first (a heap)."""
     coming: list[tuple[float, int, "_Request"]] = field(default_factory=list)
     """With the engine at that time."""
     waiting: deque[_Request] = field(default_factory=deque)
@@ -186,11 +188,11 @@ class _Run:
 
     def _begin(self, spread_s: float) -> None:
         sessions = self.load.sessions
-        self.beginning = deque((number * spread_s / sessions, number) for number in range(sessions))
+        self.beginning = [(number * spread_s / sessions, number) for number in range(sessions)]
 
     def _let_begin(self, until_s: float) -> None:
         while self.beginning and self.beginning[0][0] <= until_s:
-            at_s, session = self.beginning.popleft()
+            at_s, session = heappop(self.beginning)
             self._ask(session, at_s)
 
     def _a_round_s(self) -> float:
@@ -203,7 +205,7 @@ class _Run:
         answer_s = load.output_tokens * (
             replica.weights_s + replica.pass_s + batch * context * replica.cached_s
         )
-        return load.sessions * max(prompt_s, replica.turn_s) + answer_s
+        return load.sessions * max(prompt_s, replica.turn_s) + answer_s + load.think_s
 
     def _ask(self, session: int, at_s: float) -> None:
         """A session asks; the host prepares it, in the order of asking."""
@@ -217,7 +219,8 @@ class _Run:
         """One pass, or several alike where nothing but time happens between them."""
         self._let_begin(self.now_s)
         if not (self.answering or self.reading or self.waiting):
-            self._let_begin(self.coming[0][0] if self.coming else self.beginning[0][0])
+            if not self.coming or (self.beginning and self.beginning[0][0] < self.coming[0][0]):
+                self._let_begin(self.beginning[0][0])
             self.now_s = self.ahead_s = max(self.now_s, self.coming[0][0])
             self.images_before = 0
         while self.coming and self.coming[0][0] <= self.ahead_s:
@@ -304,7 +307,10 @@ class _Run:
         self.context -= self.load.shared_tokens + self.load.new_tokens + request.tokens
         tpot_s = (self.now_s - request.first_s) / (request.tokens - 1)
         self.steps.append((self.now_s, request.first_s - request.begun_s, tpot_s))
-        self._ask(request.session, self.now_s)
+        if self.load.think_s:
+            heappush(self.beginning, (self.now_s + self.load.think_s, request.session))
+        else:
+            self._ask(request.session, self.now_s)
 
 
 def _figures(steps: Sequence[tuple[float, float, float]], seconds: float) -> Seen:

@@ -311,8 +311,9 @@ def predict(
             shared_tokens=workload.shared_tokens,
             text_tokens=workload.fresh_tokens,
             images=workload.images if facts.vision else 0,
-            image_tokens=image_tokens(facts, workload, limits.max_pixels),
+            image_tokens=image_tokens(facts, workload, limits.max_pixels) if workload.images else 0,
             output_tokens=workload.output_tokens,
+            think_s=workload.think_s,
         )
 
     def parts(load: Load) -> Replica:

@@ -10,6 +10,7 @@ from autoglm_serve.core.hardware import Hardware
 from autoglm_serve.core.ledger import TERMS, Badge, Ledger, Predicted, term_bytes
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.plan.choose import Decision
+from autoglm_serve.plan.start import Start
 
 SCHEMA = 1
 
@@ -33,11 +34,13 @@ def document(
         "hardware": _hardware(decision.hardware),
         "goal": str(decision.request.goal),
         "engine_version": decision.traits.version,
+        "engine_version_origin": decision.traits.origin,
         "chosen": None if plan is None else {**_plan(plan), "argv": list(argv), "env": dict(env or {})},
         "problem": decision.problem or None,
         "reasons": list(plan.reasons) if plan else [],
         "ledger": _ledger(plan.ledger) if plan and plan.ledger else None,
         "predicted": _predicted(plan.predicted) if plan and plan.predicted else None,
+        "start": None if decision.start is None else _start(decision.start),
         "rejected": [
             {
                 "plan": rejected.name,
@@ -71,6 +74,7 @@ def embedded_document(
         },
         "goal": None,
         "engine_version": None,
+        "engine_version_origin": None,
         "chosen": {**_plan(plan), "argv": list(argv), "env": dict(env)},
         "problem": None,
         "reasons": list(plan.reasons),
@@ -84,6 +88,8 @@ def embedded_document(
             "badge": str(Badge.ESTIMATED),
         },
         "predicted": None,
+        "start": None,
+        "needed": None,
         "rejected": [],
         "offers": [],
         "sensitivities": [],
@@ -124,6 +130,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "max_num_seqs": plan.max_num_seqs,
         "max_num_batched_tokens": plan.max_num_batched_tokens,
         "gpu_memory_utilization": plan.gpu_memory_utilization,
+        "kv_cache_memory_bytes": plan.kv_cache_memory_bytes,
         "max_pixels": plan.max_pixels,
     }
 
@@ -136,6 +143,7 @@ def _ledger(ledger: Ledger) -> dict[str, Any]:
         "other": ledger.other_bytes,
         "free": ledger.free_bytes,
         "unprofiled": ledger.unprofiled_bytes,
+        "cold": ledger.cold_bytes,
         "total": ledger.total_bytes,
         "kv_cache_tokens": ledger.kv_cache_tokens,
         "badge": str(ledger.badge),
@@ -150,5 +158,20 @@ def _predicted(predicted: Predicted) -> dict[str, Any]:
         "tpot_s": round(predicted.tpot_s, 6),
         "single_ttft_s": round(predicted.single_ttft_s, 4),
         "single_tpot_s": round(predicted.single_tpot_s, 6),
+        "steps_range_per_s": _range(predicted.steps_range_per_s),
+        "ttft_range_s": _range(predicted.ttft_range_s),
         "badge": str(predicted.badge),
+    }
+
+
+def _range(found: tuple[float, float] | None) -> list[float] | None:
+    return None if found is None else [round(end, 4) for end in found]
+
+
+def _start(start: Start) -> dict[str, Any]:
+    return {
+        "host_bytes": start.host_bytes,
+        "disk_bytes": start.disk_bytes,
+        "cold_s": round(start.cold_s, 1),
+        "warm_s": round(start.warm_s, 1),
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.hardware import GpuSource
 from autoglm_serve.core.ledger import (
     TERMS,
@@ -13,9 +14,11 @@ from autoglm_serve.core.ledger import (
 )
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member, Plan
+from autoglm_serve.core.workload import Workload
 from autoglm_serve.plan.choose import Decision
 from autoglm_serve.plan.memory import gib
 from autoglm_serve.plan.reasons import Offer
+from autoglm_serve.plan.start import Start
 
 LABELS = {
     "weights": "weights",
@@ -42,6 +45,8 @@ def full(decision: Decision) -> str:
             sections.append(list(ledger_table(plan.ledger)))
         if plan.predicted is not None:
             sections.append(list(_speed(decision, plan.predicted)))
+        if decision.start is not None:
+            sections.append(list(_beside(decision.start)))
     sections.append(_titled("What lost", list(_losers(decision))))
     sections.append(_titled("What one knob would change", _offers(decision.sensitivities)))
     heading = "What would fit" if plan is None else "What would be faster"
@@ -96,7 +101,27 @@ def _head(decision: Decision) -> Iterator[str]:
     )
     yield f"model     {facts.reference} ({facts.architecture}; {size})"
     yield f"hardware  {hardware.summary} ({where})"
+    yield f"rules     {_rules(decision.traits)}"
     yield f"plan      {summary(decision.chosen) if decision.chosen else 'none: ' + decision.problem}"
+
+
+def _rules(traits: EngineTraits) -> str:
+    """Of which version of the engine, and why of that one."""
+    if traits.rules_of:
+        return f"{traits.engine} {traits.rules_of}, the newest known, taken for {traits.version}"
+    return f"{traits.engine} {traits.version} ({traits.origin})"
+
+
+def _beside(start: Start) -> Iterator[str]:
+    yield "Beside the GPUs (estimated)"
+    yield f"  {'main memory':<16}{gib(start.host_bytes):>12}"
+    yield f"  {'disk':<16}{gib(start.disk_bytes):>12}"
+    yield f"  {'download':<16}{_minutes(start.download_s):>12} at 100 Mbit/s"
+    yield f"  {'first start':<16}{_minutes(start.cold_s):>12}, later ones {_minutes(start.warm_s)}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def summary(plan: Plan) -> str:
@@ -139,9 +164,8 @@ def ledger_table(ledger: Ledger, measured: MeasuredLedger | None = None) -> Iter
 
 def _speed(decision: Decision, predicted: Predicted) -> Iterator[str]:
     load = decision.request.workload
-    picture = f"a {load.image_width_px}x{load.image_height_px} screenshot, " if decision.facts.vision else ""
-    yield f"Agent load ({predicted.badge}; {picture}{load.output_tokens} tokens out)"
-    sessions = f"{predicted.sessions} sessions"
+    yield f"Agent load ({predicted.badge}; {_load(decision)})"
+    sessions = f"{predicted.sessions} session{'s' * (predicted.sessions > 1)}"
     yield f"  {sessions:<16}{predicted.steps_per_s:>8.2f} steps/s   TTFT {predicted.ttft_s:>6.2f} s   " + (
         f"TPOT {predicted.tpot_s * 1e3:>6.1f} ms"
     )
@@ -149,6 +173,21 @@ def _speed(decision: Decision, predicted: Predicted) -> Iterator[str]:
     yield f"  {'1 session':<16}{1 / alone:>8.2f} steps/s   TTFT {predicted.single_ttft_s:>6.2f} s   " + (
         f"TPOT {predicted.single_tpot_s * 1e3:>6.1f} ms"
     )
+    if predicted.steps_range_per_s and predicted.ttft_range_s:
+        (low, high), (soon, late) = predicted.steps_range_per_s, predicted.ttft_range_s
+        yield f"  {'may turn out':<16}{low:.2f} to {high:.2f} steps/s, TTFT {soon:.2f} to {late:.2f} s"
+
+
+def _load(decision: Decision) -> str:
+    load = decision.request.workload
+    images = load.images if decision.facts.vision else 0
+    picture = f"a {load.image_width_px}x{load.image_height_px} screenshot, " if images == 1 else ""
+    picture = f"{images} images of {load.image_width_px}x{load.image_height_px}, " if images > 1 else picture
+    usual = Workload(sessions=load.sessions)
+    own = load.fresh_tokens != usual.fresh_tokens or load.shared_tokens != usual.shared_tokens
+    text = f"{load.shared_tokens + load.fresh_tokens:,} tokens of text, {load.shared_tokens:,} cached, "
+    think = f", {load.think_s:g} s between steps" if load.think_s else ""
+    return f"{picture}{text if own else ''}{load.output_tokens} tokens out{think}"
 
 
 def _losers(decision: Decision) -> Iterator[str]:
