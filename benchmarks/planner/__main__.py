@@ -40,6 +40,7 @@ def _row(each: Compared) -> tuple[str, ...]:
 
 
 def _summary(memory: Sequence[Compared], speed: Sequence[Compared]) -> Iterable[tuple[str, ...]]:
+    memory = [each for each in memory if not each.old]
     kinds = {
         "weights": [each for each in memory if each.figure == "weights"],
         "KV cache, one GPU": [each for each in memory if each.figure != "weights" and each.gpus == 1],

@@ -25,7 +25,8 @@ from autoglm_serve.probe import hardware_table, model_facts
 FOLDER = Path(__file__).parent
 AUTOGLM = "zai-org/AutoGLM-Phone-9B"
 ROUNDS = 1
-"""Requests of each session of a load that begins all at once, where its log does not say how many."""
+"""Requests of each session of a load that begins all at once, whose latencies are compared; its rate is that
+of the load once it has settled."""
 VIDEO_TOKENS = 114_688
 """Of the video that vLLM makes room for where nobody limits it: of a context of 128,000 tokens."""
 
@@ -102,6 +103,8 @@ class Compared:
     predicted: float
     said: float
     gpus: int
+    old: bool = False
+    """Of an engine whose rules are not kept (vLLM's V0): shown, and in no median."""
 
     @property
     def off(self) -> float:
@@ -121,7 +124,14 @@ def figures(point: Mapping[str, Any]) -> Iterator[Compared]:
         pairs.pop("KV GiB")
     for figure, (predicted, said) in pairs.items():
         if said is not None and said > 0 and not point.get("only_bytes"):
-            yield Compared(id=point["id"], figure=figure, predicted=predicted, said=said, gpus=point["gpus"])
+            yield Compared(
+                id=point["id"],
+                figure=figure,
+                predicted=predicted,
+                said=said,
+                gpus=point["gpus"],
+                old="V0" in point["vllm"],
+            )
 
 
 def outcome(point: Mapping[str, Any]) -> tuple[bool, bool | None]:
@@ -194,7 +204,7 @@ def speed(point: Mapping[str, Any]) -> Predicted:
     )
     replica = replica_of(case.facts, case.spec, case.link, case.shape, limits, ledger, load, constants)
     seen = burst(replica, load, ROUNDS)
-    return replace(found, steps_per_s=seen.steps_per_s, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
+    return replace(found, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
 
 
 def speeds(point: Mapping[str, Any]) -> Iterator[Compared]:

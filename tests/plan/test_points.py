@@ -14,12 +14,10 @@ from benchmarks.planner.points import Compared, figures, outcome, read, speeds
 MEMORY = read("memory")
 COMPARED = [each for point in MEMORY for each in figures(point)]
 TIMED = [each for point in read("speed") for each in speeds(point)]
-V0 = "q25vl-7b-3090-v0"
-"""A run of the V0 engine, whose tower is sized by one factor only: only whether it fits is held."""
 
 
 def off(compared: list[Compared]) -> list[float]:
-    return [abs(each.off) for each in compared if each.id != V0]
+    return [abs(each.off) for each in compared if not each.old]
 
 
 def test_weights_are_as_said() -> None:
