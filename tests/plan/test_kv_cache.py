@@ -1,6 +1,6 @@
 """The KV cache as engines lay it out, by kinds of attention."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm_serve.core.facts import Attention, AttentionLayers, TextFacts
@@ -85,6 +85,7 @@ def test_a_state_is_one_block_and_makes_blocks_longer() -> None:
     assert cache.blocks(32_768) == 32 + 3
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(
     tokens=st.integers(1, 10**6),
     available=st.integers(0, 10**12),

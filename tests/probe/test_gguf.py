@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm_serve.demo import demo_model, demo_speech
@@ -142,11 +142,13 @@ def test_an_array_longer_than_the_file_is_not_believed(kind: int, count: int) ->
 WHOLE = model_bytes()
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.integers(0, len(WHOLE) - 1))
 def test_a_cut_anywhere_is_noticed(at: int) -> None:
     assert refused(WHOLE[:at])
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for candidate in (data, b"GGUF\x03\0\0\0" + data):
@@ -154,6 +156,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
             parsed(candidate)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.data())
 def test_a_good_file_with_some_bytes_changed_is_read_or_refused(data: st.DataObject) -> None:
     damaged = bytearray(WHOLE)
