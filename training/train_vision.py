@@ -196,13 +196,7 @@ def train(options: argparse.Namespace) -> None:
         drawn = next(feed)
         record.add("waited_s", time.monotonic() - waiting_s)
         batch = {name: value.to(device, non_blocking=True) for name, value in drawn.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss, found = forward(model, hints, batch, image)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        ranks.average([parameter for group in optimiser.param_groups for parameter in group["params"]])
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        found = learn(model, hints, batch, image, optimiser, ranks)
         step += 1
         if ranks.rank:
             continue
@@ -217,6 +211,25 @@ def train(options: argparse.Namespace) -> None:
         record.write(step, 0.0)
         keep(options, step, parts, tokenizer, optimiser, seed)
     ranks.leave()
+
+
+def learn(
+    model: Glm4vForConditionalGeneration,
+    hints: Hints,
+    batch: dict[str, Tensor],
+    image: int,
+    optimiser: torch.optim.Optimizer,
+    ranks: loop.Ranks,
+) -> dict[str, Tensor]:
+    """One step, with the gradient that all ranks share. Returns what `forward` found."""
+    with torch.autocast(ranks.device.type, torch.bfloat16, enabled=ranks.device.type == "cuda"):
+        loss, found = forward(model, hints, batch, image)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    ranks.average([parameter for group in optimiser.param_groups for parameter in group["params"]])
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    return found
 
 
 def feeding(

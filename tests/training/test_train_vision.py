@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from autoglm_serve.demo import tasks, words
+from autoglm_serve.demo import demo_model, tasks, words
 from autoglm_serve.demo.paint import FONTS
 from autoglm_serve.demo.screens import imagine
 
@@ -22,6 +26,7 @@ corpus, shapes, train_vision, vision_data, wording = (
     for name in ("corpus", "shapes", "train_vision", "vision_data", "tokenizer")
 )
 CASES = 300
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +107,28 @@ def test_the_folder_that_ships_is_written_with_every_checkpoint(tokenizer, tmp_p
     fresh = shapes.vision_model(tokenizer)
     assert train_vision.loop.load(tmp_path, "vision", {"model": fresh, "hints": hints}) == 7
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_two_ranks_stop_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    """A run at a toy's size: two processes on one processor, two legs."""
+
+    def leg(*flags: str) -> None:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        options = ["--out", str(tmp_path), "--steps", "1", "--shrink", "56", "--workers", "1", *flags]
+        here = {
+            "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [*torchrun, "-m", "training.train_vision", *options]
+        ran = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, timeout=600)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+
+    leg("--begin", str(demo_model().hf_dir))
+    leg("--resume")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["000001", "000002"]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "vision.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+    ids = json.loads((tmp_path / "vision" / "tokenizer.json").read_text())["added_tokens"]
+    assert ids == json.loads((demo_model().hf_dir / "tokenizer.json").read_text())["added_tokens"]

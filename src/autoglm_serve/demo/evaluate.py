@@ -485,7 +485,7 @@ def show_progress(out: TextIO, clock: Callable[[], float] = time.monotonic) -> P
     return show
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m autoglm_serve.demo.evaluate",
         description=__doc__,
@@ -510,6 +510,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--pictures", type=Path, metavar="FOLDER", help="keep pictures of hits and misses here"
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = _parser()
     options = parser.parse_args(arguments)
     tasks = tuple(options.tasks.split(","))
     if unknown := [task for task in tasks if task not in TASKS]:
