@@ -49,3 +49,13 @@ def test_more_replicas_than_the_gateway_can_tell_apart_are_refused_with_the_numb
     assert decide.within_bounds(Deployment(members=(most,))).members == (most,)
     with pytest.raises(ConfigError, match="1,025 replicas"):
         decide.within_bounds(Deployment(members=(most, of(1))))
+
+
+def test_the_speech_model_goes_by_the_names_it_is_given() -> None:
+    def names(options: Options) -> tuple[str, ...]:
+        return asyncio.run(decide.decide(options, lambda download: None)).members[1].names
+
+    assert names(Options()) == ("glm-asr-demo",)
+    assert names(Options(speech_name=("hears", "whisper-1"))) == ("hears", "whisper-1")
+    with pytest.raises(ConfigError, match="Two models would answer to phone"):
+        names(Options(served_model_name=("phone",), speech_name=("whisper-1", "phone")))

@@ -161,6 +161,10 @@ def test_the_wrong_method_is_told_the_right_one(gateway: GatewayProcess) -> None
 def test_health_ready_version_and_models(gateway: GatewayProcess) -> None:
     assert gateway.ask("GET", "/health")[0] == 200
     assert json.loads(gateway.ask("GET", "/ready")[2]) == {"status": "ready", "replicas": {"r0": "ready"}}
+    status, headers, home = gateway.ask("GET", "/")
+    assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert b"autoglm-serve test" in home
+    assert b"/v1" in home
     assert json.loads(gateway.ask("GET", "/version")[2]) == {"version": "test"}
     assert [card["id"] for card in json.loads(gateway.ask("GET", "/v1/models")[2])["data"]] == [
         "demo",

@@ -489,6 +489,15 @@ class Options:
             "The speech model is loaded by the first request that needs it.",
         ),
     ] = True
+    speech_name: Annotated[
+        Names,
+        Doc(
+            Section.SPEECH,
+            "The name that clients ask the speech model for, then any aliases, such as whisper-1.",
+            "NAME[,ALIAS]",
+            unset="the model's own name",
+        ),
+    ] = ()
     speech_idle_s: Annotated[
         Seconds,
         Doc(Section.SPEECH, "The speech model is let go after this long without a request.", "SECONDS"),

@@ -320,7 +320,7 @@ def _speech(options: Options, chat: Member) -> tuple[Member, ...]:
         max_num_seqs=_SPEECH_SLOTS,
     )
     member = Member(
-        names=(speech.name,),
+        names=_names_of_its_own(options.speech_name or (speech.name,), chat),
         files=ModelFiles(
             reference=DEMO_SPEECH, format=ModelFormat.GGUF, path=speech.gguf, mmproj=speech.mmproj
         ),
@@ -331,6 +331,17 @@ def _speech(options: Options, chat: Member) -> tuple[Member, ...]:
         idle_stop_s=options.speech_idle_s,
     )
     return (member,)
+
+
+def _names_of_its_own(names: tuple[str, ...], chat: Member) -> tuple[str, ...]:
+    """A request names one model. Raises ConfigError where it would name two."""
+    both = sorted(set(names) & set(chat.names))
+    if both:
+        raise ConfigError(
+            f"Two models would answer to {both[0]}: the one that chats and the one that hears.",
+            next_step="Give one of them another name with --served-model-name or --speech-name.",
+        )
+    return names
 
 
 def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:

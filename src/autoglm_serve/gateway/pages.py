@@ -125,7 +125,22 @@ def _metrics(request: Request, worker: Worker) -> _Page:
     return 200, ((b"content-type", metrics.CONTENT_TYPE),), text
 
 
+def _home(request: Request, worker: Worker) -> _Page:
+    """For whoever opens the address in a browser, or asks it with a tool that begins there."""
+    view = worker.fleet.view
+    host = request.headers.get(b"host", b"").decode("ascii", "replace") or "this address"
+    lines = [
+        f"autoglm-serve {worker.settings.version}",
+        f"OpenAI-compatible API at http://{host}/v1",
+        *(f"  {', '.join(model.names)}: {', '.join(sorted(model.capabilities))}" for model in view.models),
+        f"replicas: {', '.join(f'{id} {state}' for id, state in fleet_states(view).items()) or 'none'}",
+        "GET /v1/models, /health, /ready, /metrics, /version; POST /v1/chat/completions …",
+    ]
+    return 200, ((b"content-type", b"text/plain; charset=utf-8"),), "\n".join(lines).encode() + b"\n"
+
+
 _PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
+    "/": _home,
     "/health": _health,
     "/ready": _ready,
     "/version": _version,
