@@ -1,6 +1,7 @@
 """Whose the state directory has to be, and who holds it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,29 @@ def test_the_holder_is_known_and_a_second_one_refused(tmp_path: Path) -> None:
         with pytest.raises(StateDirBusy):
             StateDir(tmp_path / "state")
     assert holder(tmp_path / "state") is None
+
+
+@pytest.mark.parametrize("what", ["lock", "all of it"])
+def test_a_directory_that_was_deleted_is_held_again(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "state"
+    with StateDir(path) as held:
+        assert held.intact
+        if what == "lock":
+            (path / "lock").unlink()
+        else:
+            shutil.rmtree(path)
+        assert not held.intact
+        assert held.make_again() is None
+        assert held.intact
+        with pytest.raises(StateDirBusy, match=str(os.getpid())):
+            StateDir(path)
+
+
+def test_one_in_which_another_has_begun_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    with StateDir(path) as held:
+        (path / "lock").unlink()
+        with StateDir(path) as other:
+            assert held.make_again() == os.getpid()
+            assert not held.intact
+            assert other.intact

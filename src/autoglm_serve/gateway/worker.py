@@ -55,6 +55,7 @@ _UNSENT_BYTES = 128 * 1024
 """Of an answer, handed to the kernel and not yet on its way: it would take 4 MB, and so would the journal."""
 _KEPT_DESCRIPTORS = 96
 _SWEEP_S = 0.1
+_KEEP_S = 1.0
 _ASLEEP_S = 1.0
 """A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
 _SETTLE_S = 0.02
@@ -102,12 +103,13 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     loop.add_signal_handler(HURRY, told_to_hurry)
     loop.add_signal_handler(signal.SIGQUIT, retire.set)
     giver = Giver(settings.handover_socket, listener)
-    giver.watch(loop.add_reader)
+    giver.watch(loop.add_reader, loop.remove_reader)
     connections = Connections(settings.limits)
     requests = Requests(worker)
     limits = affordable(settings.limits, descriptors.raise_limit())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
+        keeping = group.create_task(_keep(giver))
         await fleet.first_view()  # until then connections wait in the socket's queue
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
         server = await loop.create_server(
@@ -118,7 +120,8 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         link.serving()
         await _either(stop, retire)
         link.leaving()
-        giver.close(loop.remove_reader)
+        keeping.cancel()
+        giver.close()
         server.close()
         await asyncio.sleep(_SETTLE_S)  # connections that the loop has taken, and that are not known yet
         if not stop.is_set():
@@ -232,6 +235,13 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         worker.streams.sweep(now_s)
         worker.life_signs.sweep(now_s)
         worker.router.tick()
+
+
+async def _keep(giver: Giver) -> None:
+    """Whoever deletes the state directory leaves the next control plane without our socket."""
+    while True:
+        await asyncio.sleep(_KEEP_S)
+        giver.keep()
 
 
 async def _retire(connections: Connections, stop: asyncio.Event) -> None:

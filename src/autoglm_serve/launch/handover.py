@@ -35,13 +35,31 @@ class Giver:
         self._door.listen()
         self._door.setblocking(False)
 
-    def watch(self, add_reader: Callable[[int, Callable[[], None]], None]) -> None:
-        """Answer from an event loop; `add_reader` is its method."""
+    def watch(
+        self,
+        add_reader: Callable[[int, Callable[[], None]], None],
+        remove_reader: Callable[[int], object],
+    ) -> None:
+        """Answer from an event loop, whose methods these are."""
+        self._add_reader, self._remove_reader = add_reader, remove_reader
         add_reader(self._door.fileno(), self._give)
 
-    def close(self, remove_reader: Callable[[int], object]) -> None:
+    def keep(self) -> None:
+        """Open the door again if somebody has deleted it. Called now and then."""
+        if self._path.exists():
+            return
+        with suppress(OSError):  # its folder is gone too, and comes back
+            door = unix_socket.listener(self._path)
+            door.listen()
+            door.setblocking(False)
+            self._remove_reader(self._door.fileno())
+            self._door.close()
+            self._door = door
+            self._add_reader(door.fileno(), self._give)
+
+    def close(self) -> None:
         """Give no more."""
-        remove_reader(self._door.fileno())
+        self._remove_reader(self._door.fileno())
         self._door.close()
         self._path.unlink(missing_ok=True)
 

@@ -43,6 +43,31 @@ class StateDir:
             )
         self._sign()
 
+    @property
+    def intact(self) -> bool:
+        """The directory and its lock are those that this process holds: nobody has deleted them."""
+        try:
+            there = os.stat(self.path / "lock")
+        except OSError:
+            return False
+        held = os.fstat(self._lock)
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+    def make_again(self) -> int | None:
+        """Hold the directory that is at its path now, which is made if need be. The pid of the service that
+        has begun in it meanwhile (0 if unknown), else None. Raises OSError where it cannot be made."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not _try_lock(lock):
+            said = os.read(lock, 20).strip()
+            os.close(lock)
+            return int(said) if said.isdigit() else 0
+        os.close(self._lock)
+        self._lock = lock
+        self._sign()
+        return None
+
     def _sign(self) -> None:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

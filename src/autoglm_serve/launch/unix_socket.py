@@ -22,5 +22,9 @@ def listener(path: Path) -> socket.socket:
     """A socket bound to `path`, in place of one that an earlier process may have left there."""
     path.unlink(missing_ok=True)
     bound = socket.socket(socket.AF_UNIX)
-    bound.bind(address(path))
+    try:
+        bound.bind(address(path))
+    except BaseException:
+        bound.close()
+        raise
     return bound

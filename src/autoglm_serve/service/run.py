@@ -31,6 +31,7 @@ from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.core.worker_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
 from autoglm_serve.deploy.calibrate import Ledgers
+from autoglm_serve.deploy.decide import remember
 from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.admission.validate import MediaPolicy
@@ -53,6 +54,8 @@ from autoglm_serve.service.standby import stand_by, take_control
 log = logging.getLogger(__name__)
 
 ADMIN_SOCKET = "admin.sock"
+CONTROL_SOCKET = "control.sock"
+_STATE_LOOK_S = 0.5
 DECIDED = "deployment.json"
 """In the state directory: what was decided, for the next control plane."""
 
@@ -152,7 +155,7 @@ class Service:
             left=self._load.clear,
             beats=self._load.beats,
         )
-        self._line = ControlPlaneEnd(self._state_dir / "control.sock", self._heard)
+        self._line = ControlPlaneEnd(self._state_dir / CONTROL_SOCKET, self._heard)
         rolling = Rolling(
             supervisor=self._supervisor,
             in_flight=self._load.requests,
@@ -197,12 +200,19 @@ class Service:
     async def _answer(self) -> None:
         """Workers and persons, until another control plane is to; and again, should that end too early."""
         while True:
-            async with running(
-                self._line.run(),
-                admin.serve(self._state_dir / ADMIN_SOCKET, self._status, self._operator),
-                _result(self._operator.asked_to_leave),
-            ) as doors:
-                await first_of(*doors)
+            try:
+                async with running(
+                    self._line.run(),
+                    admin.serve(self._state_dir / ADMIN_SOCKET, self._status, self._operator),
+                    _result(self._operator.asked_to_leave),
+                    self._state_lost(),
+                ) as doors:
+                    await first_of(*doors)
+            except OSError as problem:  # the folder went while the doors were made
+                log.error("the control plane has no sockets: %s", problem.strerror or problem)
+            if not self._operator.asked_to_leave.done():
+                await self._make_state_again()
+                continue
             successor = self._operator.asked_to_leave.result()
             if stand_by(self._lock, successor, self._signals.listen):
                 self._reporter.close()
@@ -210,6 +220,30 @@ class Service:
             log.error("pid %d, which was to take over, has ended before it did; going on", successor)
             self._operator.stay()
             await self._end_strangers()
+
+    async def _state_lost(self) -> None:
+        """Returns when somebody has deleted the state directory, or a door or the lock in it."""
+        doors = (self._state_dir / CONTROL_SOCKET, self._state_dir / ADMIN_SOCKET)
+        while self._lock.intact and all(door.exists() for door in doors):
+            await RealClock().sleep(_STATE_LOOK_S)
+
+    async def _make_state_again(self) -> None:
+        """Records come back by themselves. Files that processes share by mapping them cannot."""
+        await asyncio.sleep(_STATE_LOOK_S)
+        shared = (self._state_dir / LOAD_FILE).exists()
+        try:
+            other = None if self._lock.intact else self._lock.make_again()
+            if other is None:
+                remember(self._state_dir / DECIDED, self._in_force.options, self._in_force.deployment)
+        except OSError as problem:
+            log.error("the state directory %s was deleted, and cannot be made: %s", self._state_dir, problem)
+            return
+        if other is not None:
+            told = (self._state_dir, other)
+            log.error("%s was deleted, and another service (pid %d) has begun in it: stop one of them", *told)
+            return
+        more = "" if shared else "; counters begin anew, and what is in flight is not summed until a restart"
+        log.error("in %s something was deleted under this service; it is made again%s", self._state_dir, more)
 
     async def _end_strangers(self) -> None:
         """What somebody else has started here meanwhile."""
