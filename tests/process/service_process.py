@@ -118,11 +118,11 @@ def running_service(
         folder = state_dir or Path(temporary)
         port = () if "--port" in flags else ("--port", "0")
         argv = [
-            *(*inside, sys.executable, "-m", "autoglm_serve.cli.main", "serve", *port, *flags),
+            *(*inside, sys.executable, "-m", "autoglm_serve", "serve", *port, *flags),
             *("--state-dir", str(folder), "--log-format", "json"),
         ]
         with subprocess.Popen(
-            argv, cwd=temporary, env=_environment(path), stderr=subprocess.PIPE, text=True
+            argv, cwd=temporary, env=environment(path), stderr=subprocess.PIPE, text=True
         ) as process:
             service = ServiceProcess(process=process, state_dir=folder)
             urls: queue.Queue[str | None] = queue.Queue()
@@ -162,7 +162,7 @@ def _end(service: ServiceProcess) -> None:
             psutil.Process(pid).kill()
 
 
-def _environment(path: Sequence[Path]) -> dict[str, str]:
+def environment(path: Sequence[Path]) -> dict[str, str]:
     source = Path(__file__).resolve().parents[2] / "src"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTOGLM_")}
     return {**kept, "PYTHONPATH": os.pathsep.join(map(str, (*path, source)))}
