@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.config.options import Option, Options, declared
-from autoglm_serve.config.sources import CLIENT_VARIABLES, Source, load
+from autoglm_serve.config.sources import CLIENT_VARIABLES, Reread, Source, load
 from autoglm_serve.core.errors import ConfigError, ExitCode
 
 
@@ -313,3 +313,24 @@ def test_an_upstream_may_carry_the_v1_that_clients_write(tmp_path: Path) -> None
         tmp_path, flags={"engine": "external", "upstream": ["http://a:1/v1/,http://[::1]:2", "http://c"]}
     )
     assert options.upstream == ("http://a:1", "http://[::1]:2", "http://c")
+
+
+def test_a_file_that_has_lost_all_that_it_said_is_no_new_settings(tmp_path: Path) -> None:
+    file = tmp_path / "autoglm.toml"
+    file.write_text("replicas = 2\n")
+    reread = Reread({}, {"HOME": str(tmp_path)}, tmp_path)
+    file.write_text("replicas = 3\n")
+    assert reread().replicas == 3
+    for vanish in (lambda: file.write_text(""), lambda: file.write_text("# soon\n"), file.unlink):
+        vanish()
+        with pytest.raises(ConfigError, match="says nothing any more"):
+            reread()
+    file.write_text("replicas = 1\n")
+    assert reread().replicas == 1
+
+
+def test_who_never_had_a_file_may_get_one_and_reads_on(tmp_path: Path) -> None:
+    reread = Reread({}, {"HOME": str(tmp_path)}, tmp_path)
+    assert reread().replicas is None
+    (tmp_path / "autoglm.toml").write_text("replicas = 3\n")
+    assert reread().replicas == 3

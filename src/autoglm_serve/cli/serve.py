@@ -36,7 +36,7 @@ def run(args: Namespace, options: Options) -> int:
     from rich.console import Console
 
     from autoglm_serve.cli.screen import LogReporter, NeverWaiting, TerminalReporter
-    from autoglm_serve.config.sources import load
+    from autoglm_serve.config.sources import Reread
     from autoglm_serve.service.boot import serve
 
     screen = options.log_format == "auto" and sys.stdout.isatty()
@@ -53,7 +53,7 @@ def run(args: Namespace, options: Options) -> int:
             status = await serve(
                 options,
                 reporter,
-                lambda: load(vars(args), os.environ, Path.cwd())[0],
+                Reread(vars(args), os.environ, Path.cwd()),
                 takeover=args.takeover,
             )
         except asyncio.CancelledError:  # Ctrl-C before it served

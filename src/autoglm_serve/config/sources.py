@@ -97,6 +97,33 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> 
     return options, Provenance(origins=origins, config_file=config_file, unknown=tuple(unknown))
 
 
+class Reread:
+    """The options anew, whenever it is called. A file that has lost all that it said is no new settings."""
+
+    def __init__(self, flags: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> None:
+        self._sources = (flags, environ, cwd)
+        self._file = _file_used(load(flags, environ, cwd)[1])
+
+    def __call__(self) -> Options:
+        """Raises ConfigError as `load` does, and where nothing is left of the file that was read before."""
+        options, now = load(*self._sources)
+        used = _file_used(now)
+        if self._file is not None and used is None:
+            raise ConfigError(
+                f"{self._file} says nothing any more.",
+                why="it is empty or gone, as while an editor writes it; that would be all defaults",
+                next_step="Write into it what is to hold, and send SIGHUP again; start anew for the defaults.",
+            )
+        self._file = used
+        return options
+
+
+def _file_used(provenance: Provenance) -> Path | None:
+    """The configuration file, if anything came from it."""
+    from_file = any(origin.source is Source.FILE for origin in provenance.origins.values())
+    return provenance.config_file if from_file else None
+
+
 def find_config_file(named: object, environ: Mapping[str, str], cwd: Path) -> Path | None:
     """--config, then AUTOGLM_CONFIG, then ./autoglm.toml, then the one in the person's config folder.
 

@@ -113,6 +113,13 @@ def _stat(pid: int) -> _Stat | None:
     )
 
 
+def dead_children(parent: int) -> tuple[int, ...]:
+    """Those that have ended and that nobody has collected."""
+    pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+    stats = ((pid, _stat(pid)) for pid in pids)
+    return tuple(pid for pid, stat in stats if stat is not None and stat.parent == parent and stat.zombie)
+
+
 def boot_id() -> str:
     return BOOT_ID.read_text().strip()
 

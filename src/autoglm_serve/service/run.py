@@ -23,6 +23,7 @@ from autoglm_serve.control.fleet.idle import IdleWatch
 from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.fleet.view import fleet_view
+from autoglm_serve.control.reaper import collect_orphans, is_first
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
@@ -183,6 +184,7 @@ class Service:
                 group.create_task(self._operator.follow(self._signals.reload)),
                 group.create_task(self._announce()),
                 group.create_task(self._idle.run()),
+                *([group.create_task(collect_orphans(RealClock()))] if is_first() else []),
             ]
             gateway = group.create_task(self._workers.run())
             replicas = group.create_task(self._supervisor.run())
