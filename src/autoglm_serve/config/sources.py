@@ -112,7 +112,7 @@ class Reread:
             raise ConfigError(
                 f"{self._file} says nothing any more.",
                 why="it is empty or gone, as while an editor writes it; that would be all defaults",
-                next_step="Write into it what is to hold, and send SIGHUP again; start anew for the defaults.",
+                next_step="Write into it what is to hold, and send SIGHUP again; or start anew.",
             )
         self._file = used
         return options
