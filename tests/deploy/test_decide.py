@@ -10,8 +10,8 @@ from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.fleet import MOST_REPLICAS
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.demo import demo_model
-from autoglm_serve.deploy import decide, planning
-from autoglm_serve.deploy.decide import without_effect
+from autoglm_serve.deploy import decide, embedded, planning
+from autoglm_serve.deploy.embedded import without_effect
 from autoglm_serve.probe import hardware_table
 
 
@@ -24,7 +24,7 @@ def test_what_only_gpus_know_is_named() -> None:
 def test_a_context_shorter_than_a_step_is_warned_of_on_the_processor() -> None:
     def said(context: int | None) -> tuple[str, ...]:
         options = Options(max_model_len=context)
-        return decide.warnings(options, decide.embedded_here(options))
+        return embedded.warnings(options, embedded.embedded_here(options))
 
     assert said(None) == ()
     assert "a phone agent's step has about 2,6" in said(1024)[0]  # its pictures have at most 330 tokens
@@ -40,7 +40,7 @@ def test_what_to_know_of_a_plan_is_said_where_it_is_served(
 
 
 def test_more_replicas_than_the_gateway_can_tell_apart_are_refused_with_the_number() -> None:
-    member = decide.embedded_here(Options(speech=False))
+    member = embedded.embedded_here(Options(speech=False))
 
     def of(replicas: int) -> Member:
         return replace(member, plan=replace(member.plan, placements=replicas * member.plan.placements[:1]))

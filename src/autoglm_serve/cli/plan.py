@@ -73,12 +73,12 @@ def run(args: Namespace, options: Options) -> int:
         print(_table())
         return ExitCode.OK
     # Imported here: `--help` needs none of it.
-    from autoglm_serve.deploy import decide, planning
+    from autoglm_serve.deploy import decide, embedded, planning
     from autoglm_serve.plan import explain
     from autoglm_serve.plan.document import document
 
     with decide.readable():
-        if decide.is_embedded(options):
+        if embedded.is_embedded(options):
             return _embedded(args, options)
         try:
             decision = planning.plan(
@@ -179,14 +179,15 @@ def _needed(decision: "Decision") -> dict[str, object] | None:
 def _say_what_serve_does(options: Options) -> None:
     """Without a GPU plan there is still something that `serve` would run, or the reason why not."""
     from autoglm_serve.core.errors import ServeError
-    from autoglm_serve.deploy import decide
+    from autoglm_serve.deploy.embedded import embedded_here
+    from autoglm_serve.deploy.engine import choose_engine
     from autoglm_serve.engines.base import Place
     from autoglm_serve.plan import explain
 
-    if decide.choose_engine(options).place is not Place.PROCESSOR:
+    if choose_engine(options).place is not Place.PROCESSOR:
         return
     try:
-        member = decide.embedded_here(options)
+        member = embedded_here(options)
     except ServeError as problem:
         print(f"`autoglm serve` would not start either: {problem.what}")
         return
@@ -197,7 +198,7 @@ def _say_what_serve_does(options: Options) -> None:
 def _embedded(args: Namespace, options: Options) -> int:
     """The plan for llama.cpp, which is a matter of cores and main memory."""
     from autoglm_serve.core.errors import ConfigError
-    from autoglm_serve.deploy import decide
+    from autoglm_serve.deploy import embedded
     from autoglm_serve.plan import explain
     from autoglm_serve.plan.document import embedded_document
 
@@ -207,8 +208,8 @@ def _embedded(args: Namespace, options: Options) -> int:
                 f"{flag} is about GPUs, and llama.cpp (GGUF files) runs on the processor here.",
                 next_step="leave it out, or give the model's safetensors to plan for GPUs",
             )
-    member = decide.embedded_here(options)
-    warnings = decide.warnings(options, member)
+    member = embedded.embedded_here(options)
+    warnings = embedded.warnings(options, member)
     commands = _commands(member)
     if args.json:
         first = commands[0]

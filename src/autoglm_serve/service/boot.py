@@ -11,8 +11,9 @@ from autoglm_serve.control.fleet.adoption import claimed
 from autoglm_serve.control.workers.adoption import inherit, is_worker
 from autoglm_serve.core.errors import ConfigError, ExitCode, StateDirBusy
 from autoglm_serve.core.plan import Deployment
-from autoglm_serve.deploy.decide import decide, recall, remember
+from autoglm_serve.deploy.decide import decide
 from autoglm_serve.deploy.own_memory import own_of
+from autoglm_serve.deploy.remember import recall, remember
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.routing.load import MAX_WORKERS
 from autoglm_serve.launch.listeners import beside, listen

@@ -18,8 +18,10 @@ from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
 from autoglm_serve.core.errors import ServeError
 from autoglm_serve.core.plan import Deployment
-from autoglm_serve.deploy.decide import Change, change_of, decide, recall, remember, revise
+from autoglm_serve.deploy.decide import decide
+from autoglm_serve.deploy.differ import Change, change_of, revise
 from autoglm_serve.deploy.own_memory import Own, own_of
+from autoglm_serve.deploy.remember import recall, remember
 from autoglm_serve.service.in_force import InForce
 
 log = logging.getLogger(__name__)

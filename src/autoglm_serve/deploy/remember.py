@@ -1,0 +1,46 @@
+"""What was decided, on disk, for the control plane that comes after this one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from autoglm_serve.config.options import Options, Section, declared
+from autoglm_serve.core.plan import Deployment
+
+
+def remember(path: Path, options: Options, deployment: Deployment) -> None:
+    """Write down what was decided, for the control plane that comes after this one. Raises OSError."""
+    draft = path.with_suffix(".tmp")
+    draft.write_bytes(TypeAdapter(_Decided).dump_json(_Decided(asked=_asked(options), deployment=deployment)))
+    draft.replace(path)
+
+
+def recall(path: Path, options: Options | None) -> Deployment | None:
+    """What was decided for the same options (None: for any); None where nothing was, or it cannot be read.
+
+    While replicas run, deciding anew would find their memory taken.
+    """
+    try:
+        decided = TypeAdapter(_Decided).validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return decided.deployment if options is None or decided.asked == _asked(options) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decided:
+    asked: dict[str, str]
+    """The options that it was decided by."""
+    deployment: Deployment
+
+
+DECISIVE = frozenset({Section.MODEL, Section.ENGINE, Section.PLAN, Section.SPEECH})
+
+
+def _asked(options: Options) -> dict[str, str]:
+    return {
+        option.name: str(getattr(options, option.name))
+        for option in declared()
+        if option.doc.section in DECISIVE
+    }
