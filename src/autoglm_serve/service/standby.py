@@ -7,7 +7,7 @@ stands by it is stopped as a whole, so that no two of them act at a time.
 import os
 import select
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +28,8 @@ def take_control(state_dir: Path) -> None:
 def stand_by(lock: StateDir, successor: int, hear_signals: Callable[[], None]) -> bool:
     """Lets this process have the state directory. True once it is in control; false if it ends before.
 
-    Blocks everything. `hear_signals` puts the handlers back; a stop meanwhile ends this process at once.
+    Blocks everything. `hear_signals` puts the handlers back. A stop meanwhile ends this process at once; when
+    the other has ended it is the stop of the service, and heard as soon as that goes on.
     """
     mark = lock.path / _MARK
     try:
@@ -37,23 +38,28 @@ def stand_by(lock: StateDir, successor: int, hear_signals: Callable[[], None]) -
         return False
     try:
         mark.touch()
+        told: list[int] = []
         for number in _STOPS:
-            signal.signal(number, lambda number, frame: os._exit(ExitCode.OK))
+            signal.signal(number, lambda number, frame: told.append(number))
         lock.let_go()
-        if _in_control(mark, pidfd):
+        if _in_control(mark, pidfd, told):
             return True
         lock.take_back()
+        hear_signals()
+        for stop in told:
+            signal.raise_signal(stop)
         return False
     finally:
         os.close(pidfd)
         take_control(lock.path)
-        hear_signals()
 
 
-def _in_control(mark: Path, pidfd: int) -> bool:
+def _in_control(mark: Path, pidfd: int, told: Sequence[int]) -> bool:
     ended = select.poll()
     ended.register(pidfd, select.POLLIN)
     while mark.exists():
         if ended.poll(_LOOK_MS):
             return not mark.exists()
+        if told:
+            os._exit(ExitCode.OK)
     return True

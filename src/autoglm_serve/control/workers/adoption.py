@@ -54,8 +54,8 @@ async def inherit(
         if worker is not None:
             workers.append(worker)
     replicas = tuple(record for record in left if _REPLICA.fullmatch(record.id) and record.identity.alive)
-    kept = {worker.process.record.id for worker in workers}.union(record.id for record in replicas)
-    await launcher.end(record for record in left if record.id not in kept)
+    kept = {worker.process.pid for worker in workers}.union(record.pid for record in replicas)
+    await launcher.end(record for record in left if record.pid not in kept)
     return Leftovers(replicas=replicas, workers=tuple(workers))
 
 
