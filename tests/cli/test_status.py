@@ -4,7 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from autoglm_serve.cli.status import render
+from autoglm_serve.core.codec import from_plain
 from autoglm_serve.core.ledger import MeasuredLedger
+from autoglm_serve.core.status import ServiceStatus
 from tests.plan.worlds import chosen, planned
 
 
@@ -24,15 +26,16 @@ def replica(name: str, model: str, memory: MeasuredLedger | None) -> dict[str, A
     }
 
 
-def status(*replicas: dict[str, Any]) -> dict[str, Any]:
+def status(*replicas: dict[str, Any]) -> ServiceStatus:
     ledger = chosen(planned("h200")).ledger
     assert ledger is not None
-    return {
+    said = {
         "url": "http://127.0.0.1:8000",
         "version": "0",
         "models": [{"names": ["phone"], "ledger": asdict(ledger)}, {"names": ["demo"], "ledger": None}],
         "replicas": list(replicas),
     }
+    return from_plain(ServiceStatus, said)
 
 
 def test_memory_is_shown_as_planned_and_as_reported() -> None:

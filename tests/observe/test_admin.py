@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from autoglm_serve.control.fleet.steps import Steps
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.observe import admin
 
 
@@ -25,7 +26,7 @@ class Busy:
         return "It is stopping."
 
 
-def _shown() -> dict[str, Any]:
+def _shown() -> ServiceStatus:
     raise RuntimeError("a bug")
 
 
@@ -71,7 +72,7 @@ def test_a_refusal_is_an_envelope_with_a_code_of_its_own(
 def test_connections_that_nobody_uses_leave_descriptors_to_the_service(tmp_path: Path) -> None:
     async def story() -> int:
         door = tmp_path / "admin.sock"
-        serving = asyncio.create_task(admin.serve(door, dict, Busy()))
+        serving = asyncio.create_task(admin.serve(door, lambda: ServiceStatus(url="u", version="0"), Busy()))
         while not door.exists():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         lines = [await asyncio.open_unix_connection(str(door)) for _ in range(40)]

@@ -3,13 +3,15 @@
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from typing import Any
 
 from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.cli.table import table
 from autoglm_serve.config.options import Options
+from autoglm_serve.core.codec import from_plain
 from autoglm_serve.core.errors import ExitCode
+from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.status import ReplicaReport, ServiceStatus
 
 _TIMEOUT_S = 5.0
 
@@ -20,59 +22,49 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, options: Options) -> int:
-    status = Admin(options.host, options.port).ask("GET", "/admin/status", timeout_s=_TIMEOUT_S)
+    said = Admin(options.host, options.port).ask("GET", "/admin/status", timeout_s=_TIMEOUT_S)
+    status = from_plain(ServiceStatus, said)
     if args.json:
-        print(json.dumps(status, indent=2, ensure_ascii=False))
+        print(json.dumps(said, indent=2, ensure_ascii=False))
     else:
         print(render(status))
-    ready = any(replica["state"] == "ready" for replica in status["replicas"])
+    ready = any(replica.state is ReplicaState.READY for replica in status.replicas)
     return ExitCode.OK if ready else ExitCode.FAILED
 
 
-def render(status: dict[str, Any]) -> str:
+def render(status: ServiceStatus) -> str:
     """The status as a person reads it."""
-    names = ", ".join(name for model in status["models"] for name in model["names"]) or "nothing"
-    rows = [
-        (
-            replica["id"],
-            replica["model"],
-            replica["engine"],
-            replica["state"],
-            str(replica["pid"] or "-"),
-            str(replica["port"] or "-"),
-            ",".join(map(str, replica["gpus"])) or "-",
-            str(replica["in_flight"]),
-            str(replica["restarts"]),
-            (replica["last_exit"] or {}).get("summary", "-"),
-        )
-        for replica in status["replicas"]
-    ]
-    head = (
-        "replica",
-        "model",
-        "engine",
-        "state",
-        "pid",
-        "port",
-        "gpus",
-        "in flight",
-        "restarts",
-        "last exit",
+    names = ", ".join(name for model in status.models for name in model.names) or "nothing"
+    first = f"{status.url}  autoglm-serve {status.version}  serving {names}"
+    return "\n\n".join(
+        [first, table(_HEAD, [_row(replica) for replica in status.replicas]), *_memory(status)]
     )
-    first = f"{status['url']}  autoglm-serve {status['version']}  serving {names}"
-    return "\n\n".join([first, table(head, rows), *_memory(status)])
 
 
-def _memory(status: dict[str, Any]) -> Iterator[str]:
+_HEAD = ("replica", "model", "engine", "state", "pid", "port", "gpus", "in flight", "restarts", "last exit")
+
+
+def _row(replica: ReplicaReport) -> tuple[str, ...]:
+    return (
+        replica.id,
+        replica.model,
+        replica.engine,
+        replica.state,
+        str(replica.pid or "-"),
+        str(replica.port or "-"),
+        ",".join(map(str, replica.gpus)) or "-",
+        str(replica.in_flight),
+        str(replica.restarts),
+        replica.last_exit.summary if replica.last_exit else "-",
+    )
+
+
+def _memory(status: ServiceStatus) -> Iterator[str]:
     """What each model's plan expected of a GPU's memory, beside what one of its replicas reports."""
-    from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger
     from autoglm_serve.plan.explain import ledger_table
 
-    for model in status["models"]:
-        said = (
-            one["memory"] for one in status["replicas"] if one["model"] == model["names"][0] and one["memory"]
-        )
+    for model in status.models:
+        said = (each.memory for each in status.replicas if each.model == model.names[0] and each.memory)
         measured = next(said, None)
-        if model.get("ledger") and measured:
-            ledger = Ledger(**{**model["ledger"], "badge": Badge(model["ledger"]["badge"])})
-            yield "\n".join(ledger_table(ledger, MeasuredLedger(**measured)))
+        if model.ledger and measured:
+            yield "\n".join(ledger_table(model.ledger, measured))

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import uvicorn
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from autoglm_serve.core.refusal import RefusalType
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.launch import takeover, unix_socket
 
 _MOST_CONNECTIONS = 16
@@ -50,7 +51,7 @@ class Operator(Protocol):
         ...
 
 
-def application(shown: Callable[[], dict[str, Any]], operator: Operator) -> Starlette:
+def application(shown: Callable[[], ServiceStatus], operator: Operator) -> Starlette:
     """The web application; `shown` is the status of everything."""
 
     async def status(request: Request) -> Response:
@@ -120,7 +121,7 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value, default=str), status, media_type="application/json")
 
 
-async def serve(path: Path, shown: Callable[[], dict[str, Any]], operator: Operator) -> None:
+async def serve(path: Path, shown: Callable[[], ServiceStatus], operator: Operator) -> None:
     """Answer on the unix socket at `path` until cancelled."""
     config = uvicorn.Config(
         application(shown, operator),

@@ -21,7 +21,8 @@ from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.records import Records
 from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
-from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, BootState, Reporter, Service
+from autoglm_serve.service.reporter import Reporter
+from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, BootState, Service
 from autoglm_serve.service.signals import Signals, Stopped
 
 

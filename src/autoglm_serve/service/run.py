@@ -8,14 +8,10 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
-from autoglm_serve import __version__
 from autoglm_serve.config.options import Options
 from autoglm_serve.control.clock import RealClock
 from autoglm_serve.control.fleet.desired import DesiredState
@@ -30,27 +26,25 @@ from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorker
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.core.status import GatewayReport, ServiceStatus
 from autoglm_serve.core.worker_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
 from autoglm_serve.deploy.calibrate import Ledgers
-from autoglm_serve.deploy.decide import remember
-from autoglm_serve.engines.base import Command
+from autoglm_serve.deploy.remember import remember
 from autoglm_serve.engines.catalog import ENGINES
-from autoglm_serve.gateway.admission.validate import MediaPolicy
 from autoglm_serve.gateway.routing.load import LOAD_FILE, MAX_WORKERS, LoadTable
-from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.wire.server import Limits
-from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.base import RunningProcess
 from autoglm_serve.launch.listeners import dialled
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.observe import admin
-from autoglm_serve.probe.hub import Download
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.service.change import Operator
 from autoglm_serve.service.in_force import InForce
+from autoglm_serve.service.reporter import Reporter
 from autoglm_serve.service.signals import Signals
 from autoglm_serve.service.standby import stand_by, take_control
+from autoglm_serve.service.status import service_status
+from autoglm_serve.service.worker_command import worker_command
 
 log = logging.getLogger(__name__)
 
@@ -59,28 +53,6 @@ CONTROL_SOCKET = "control.sock"
 _STATE_LOOK_S = 0.5
 DECIDED = "deployment.json"
 """In the state directory: what was decided, for the next control plane."""
-
-
-class Reporter(Protocol):
-    """Tells a person what happens. It is told everything and decides nothing."""
-
-    def downloading(self, download: Download) -> None:
-        """So much of a model is here. Called from a thread."""
-
-    def planned(self, deployment: Deployment) -> None:
-        """This is what will run, and why."""
-
-    def replicas(self, statuses: tuple[ReplicaStatus, ...]) -> None:
-        """Something changed about a replica."""
-
-    def serving(self, url: str, deployment: Deployment) -> None:
-        """The first request could be answered now."""
-
-    def stopping(self, in_flight: int) -> None:
-        """No new requests; those in flight are finished."""
-
-    def close(self) -> None:
-        """Nothing more is told: leave the terminal as it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,45 +240,16 @@ class Service:
         await self._supervisor.stop(0.0 if self._signals.stop_at_once.is_set() else 5.0)
         await replicas
 
-    def _status(self) -> dict[str, Any]:
-        """What `autoglm status` shows."""
-        return {
-            "url": self._url,
-            "version": __version__,
-            "models": [
-                {
-                    "names": member.names,
-                    "reference": member.files.reference,
-                    "plan": member.plan.reasons,
-                    "ledger": member.plan.ledger,
-                    "predicted": member.plan.predicted,
-                }
-                for member in self._in_force.deployment.members
-            ],
-            "replicas": [self._replica(status) for status in self._supervisor.statuses()],
-            "gateway": {
-                "workers": self._worker_count,
-                "serving": self._workers.serving,
-                "restarts": self._workers.restarts,
-            },
-        }
-
-    def _replica(self, status: ReplicaStatus) -> dict[str, Any]:
-        return {
-            "id": status.id,
-            "model": status.model,
-            "engine": status.engine,
-            "state": status.state,
-            "pid": status.pid,
-            "port": status.port,
-            "gpus": status.gpus,
-            "in_flight": self._load.requests(status.slot),
-            "restarts": status.restarts,
-            "last_exit": status.last_exit,
-            "progress": status.progress,
-            "memory": status.memory,
-            "log": status.log,
-        }
+    def _status(self) -> ServiceStatus:
+        return service_status(
+            self._url,
+            self._in_force.deployment,
+            self._supervisor.statuses(),
+            self._load.requests,
+            GatewayReport(
+                workers=self._worker_count, serving=self._workers.serving, restarts=self._workers.restarts
+            ),
+        )
 
     def _changed(self) -> None:
         statuses, deployment = self._supervisor.statuses(), self._in_force.deployment
@@ -359,41 +302,6 @@ class Service:
 
 async def _result(future: "asyncio.Future[int]") -> int:
     return await asyncio.shield(future)
-
-
-def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:
-    """The gateway worker of this id, one of `rows`; `descriptor` is the listening socket that it inherits."""
-    settings = Settings(
-        version=__version__,
-        state_dir=state_dir,
-        worker_id=worker_id,
-        workers=rows,
-        limits=Limits(
-            max_body_bytes=options.max_body_bytes,
-            header_timeout_s=options.header_timeout_s,
-            body_timeout_s=options.body_timeout_s,
-            max_held_bytes=options.max_held_mb << 20,
-            max_client_bytes=(options.max_client_mb or max(1, options.max_held_mb // 2)) << 20,
-            keep_alive_s=options.keep_alive_s,
-            allow_origin=options.allow_origin,
-        ),
-        media=MediaPolicy(allow_remote=options.allow_image_url),
-        wait_ready_s=options.wait_ready_s,
-        wait_turn_s=options.queue_timeout_s,
-        max_waiting=options.max_queue,
-        max_waiting_bytes=options.max_queue_bytes,
-        stall_s=options.stall_timeout_s,
-        request_timeout_s=options.request_timeout_s,
-        drain_timeout_s=options.drain_timeout_s,
-    )
-    return Command(
-        argv=(
-            *(sys.executable, "-m", "autoglm_serve.gateway.worker"),
-            *("--settings", encode_settings(settings), "--listen-fd", str(descriptor)),
-            *("--log-format", "json" if options.log_format == "json" else "plain"),
-            *("--log-level", options.log_level),
-        )
-    )
 
 
 def _url(host: str, port: int) -> str:

@@ -1,0 +1,47 @@
+"""From options to the command line of a gateway worker. Pure."""
+
+import sys
+from pathlib import Path
+
+from autoglm_serve import __version__
+from autoglm_serve.config.options import Options
+from autoglm_serve.engines.base import Command
+from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.state import Settings
+from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.worker import encode_settings
+
+
+def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:
+    """The gateway worker of this id, one of `rows`; `descriptor` is the listening socket that it inherits."""
+    settings = Settings(
+        version=__version__,
+        state_dir=state_dir,
+        worker_id=worker_id,
+        workers=rows,
+        limits=Limits(
+            max_body_bytes=options.max_body_bytes,
+            header_timeout_s=options.header_timeout_s,
+            body_timeout_s=options.body_timeout_s,
+            max_held_bytes=options.max_held_mb << 20,
+            max_client_bytes=(options.max_client_mb or max(1, options.max_held_mb // 2)) << 20,
+            keep_alive_s=options.keep_alive_s,
+            allow_origin=options.allow_origin,
+        ),
+        media=MediaPolicy(allow_remote=options.allow_image_url),
+        wait_ready_s=options.wait_ready_s,
+        wait_turn_s=options.queue_timeout_s,
+        max_waiting=options.max_queue,
+        max_waiting_bytes=options.max_queue_bytes,
+        stall_s=options.stall_timeout_s,
+        request_timeout_s=options.request_timeout_s,
+        drain_timeout_s=options.drain_timeout_s,
+    )
+    return Command(
+        argv=(
+            *(sys.executable, "-m", "autoglm_serve.gateway.worker"),
+            *("--settings", encode_settings(settings), "--listen-fd", str(descriptor)),
+            *("--log-format", "json" if options.log_format == "json" else "plain"),
+            *("--log-level", options.log_level),
+        )
+    )
