@@ -1,6 +1,7 @@
 """Changes, and what happens to them on the way: a signal, a kill, a mistake, a version that does not work."""
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -161,3 +162,56 @@ def test_a_stop_that_comes_while_it_is_decided_what_to_run_is_heard(
             asked, _ = hub.accept()
             with asked:
                 assert service.stop() == ExitCode.STOPPED_AT_ONCE
+
+
+BLOWS = {
+    "its replica is killed": ("r0", signal.SIGKILL),
+    "its replica is told to end": ("r0", signal.SIGTERM),
+    "the other replica is killed": ("r1", signal.SIGKILL),
+    "its worker is killed": ("gateway", signal.SIGKILL),
+    "its worker is told to end": ("gateway", signal.SIGTERM),
+    "its worker is told to retire": ("gateway", signal.SIGQUIT),
+    "there may be new settings": ("control", signal.SIGHUP),
+}
+STEPS = ("r0: draining", "r0: ready again", "r1: draining", "r1: ready again", "gateway worker 0: pid")
+
+
+def is_over(service: ServiceProcess) -> bool:
+    """Whether the undertaking has ended, as far as a worker is there to tell."""
+    try:
+        status, _, body = service.ask("GET", "/admin/steps")
+    except (OSError, http.client.HTTPException):
+        return False
+    return status == 200 and json.loads(body)["good"] is not None
+
+
+def strike(service: ServiceProcess, whom: str, number: signal.Signals) -> None:
+    pids = {**service.records(), "control": service.process.pid}
+    for name, pid in pids.items():
+        if name == whom or name.startswith(f"{whom}-"):
+            os.kill(pid, number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", BLOWS)
+def test_a_restart_survives_a_blow_at_every_step_and_the_next_one_goes_well(
+    tmp_path: Path, blow: str
+) -> None:
+    flags = ("--replicas", "2", "--gateway-workers", "1", "--no-speech")
+    with running_service(*flags, state_dir=tmp_path) as service:
+        for step in STEPS:
+            service.wait_for_replicas(all_ready)
+            del service.log[:]
+            status, _, body = service.ask("POST", "/admin/restart", {"replicas": None, "workers": True})
+            assert status == 202, body
+            wait_for_log(service, step)
+            strike(service, *BLOWS[blow])
+            eventually(lambda: is_over(service))
+            service.wait_for_replicas(all_ready)
+            eventually(lambda: len(workers(service)) == 1)
+            assert service.chat()[0] == 200
+        again = autoglm(
+            "restart", "--workers", "--replica", "0", "--replica", "1", "--port", str(service.port)
+        )
+        assert again.returncode == ExitCode.OK, again.stdout + again.stderr
+        assert {"r0", "r1"} == {name for name in service.records() if name in ("r0", "r1", "r2", "r3")}

@@ -8,6 +8,7 @@ from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.envelope import stopping
 from autoglm_serve.gateway.wire.http import Headers, Request, request_head
 from autoglm_serve.gateway.wire.server import ClientConnection
 
@@ -26,7 +27,12 @@ async def forward(client: ClientConnection, request: Request, worker: Worker) ->
         (b"connection", b"close"),  # it is asked seldom, and has few to give
     )
     head = request_head(request.method, request.target, b"localhost", headers, request.body_bytes)
-    result = await relayed((head, request.body), connection, relay, client)
+    try:
+        result = await relayed((head, request.body), connection, relay, client)
+    except asyncio.CancelledError:
+        if not client.gone and not client.answering:  # this worker ends; another may answer
+            client.refuse(stopping())
+        raise
     if result.result is Result.DONE:
         return
     if client.answering:
