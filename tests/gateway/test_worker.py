@@ -19,7 +19,7 @@ from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.handover import HURRY
-from autoglm_serve.observe import board
+from autoglm_serve.observe import counter_file
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import (
     GatewayProcess,
@@ -94,7 +94,7 @@ def test_what_draining_cuts_is_told_so(
             assert (refused.status, refused.headers["retry-after"]) == (503, "5")
             assert refused.error["code"] == "shutting_down"
         assert gateway.process.wait(timeout=5) == 0
-    counts = board.read([tmp_path / "board-0"])
+    counts = counter_file.read([tmp_path / "counters-0"])
     assert sum(count for key, count in counts.items() if key[0] == "requests" and key[-1] == "shutdown") == 3
 
 
@@ -179,8 +179,8 @@ class Workers:
 
     def counted(self, index: int | None = None) -> int:
         """Requests that ended well, of one worker or of all."""
-        paths = self.settings.board_paths if index is None else [self.settings.board_paths[index]]
-        counts = board.read(paths)
+        paths = self.settings.counter_paths if index is None else [self.settings.counter_paths[index]]
+        counts = counter_file.read(paths)
         return sum(value for key, value in counts.items() if key[0] == "requests" and key[-1] == "ok")
 
     def wait_until_counted(self, requests: int) -> None:

@@ -8,12 +8,12 @@ from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S, Account, Outcome
 from autoglm_serve.gateway.recovery.journal import Usage
-from autoglm_serve.observe import board
-from autoglm_serve.observe.board import Board
+from autoglm_serve.observe import counter_file
+from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.observe.metrics import ReplicaLoad, exposition
 
 
-def samples(counts: dict[board.Key, int]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def samples(counts: dict[counter_file.Key, int]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     replica = ReplicaView(
         id="r0", slot=3, model="m", engine="e", state=ReplicaState.READY, base_url="http://x"
     )
@@ -33,12 +33,12 @@ def samples(counts: dict[board.Key, int]) -> dict[tuple[str, frozenset[tuple[str
 
 
 def test_an_account_is_counted_once_in_outcome_latency_and_tokens(tmp_path: Path) -> None:
-    account = Account(Board(tmp_path / "board"), "/v1/chat/completions", 10.0)
+    account = Account(CounterFile(tmp_path / "counters"), "/v1/chat/completions", 10.0)
     account.model, account.outcome, account.attempts = "m", Outcome.OK, 3
     account.first_byte_s, account.usage = 10.3, Usage(prompt_tokens=30, completion_tokens=4)
     account.close(12.0)
     account.close(99.0)
-    seen = samples(board.read([tmp_path / "board"]))
+    seen = samples(counter_file.read([tmp_path / "counters"]))
 
     def value(name: str, **labels: str) -> float:
         return seen[name, frozenset(labels.items())]

@@ -13,7 +13,7 @@ from autoglm_serve.gateway.exchange.delivery import Client
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Headers, Request
-from autoglm_serve.observe import board
+from autoglm_serve.observe import counter_file
 
 _JSON: Headers = ((b"content-type", JSON_TYPE),)
 _PREFLIGHT: Headers = (
@@ -117,7 +117,7 @@ def _metrics(request: Request, worker: Worker) -> _Page:
 
     text = metrics.exposition(
         version=settings.version,
-        counts=board.read(settings.board_paths),
+        counts=counter_file.read(settings.counter_paths),
         buckets_s=LATENCY_BUCKETS_S,
         fleet=worker.fleet.view,
         load=load,

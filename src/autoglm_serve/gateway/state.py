@@ -16,7 +16,7 @@ from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover
-from autoglm_serve.observe.board import Board
+from autoglm_serve.observe.counter_file import CounterFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,8 @@ class Settings:
         return self.state_dir / LOAD_FILE
 
     @property
-    def board_paths(self) -> tuple[Path, ...]:
-        return tuple(self.state_dir / f"board-{index}" for index in range(self.workers))
+    def counter_paths(self) -> tuple[Path, ...]:
+        return tuple(self.state_dir / f"counters-{index}" for index in range(self.workers))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Worker:
     loop: asyncio.AbstractEventLoop
     fleet: FleetHolder
     load: LoadTable
-    board: Board
+    counters: CounterFile
     pool: Pool
     router: Router
     streams: StreamWatch

@@ -44,7 +44,7 @@ from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import descriptors
 from autoglm_serve.launch.handover import HURRY, Giver
 from autoglm_serve.observe import logs
-from autoglm_serve.observe.board import Board
+from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.route.scheduler import Bounds
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _worker(
         loop=loop,
         fleet=fleet,
         load=load,
-        board=Board(settings.board_paths[settings.worker_id]),
+        counters=CounterFile(settings.counter_paths[settings.worker_id]),
         pool=pool,
         router=router,
         streams=StreamWatch(settings.stall_s, router.moved),
@@ -200,13 +200,13 @@ class Requests:
         return len(tasks)
 
     def refused(self, begun_s: float) -> None:
-        account = Account(self._worker.board, "other", begun_s)
+        account = Account(self._worker.counters, "other", begun_s)
         account.outcome = Outcome.REFUSED
         account.close(self._worker.loop.time())
 
     def _answered_here(self, client: ClientConnection, request: Request) -> bool:
         """False leaves the request to `dispatch`. Health checks and scrapes are no business to count."""
-        account = Account(self._worker.board, "other", request.started_s)
+        account = Account(self._worker.counters, "other", request.started_s)
         try:
             return pages.answer(client, request, self._worker)
         except Refusal as refusal:

@@ -1,7 +1,7 @@
 """The admin API on a unix socket that the gateway forwards /admin/ to: how the service is, and what to do.
 
 Ordinary web code on purpose. It shows what it is given and passes on what it is told; who may use it is
-decided by the gateway (`local`) and by the rights of the socket's folder.
+decided by the gateway (`pages`) and by the rights of the socket's folder.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""/metrics: boards, fleet and load as Prometheus families. The one place that names a metric."""
+"""/metrics: counters, fleet and load as Prometheus families. The one place that names a metric."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.observe.board import Key
+from autoglm_serve.observe.counter_file import Key
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 

@@ -66,7 +66,7 @@ def attempt(kept: Play, new: Play | None = None) -> tuple[Ending, int]:
         loop = asyncio.get_running_loop()
         pool = Lines(Line(kept, used=3), new)
         worker: Any = SimpleNamespace(
-            loop=loop, pool=pool, streams=StreamWatch(5.0), habits=Habits(), board=None
+            loop=loop, pool=pool, streams=StreamWatch(5.0), habits=Habits(), counters=None
         )
         request = Request(method=b"POST", path="/v1/chat/completions", headers={}, body=b"{}", started_s=0)
         client = cast("Any", BufferedClient())

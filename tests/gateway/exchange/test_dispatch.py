@@ -20,8 +20,8 @@ from autoglm_serve.gateway.state import Settings, Worker
 from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.gateway.worker import Requests
-from autoglm_serve.observe import board
-from autoglm_serve.observe.board import Board
+from autoglm_serve.observe import counter_file
+from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.route.scheduler import Bounds
 from tests.gateway.gateway_process import fleet_of
 from tests.gateway.raw_http import chat, post
@@ -108,7 +108,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         loop=loop,
         fleet=fleet,
         load=load,
-        board=Board(state_dir / "board-0"),
+        counters=CounterFile(state_dir / "counters-0"),
         pool=cast("Pool", Engine(loop)),
         router=router,
         streams=StreamWatch(30),
@@ -133,5 +133,5 @@ def test_an_answer_that_ends_as_its_time_ends_is_the_only_one(tmp_path: Path) ->
         runner.run(ask())
     assert socket.written.count(b"HTTP/1.1 ") == 1  # another would pass for that to the next request
     assert socket.written.endswith(b"\r\n\r\n" + ANSWER)
-    counts = board.read([tmp_path / "board-0"])
+    counts = counter_file.read([tmp_path / "counters-0"])
     assert {key[-1]: count for key, count in counts.items() if key[0] == "requests"} == {"ok": 1}

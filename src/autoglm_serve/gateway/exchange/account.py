@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from autoglm_serve.gateway.recovery.journal import NO_USAGE
-from autoglm_serve.observe.board import Board
+from autoglm_serve.observe.counter_file import CounterFile
 
 # Upper bounds in seconds. A step of a phone agent takes 0.4 to 15 s.
 LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 40.0, 90.0)
@@ -29,12 +29,12 @@ class Account:
     """One request's books. `close` counts it; a second call counts nothing."""
 
     __slots__ = (
-        *("_board", "_closed", "attempts", "first_byte_s", "model", "outcome", "path", "resumptions"),
+        *("_counters", "_closed", "attempts", "first_byte_s", "model", "outcome", "path", "resumptions"),
         *("started_s", "usage"),
     )
 
-    def __init__(self, board: Board, path: str, started_s: float) -> None:
-        self._board = board
+    def __init__(self, counters: CounterFile, path: str, started_s: float) -> None:
+        self._counters = counters
         self._closed = False
         self.path = path
         self.started_s = started_s
@@ -49,24 +49,24 @@ class Account:
     def resumed(self, way: str) -> None:
         """A stream goes on elsewhere."""
         self.resumptions += 1
-        self._board.add(("recoveries", self.model, way))
+        self._counters.add(("recoveries", self.model, way))
 
     def retry_denied(self) -> None:
         """It failed and was not tried again, so that retries do not become a storm."""
-        self._board.add(("retries_denied", self.model))
+        self._counters.add(("retries_denied", self.model))
 
     def close(self, now_s: float) -> None:
         if self._closed:
             return
         self._closed = True
-        board, model = self._board, self.model
-        board.add(("requests", model, self.path, self.outcome))
-        board.observe(("duration", model), now_s - self.started_s, LATENCY_BUCKETS_S)
+        counters, model = self._counters, self.model
+        counters.add(("requests", model, self.path, self.outcome))
+        counters.observe(("duration", model), now_s - self.started_s, LATENCY_BUCKETS_S)
         if self.first_byte_s is not None:
-            board.observe(("ttft", model), self.first_byte_s - self.started_s, LATENCY_BUCKETS_S)
+            counters.observe(("ttft", model), self.first_byte_s - self.started_s, LATENCY_BUCKETS_S)
         if self.attempts > 1 + self.resumptions:
-            board.add(("retries", model), self.attempts - 1 - self.resumptions)
+            counters.add(("retries", model), self.attempts - 1 - self.resumptions)
         if self.usage.prompt_tokens:
-            board.add(("tokens", model, "prompt"), self.usage.prompt_tokens)
+            counters.add(("tokens", model, "prompt"), self.usage.prompt_tokens)
         if self.usage.completion_tokens:
-            board.add(("tokens", model, "completion"), self.usage.completion_tokens)
+            counters.add(("tokens", model, "completion"), self.usage.completion_tokens)

@@ -36,7 +36,7 @@ class Exchange:
         self.worker = worker
         self.client = client
         self.request = request
-        self.account = Account(worker.board, request.path, request.started_s)
+        self.account = Account(worker.counters, request.path, request.started_s)
         self.ending = Ending(result=Result.LOST, reason="no replica could be asked")
         """Of the last attempt."""
         self.told: Ending | None = None

@@ -1,7 +1,7 @@
 """The client's side of HTTP: one `ClientConnection` per socket, llhttp for the parsing.
 
 Owns what a connection may do: sizes, deadlines, order of pipelined requests, back-pressure, and the bytes of
-every answer. What a request means is decided elsewhere (`local`, `dispatch`).
+every answer. What a request means is decided elsewhere (`pages`, `dispatch`).
 """
 
 import asyncio

@@ -20,7 +20,7 @@ Key = tuple[str, ...]
 """A metric's name, then its label values in the order that `observe.metrics` declares."""
 
 
-class Board:
+class CounterFile:
     """The counters of one process. When it is full a new key is dropped; old ones count on."""
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Board:
 
 
 def read(paths: Sequence[Path]) -> dict[Key, int]:
-    """The sum of the boards at `paths`, key by key; a file that is not there counts nothing."""
+    """The sum of the files at `paths`, key by key; a file that is not there counts nothing."""
     total: dict[Key, int] = {}
     for path in paths:
         try:
