@@ -116,10 +116,11 @@ class LoadOrder:
 
     def chosen(self, entry: Entry, requests: int, cost_tokens: int, now_s: float) -> None:
         """It was given a request, and carries so much with it."""
-        self._turn += 1
-        entry.turn = self._turn
-        entry.breaker = entry.breaker.probing(now_s)
-        self.carry(entry, requests, cost_tokens, now_s)
+        self._turn = entry.turn = self._turn + 1
+        if entry.breaker is not CLOSED:
+            entry.breaker = entry.breaker.probing(now_s)
+        entry.requests, entry.cost_tokens = requests, cost_tokens
+        self._shelve(entry, now_s)
 
     def judge(self, entry: Entry, breaker: Breaker, now_s: float) -> None:
         """What is known of its health now."""
@@ -199,12 +200,13 @@ class LoadOrder:
                 self._shelve(entry, now_s)
 
     def _shelve(self, entry: Entry, now_s: float) -> None:
-        self._unshelve(entry)
+        if entry.shelf is not None:
+            self._unshelve(entry)
         replica = entry.replica
         if not replica.routable:
             return
         entry.key = (entry.cost_tokens, entry.turn, replica.slot)
-        if not entry.usable(now_s):
+        if (entry.breaker is not CLOSED or entry.away_until_s) and not entry.usable(now_s):
             entry.shelf = self._shut
             at_s = max(entry.breaker.probe_at_s if entry.breaker.opened else 0.0, entry.away_until_s)
             heapq.heappush(self._probes, (at_s, replica.slot))

@@ -54,6 +54,8 @@ class RetryBudgets:
 
     def asked(self, client: str) -> None:
         """A request of this client was sent for the first time."""
+        if not self._purses:
+            return  # nobody has spent anything
         self._together.earn(SHARE)
         purse = self._purses.get(client)
         if purse is not None:

@@ -209,6 +209,8 @@ class Scheduler:
         self._lines_at: dict[int, _Line] = {}
         """By slot."""
         self._loads: dict[int, _SlotLoad] = {}
+        self._failing: set[str] = set()
+        """Addresses that have failed and not succeeded since."""
         self._waiters: dict[int, _Waiter] = {}
         self._running: dict[int, tuple[int, RoutingRequest]] = {}
         """What was placed and has not ended: slot and request, by ticket."""
@@ -244,7 +246,7 @@ class Scheduler:
         """
         line = self._line(request.model.name)
         effects: list[Effect] = []
-        if request.answers >= ANSWERS_THAT_TELL:
+        if request.tried and request.answers >= ANSWERS_THAT_TELL:
             return [Exhausted(ticket=ticket)]
         if request.urgent or not len(line.queue):
             verdict, entry = self._choose(line, request, now_s)
@@ -280,14 +282,24 @@ class Scheduler:
         if running is None:
             return []
         slot, request = running
-        self._count(slot, -1, -request.cost_tokens, now_s)
-        self._rate.add(request.cost_tokens, now_s)
+        load, cost = self._loads[slot], request.cost_tokens
+        load.own_requests -= 1
+        load.own_tokens -= cost
+        load.requests -= 1
+        load.tokens -= cost
+        self._rate.add(cost, now_s)
         line = self._lines_at.get(slot)
-        return self._pump(line, now_s) if line is not None and self._anybody_on(line) else []
+        if line is None:
+            return []
+        line.order.carry(line.order.entries[slot], load.requests, load.tokens, now_s)
+        return self._pump(line, now_s) if self._anybody_on(line) else []
 
     def report(self, address: str, now_s: float, *, good: bool) -> list[Effect]:
         """What a request to the address said of its health."""
         effects: list[Effect] = []
+        if good and address not in self._failing:
+            return effects
+        (self._failing.discard if good else self._failing.add)(address)
         for line in self._lines.values():
             entry = line.order.at(address)
             if entry is None:
@@ -508,7 +520,10 @@ class Scheduler:
     def _take_in(self, replica: ReplicaView, now_s: float) -> _Line:
         before, line = self._lines_at.get(replica.slot), self._line(replica.model)
         if before is line:
-            line.count(line.order.entries[replica.slot].replica.state, -1)
+            known = line.order.entries[replica.slot].replica
+            line.count(known.state, -1)
+            if known.base_url != replica.base_url:
+                self._failing.discard(known.base_url)
         elif before is not None:
             self._take_out(replica.slot)
         if replica.state is ReplicaState.STOPPED:
@@ -521,17 +536,11 @@ class Scheduler:
 
     def _take_out(self, slot: int) -> _Line:
         line = self._lines_at.pop(slot)
-        line.count(line.order.entries[slot].replica.state, -1)
+        replica = line.order.entries[slot].replica
+        self._failing.discard(replica.base_url)
+        line.count(replica.state, -1)
         line.order.drop(slot)
         return line
-
-    def _count(self, slot: int, requests: int, tokens: int, now_s: float) -> None:
-        load = self._load(slot)
-        load.own_requests += requests
-        load.own_tokens += tokens
-        load.requests += requests
-        load.tokens += tokens
-        self._carries(slot, load, now_s)
 
     def _carries(self, slot: int, load: _SlotLoad, now_s: float) -> None:
         line = self._lines_at.get(slot)

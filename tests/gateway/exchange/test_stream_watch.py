@@ -341,4 +341,5 @@ def test_an_address_that_has_brought_something_is_named(stage: Stage) -> None:
     stage.pass_time(3.0)
     assert moved == [URL]
     stage.finish(relay)
+    stage.pass_time(0.1)
     assert moved == [URL, URL]

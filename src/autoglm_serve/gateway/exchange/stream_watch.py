@@ -13,7 +13,7 @@ Nobody is given up whom no other replica could replace: who waits may yet go on,
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -66,50 +66,50 @@ class _Pace:
 
 
 @dataclass(slots=True)
-class _Life:
-    """When a replica last brought anything, to anybody here."""
+class _Address:
+    """What is under way at one address, and when it last brought anything to anybody here."""
 
-    since_s: float
-    pieces: int = 0
+    relays: set[Relay] = field(default_factory=set)
+    ended_pieces: int = 0
+    """Of the relays that have ended since it was looked at with none."""
+    seen_pieces: int = 0
+    life_s: float | None = None
 
 
 class StreamWatch:
     """The relays of one worker that are under way, by the address of their replica."""
 
     def __init__(self, stall_s: float, on_moved: Callable[[str], None] = lambda base_url: None) -> None:
-        """`on_moved` is told of every address that has just brought something."""
+        """`on_moved` is told, whenever somebody looks, of every address that has brought something."""
         self._stall_s = stall_s
         self._on_moved = on_moved
-        self._relays: dict[str, set[Relay]] = {}
+        self._addresses: dict[str, _Address] = {}
         self._paces: defaultdict[str, _Pace] = defaultdict(_Pace)
-        self._lives: dict[str, _Life] = {}
-        self._ended: Counter[str] = Counter()
-        """Pieces of the relays that have ended, while others are under way there."""
         self._twins: dict[str, tuple[str, ...]] = {}
         """The addresses of each one's model."""
         self._doubted: frozenset[str] = frozenset()
         """Addresses that others keep, and that do not answer the supervisor."""
 
     def enter(self, base_url: str, relay: Relay) -> None:
-        self._relays.setdefault(base_url, set()).add(relay)
+        address = self._addresses.get(base_url)
+        if address is None:
+            address = self._addresses[base_url] = _Address()
+        address.relays.add(relay)
 
     def leave(self, base_url: str, relay: Relay) -> None:
         """A relay that ended. A stream teaches how long its prefill took and, if long enough, its pace; an
         answer in one piece teaches how long it took."""
-        relays, pace, ahead = self._relays[base_url], self._paces[base_url], max(1, relay.ahead_tokens)
-        relays.discard(relay)
-        self._ended[base_url] += relay.signs
-        if not relays:
-            if self._ended.pop(base_url):
-                self._on_moved(base_url)
-            del self._relays[base_url]
-            self._lives.pop(base_url, None)
-        if relay.interval_s is not None:
-            pace.learn_interval(relay.interval_s)
-        if relay.prefill_s is not None:
-            pace.first.learn(relay.prefill_s, ahead)
-        if relay.whole_s is not None:
-            pace.whole.learn(relay.whole_s, ahead)
+        address, whole_s = self._addresses[base_url], relay.whole_s
+        address.relays.discard(relay)
+        address.ended_pieces += relay.signs
+        if whole_s is not None:
+            self._paces[base_url].whole.learn(whole_s, relay.ahead_tokens or 1)
+            return
+        prefill_s, interval_s = relay.prefill_s, relay.interval_s
+        if interval_s is not None:
+            self._paces[base_url].learn_interval(interval_s)
+        if prefill_s is not None:
+            self._paces[base_url].first.learn(prefill_s, relay.ahead_tokens or 1)
 
     def silence_limit_s(self, base_url: str) -> float:
         """How long a stream from there may bring nothing."""
@@ -136,10 +136,13 @@ class StreamWatch:
 
     def sweep(self, now_s: float) -> None:
         """Give up what has been silent too long. A stream that its client holds back is not."""
-        for base_url, relays in tuple(self._relays.items()):
-            lifeless_s = self._lifeless_s(base_url, relays, now_s)
+        for base_url, address in tuple(self._addresses.items()):
+            lifeless_s = self._lifeless_s(base_url, address, now_s)
+            if not address.relays:
+                del self._addresses[base_url]
+                continue
             learnt_s = self.silence_limit_s(base_url)
-            for relay in tuple(relays):
+            for relay in tuple(address.relays):
                 limit_s = max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
                 if relay.silent_s(now_s) > limit_s:
                     if relay.may_go is None or relay.may_go():
@@ -163,10 +166,10 @@ class StreamWatch:
         self._twins = {url: tuple(urls) for urls in by_model.values() for url in urls}
         serving = {url for url, each in there.items() if each.state in _SERVING or each.kept_by_others}
         self._doubted = frozenset(url for url in serving if there[url].state not in _SERVING)
-        for base_url in tuple(self._relays):
+        for base_url, address in tuple(self._addresses.items()):
             if base_url not in serving and not base_url.startswith("unix:"):
                 stopping = base_url in there and there[base_url].state is ReplicaState.STOPPING
-                for relay in tuple(self._relays[base_url]):
+                for relay in tuple(address.relays):
                     relay.lose("the supervisor says that it is gone", innocent=stopping)
         for base_url in self._paces.keys() - serving:
             del self._paces[base_url]
@@ -184,13 +187,12 @@ class StreamWatch:
             base_url, ahead, whole=relay.whole
         )
 
-    def _lifeless_s(self, base_url: str, relays: set[Relay], now_s: float) -> float:
+    def _lifeless_s(self, base_url: str, address: _Address, now_s: float) -> float:
         """For how long nothing has come from there, while something is under way."""
-        pieces = self._ended[base_url] + sum(relay.signs for relay in relays)
-        life = self._lives.get(base_url)
-        if life is None or life.pieces != pieces:
-            if pieces > (life.pieces if life is not None else 0):
-                self._on_moved(base_url)
-            self._lives[base_url] = _Life(now_s, pieces)
-            return 0.0
-        return now_s - life.since_s
+        pieces = address.ended_pieces + sum(relay.signs for relay in address.relays)
+        if pieces != address.seen_pieces:
+            self._on_moved(base_url)
+        elif address.life_s is not None:
+            return now_s - address.life_s
+        address.seen_pieces, address.life_s = pieces, now_s
+        return 0.0

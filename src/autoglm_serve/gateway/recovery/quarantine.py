@@ -120,7 +120,8 @@ class Quarantine:
 
     def suspects(self, body: bytes, client: str = "", now_s: float = 0.0) -> bool:
         """A replica may have died of it, or one has died of what its client sent before."""
-        return self._on_probation(client, now_s) or self._weight(body) >= 1
+        known = len(body) in self._lengths
+        return self._on_probation(client, now_s) or (known and self._weight(body) >= 1)
 
     def condemns(self, body: bytes, client: str = "", now_s: float = 0.0) -> bool:
         """What is held against it is enough."""

@@ -8,7 +8,7 @@ replicas there are. It also counts what each slot's streams bring, for who judge
 gets on, for who keeps the workers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from autoglm_serve.core.fleet import MOST_REPLICAS
@@ -45,6 +45,7 @@ class LoadTable:
         self._start = _row(self.worker_id)
         if worker_id is not None:
             self.clear(worker_id)
+        self._changes = self._cells[self._start + _CHANGES]
 
     def clear(self, worker_id: int) -> None:
         """Forget what a worker carried."""
@@ -63,13 +64,19 @@ class LoadTable:
     def take(self, slot: int, cost_tokens: int) -> None:
         """Count one request against replica `slot`, until it is given back. Raises NoSuchSlot."""
         check_slot(slot)
-        self._cells[self._start + _TAKEN + slot] += 1
-        self._change(slot, 1, cost_tokens)
+        cells, start = self._cells, self._start
+        cells[start + slot] += 1
+        cells[start + _TOKENS + slot] += cost_tokens
+        cells[start + _TAKEN + slot] += 1
+        self._note(slot)
 
     def give(self, slot: int, cost_tokens: int) -> None:
         """What was taken is done."""
         check_slot(slot)
-        self._change(slot, -1, -cost_tokens)
+        cells, start = self._cells, self._start
+        cells[start + slot] -= 1
+        cells[start + _TOKENS + slot] -= cost_tokens
+        self._note(slot)
 
     def moved(self, slot: int) -> None:
         """A stream of this slot has brought something."""
@@ -99,13 +106,11 @@ class LoadTable:
         self._cells.release()
         self._map.close()
 
-    def _change(self, slot: int, requests: int, tokens: int) -> None:
-        cells, start = self._cells, self._start
-        cells[start + _REQUESTS + slot] += requests
-        cells[start + _TOKENS + slot] += tokens
-        count = cells[start + _CHANGES]
-        cells[start + _RECENT + count % _RING] = slot
-        cells[start + _CHANGES] = count + 1  # last: who sees it sees what it tells of
+    def _note(self, slot: int) -> None:
+        """A slot has changed. The count is written last: who sees it sees what it tells of."""
+        self._changes = count = self._changes + 1
+        self._cells[self._start + _RECENT + count % _RING] = slot
+        self._cells[self._start + _CHANGES] = count
 
     def _sum(self, column: int, slot: int) -> int:
         check_slot(slot)
@@ -120,10 +125,16 @@ class Others:
         self._rows = rows
         self._seen = dict.fromkeys(rows, -_RING)
 
-    def news(self, slots: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    def news(self, slots: Iterable[int]) -> Iterable[tuple[int, int, int]]:
         """Slot, requests and tokens of each slot that may have changed since the last call; of all `slots`
         where so much has changed that nobody knows which."""
-        cells, seen, changed = self._cells, self._seen, set[int]()
+        cells, seen = self._cells, self._seen
+        for row, before in seen.items():
+            if cells[row + _CHANGES] != before:
+                break
+        else:
+            return ()
+        changed = set[int]()
         for row in self._rows:
             count, before = cells[row + _CHANGES], seen[row]
             if count == before:
@@ -132,8 +143,8 @@ class Others:
             if not 0 < count - before <= _RING:
                 changed.update(slots)
             else:
-                changed.update(cells[row + _RECENT + turn % _RING] for turn in range(before, count))
-        return ((slot, *self.carry(slot)) for slot in changed) if changed else iter(())
+                changed.update(cells[row + _RECENT + turn % _RING] for turn in range(before + 1, count + 1))
+        return ((slot, *self.carry(slot)) for slot in changed)
 
     def carry(self, slot: int) -> tuple[int, int]:
         """Requests and tokens that the others have there now."""

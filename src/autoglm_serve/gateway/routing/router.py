@@ -137,12 +137,16 @@ class Router:
 
     def report(self, base_url: str, *, good: bool) -> None:
         """What a request to the replica there said of its health."""
-        self._carry_out(self._scheduler.report(base_url, self._now(), good=good))
+        effects = self._scheduler.report(base_url, self._now(), good=good)
+        if effects:
+            self._carry_out(effects)
 
     def done(self, ticket: int, reservation: Reservation) -> None:
         """What was reserved is free again."""
         self._load.give(reservation.replica.slot, reservation.cost_tokens)
-        self._carry_out(self._scheduler.end(ticket, self._now()))
+        effects = self._scheduler.end(ticket, self._now())
+        if effects:
+            self._carry_out(effects)
 
     def moved(self, base_url: str) -> None:
         """The replica there has brought something."""
