@@ -75,6 +75,11 @@ class RoutingRequest:
         return self.begun or bool(self.tried)
 
     @property
+    def losses(self) -> int:
+        """How often it was lost so far."""
+        return sum(each.losses for each in self.tried.values())
+
+    @property
     def answers(self) -> int:
         """Engines that have answered it with an error."""
         return len(self.answered_by)

@@ -274,6 +274,16 @@ def test_a_silent_stream_that_nobody_else_could_take_waits_for_the_pause_to_end(
     assert ending.result().result is Result.DONE
 
 
+def test_a_request_that_was_given_up_before_is_waited_for_longer(stage: Stage) -> None:
+    relay, ending = stage.stream(may_go=True)
+    relay.patience = 4.0
+    stage.play(relay, 3, every_s=0.1)
+    stage.pass_time(19.0)
+    assert not ending.done()
+    stage.pass_time(2.0)
+    assert ending.done()
+
+
 def test_two_bad_looks_at_an_address_of_others_cut_no_stream_that_flows(stage: Stage) -> None:
     relay, ending = stage.stream(may_go=True)
     stage.watch.fleet_changed(pair(engine=KEPT_BY_OTHERS))

@@ -35,6 +35,8 @@ class Question:
     """Whether another replica could take the request."""
     impatient: bool = False
     """It goes there if this one does not begin to answer."""
+    patience: float = 1.0
+    """How many times as long as usual a silence is waited for."""
     whole: bool = False
     """The answer comes in one piece."""
 
@@ -62,6 +64,7 @@ async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> E
             ahead_tokens=question.ahead_tokens,
             may_go=question.may_go,
             impatient=question.impatient,
+            patience=question.patience,
             whole=question.whole,
             finish_needed=worker.habits.finish_needed(replica),
         )

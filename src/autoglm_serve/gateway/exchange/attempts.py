@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 12  # of one request; those that could not even connect do not count
 _ROOM_S = 0.5  # until a replica that had no room may have some
+_MOST_PATIENCE = 8.0  # times the usual silence, for a request that was lost again and again
 _IMPATIENT_ATTEMPTS = 2  # the first of them; a request that nobody answers in time is waited for in the end
 
 
@@ -105,6 +106,7 @@ def _question(exchange: Exchange, reservation: Reservation) -> Question:
         ahead_tokens=reservation.carried_tokens,
         may_go=partial(router.another_for, routing, reservation.replica),
         impatient=exchange.account.attempts <= _IMPATIENT_ATTEMPTS,
+        patience=min(2.0**routing.losses, _MOST_PATIENCE),
         whole=not exchange.call.stream,
     )
 
@@ -132,8 +134,9 @@ async def _heed(exchange: Exchange, replica: ReplicaView) -> bool:
     _tell_of(replica, ending, worker)
     if ending.result is Result.DONE:
         worker.quarantine.clear(exchange.call.body)
-        for base_url in exchange.routing.answered_by:  # it was not the request
-            worker.router.report(base_url, good=False)
+        if exchange.routing.tried:
+            for base_url in exchange.routing.answered_by:  # it was not the request
+                worker.router.report(base_url, good=False)
         return True
     routing = replace(exchange.routing, begun=begun)
     if begun and ending.turned_away:  # half an answer is out: there may be nobody else to ask, so again

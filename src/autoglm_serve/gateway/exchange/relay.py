@@ -119,6 +119,7 @@ class Relay:
         ahead_tokens: int = 0,
         may_go: Callable[[], bool] | None = None,
         impatient: bool = True,
+        patience: float = 1.0,
         whole: bool = False,
         finish_needed: bool = True,
     ) -> None:
@@ -146,6 +147,8 @@ class Relay:
         self.ahead_tokens = ahead_tokens
         self.may_go = may_go
         self.impatient = impatient
+        self.patience = patience
+        """How many times as long as another it may be silent."""
         self.whole = whole
         self.whole_s: float | None = None
         """How long the answer in one piece took."""

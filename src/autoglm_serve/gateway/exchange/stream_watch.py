@@ -10,6 +10,7 @@ is not known yet, and an answer in one piece, are held against what its twins ta
 else comes from there either.
 
 Nobody is given up whom no other replica could replace: who waits may yet go on, who was given up has lost.
+And each time the same request was lost it is waited for twice as long: where all pause, change is no help.
 """
 
 import math
@@ -143,7 +144,7 @@ class StreamWatch:
                 continue
             learnt_s = self.silence_limit_s(base_url)
             for relay in tuple(address.relays):
-                limit_s = max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
+                limit_s = relay.patience * max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
                 if relay.silent_s(now_s) > limit_s:
                     if relay.may_go is None or relay.may_go():
                         relay.lose(f"no event for {limit_s:.1f} s")
