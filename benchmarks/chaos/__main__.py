@@ -8,11 +8,12 @@ import argparse
 import sys
 from types import ModuleType
 
-from benchmarks.chaos import kills, large, overhead, overload, peers, rolling, steady, storm
+from benchmarks.chaos import alone, kills, large, overhead, overload, peers, rolling, steady, storm
 
 MEASURES: dict[str, ModuleType] = {
     "storm": storm,
     "kills": kills,
+    "alone": alone,
     "steady": steady,
     "rolling": rolling,
     "overload": overload,

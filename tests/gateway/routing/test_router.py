@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
@@ -251,6 +252,26 @@ def test_waiting_ends_at_once_when_no_replica_will_come(run: Run) -> None:
             await task
 
     run(scenario)
+
+
+def test_an_alarm_that_is_overdue_is_set_on_the_workers_own_loop_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        fleet, load = FleetHolder(loop), LoadTable(tmp_path / "loads", 0)
+        bounds = Bounds(waiting=4, waiting_bytes=100)
+        router = Router(fleet, load, loop, workers=1, bounds=bounds, wake=lambda model: None)
+        fleet.replace(FleetView(version=1, models=(CHAT,), replicas=(replica(0, WAITING),)))
+        router.fleet_changed(fleet.view)
+        for _ in range(2):
+            waiting = [asyncio.ensure_future(outcome(router)) for _ in range(3)]
+            assert await asyncio.gather(*waiting) == 3 * ["no_replica_ready"]
+
+    async def outcome(router: Router) -> str:
+        with pytest.raises(Refusal) as refused:
+            await router.place(a_request(), wait_ready_s=-1.0, wait_turn_s=60)
+        return refused.value.code
+
+    uvloop.run(main())
 
 
 def test_a_client_that_leaves_the_queue_takes_nothing_with_it(run: Run) -> None:

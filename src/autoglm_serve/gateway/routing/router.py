@@ -86,7 +86,9 @@ class Router:
         """As the scheduler was told of them, by slot."""
         self._slots: dict[str, int] = {}
         """By address."""
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_s = 0.0
+        """When it rings."""
         self._read_all_s = 0.0
         self._explains = log.isEnabledFor(logging.DEBUG)
         self.fleet_changed(fleet.view)
@@ -221,11 +223,11 @@ class Router:
     def _set_alarm(self) -> None:
         """Be told when the next of those that wait has waited long enough."""
         due_s = self._scheduler.next_alarm_s
-        if due_s is None or (self._alarm is not None and self._alarm.when() <= due_s):
+        if due_s is None or (self._alarm is not None and self._alarm_s <= due_s):
             return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(due_s, self._ring)
+        self._alarm_s, self._alarm = due_s, self._loop.call_at(due_s, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None
