@@ -71,6 +71,9 @@ class Constants:
     """CUDA context of one GPU a replica, made before the engine looks at what is free."""
     context_parallel_bytes: int = int(1.53 * GIB)
     """The same with NCCL's buffers, of several GPUs a replica."""
+    collectives_doubling_bytes: int = int(0.45 * GIB)
+    """More of NCCL's buffers for NVLink with each doubling of the GPUs beyond two: 2.1 GiB were logged for
+    eight (A100-SXM4-40GB, DeepSeek-Coder-V2-Lite, vLLM 0.7)."""
     collectives_pcie_bytes: int = int(0.1 * GIB)
     """NCCL's buffers where they lie in the host's memory or go over PCIe; those for NVLink are larger."""
     non_torch_bytes: int = int(0.15 * GIB)

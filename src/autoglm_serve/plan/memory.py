@@ -166,6 +166,7 @@ def libraries_bytes(shape: Shape, traits: EngineTraits, constants: Constants, li
     if shape.gpus == 1:
         return constants.context_bytes, constants.non_torch_bytes
     context = constants.context_parallel_bytes
+    context += int((log2(shape.gpus) - 1) * constants.collectives_doubling_bytes)
     if link is not Link.NVLINK:
         context = constants.context_bytes + constants.collectives_pcie_bytes
     if not traits.counts_collectives:
