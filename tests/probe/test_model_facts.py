@@ -267,3 +267,19 @@ def test_an_index_that_is_none(tmp_path: Path, index: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ModelError, match="no safetensors index"):
         from_folder(tmp_path)
+
+
+def test_a_header_that_points_outside_its_file(tmp_path: Path) -> None:
+    header = {"w": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 10**15]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3))
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(ModelError, match="cannot be read as safetensors") as caught:
+        from_folder(tmp_path)
+    assert "points to byte" in caught.value.why
+
+
+def test_headers_of_a_part_of_the_model_are_noticed(tmp_path: Path) -> None:
+    part = {"model.layers.0.self_attn.q_proj.weight": ("BF16", [2048, 1024])}
+    facts = from_folder(folder_with(tmp_path / "m", QWEN3, part))
+    assert any("may not be here as a whole" in note for note in facts.notes)

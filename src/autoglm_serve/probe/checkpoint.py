@@ -74,7 +74,8 @@ def _index_files(index: Path) -> Iterable[str]:
 
 def _file_tensors(path: Path) -> Iterator[Tensor]:
     try:
-        _, header = read_header(path)
+        length, header = read_header(path)
+        _require_length(path, length, header)
         for name, entry in header.items():
             if name != "__metadata__":
                 yield Tensor(name=name, shape=_shape(entry["shape"]), dtype=str(entry["dtype"]))
@@ -100,6 +101,19 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     return length, header
+
+
+def _require_length(path: Path, length: int, header: dict[str, Any]) -> None:
+    """Tensors end within the file, or a download broke off, or the header lies. Raises ValueError."""
+    entries = (entry for name, entry in header.items() if name != "__metadata__")
+    end = (
+        8
+        + length
+        + max((int(entry["data_offsets"][1]) for entry in entries if "data_offsets" in entry), default=0)
+    )
+    size = path.stat().st_size
+    if end > size:
+        raise ValueError(f"its header points to byte {end:,} of {size:,}")
 
 
 def _shape(sizes: list[int]) -> tuple[int, ...]:

@@ -179,7 +179,8 @@ def from_config(
         stored = quantization_facts(config)
         if stored is not None and listed:
             stored = seen_bits(stored, text, listed)
-        held = listed or _implied(config, text, vision, stored)
+        implied = _implied(config, text, vision, stored)
+        held = listed or implied
     except Meaningless as problem:
         raise ModelError(
             f"The config.json of {reference} cannot be planned with: {problem}.",
@@ -210,7 +211,7 @@ def from_config(
         family=_family_in_words(vision, rules),
         content_format=rules.content_format,
         recommended_max_model_len=recommended_max_model_len,
-        notes=tuple(_notes(name, family, text, vision)),
+        notes=(*_notes(name, family, text, vision), *_whole(listed, implied)),
     )
 
 
@@ -219,6 +220,20 @@ def _implied(
 ) -> tuple[Tensor, ...]:
     plain = tuple(derived(config, text, vision))
     return tuple(quantized(plain, stored, linears(plain))) if stored else plain
+
+
+LEAST_SHARE = 0.5
+"""Of the bytes that a config implies, before what the headers hold is taken for the whole model."""
+
+
+def _whole(listed: tuple[Tensor, ...], implied: tuple[Tensor, ...]) -> Iterator[str]:
+    """Headers that hold far less than the config says."""
+    held, expected = sum(each.bytes for each in listed), sum(each.bytes for each in implied)
+    if listed and held < LEAST_SHARE * expected:
+        yield (
+            f"the safetensors files hold {held / 2**30:.1f} GiB, where config.json implies about "
+            f"{expected / 2**30:.1f}: the model may not be here as a whole, and the plan is for what is"
+        )
 
 
 def _family_in_words(vision: VisionFacts | None, rules: Family) -> str:
