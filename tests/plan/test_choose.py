@@ -314,3 +314,35 @@ def test_a_nearly_full_gpu_that_would_slow_all_the_others_is_left_out() -> None:
     plan = chosen(decision)
     assert plan.gpu_groups == ((1,), (2,))
     assert any("GPU 0 stays unused" in warning for warning in decision.warnings)
+
+
+# --- how sure it is --------------------------------------------------------------------------------------
+
+
+def test_a_choice_that_hangs_on_the_link_is_called_a_tie() -> None:
+    """Eight replicas or four pairs: as fast as this host's PCIe is."""
+    assert any("are a tie as far as is known" in note for note in planned("l40s:8").warnings)
+    assert not any("are a tie" in note for note in planned("h200:2").warnings)
+
+
+def test_figures_carry_a_range_that_is_wider_where_the_link_is_not_known() -> None:
+    def width(hardware: str, ways: int) -> float:
+        found = chosen(planned(hardware, pins=Pins(tensor_parallel=ways))).predicted
+        assert found is not None
+        assert found.steps_range_per_s is not None
+        low, high = found.steps_range_per_s
+        assert low < found.steps_per_s < high
+        return high / low
+
+    assert width("h200", 1) < width("l40s", 1) < width("l40s:2", 2)
+
+
+def test_nothing_is_scaled_down_unasked() -> None:
+    """A smaller bound for images changes answers, so it is an offer."""
+    decision = planned("l4")
+    assert decision.chosen is None
+    assert chosen(planned("rtx4090")).max_pixels is None
+    longest = next(offer for offer in decision.offers if offer.change.startswith("--max-model-len"))
+    context = int(longest.change.split()[1])
+    assert planned("l4", pins=Pins(max_model_len=context)).chosen is not None
+    assert planned("l4", pins=Pins(max_model_len=context + 16)).chosen is None
