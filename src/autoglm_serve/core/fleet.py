@@ -7,7 +7,7 @@ has changed (`FleetChange`).
 from dataclasses import dataclass
 from enum import StrEnum
 
-from autoglm_serve.core.model import Capability, VisionGeometry
+from autoglm_serve.core.model import Capability, Feature, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
 
 KEPT_BY_OTHERS = "external"
@@ -73,6 +73,8 @@ class ModelView:
     on_demand: bool = False
     created_s: int = 0
     """Unix time at which the service began to serve it, for /v1/models."""
+    undone: frozenset[Feature] = frozenset()
+    """What its engine passes over in a request, so that asking for it is refused."""
 
     @property
     def name(self) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 
 from autoglm_serve.core.fleet import Continuation, FleetChange, FleetView, ModelView, ReplicaView
-from autoglm_serve.core.model import Capability, ImageRule, VisionGeometry
+from autoglm_serve.core.model import Capability, Feature, ImageRule, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
+
+_FEATURES = frozenset(Feature)
 
 
 def encode(news: FleetView | FleetChange) -> bytes:
@@ -50,6 +52,7 @@ def _model(raw: dict[str, Any]) -> ModelView:
             "names": tuple(raw["names"]),
             "capabilities": frozenset(Capability(item) for item in raw["capabilities"]),
             "vision": _geometry(vision) if vision else None,
+            "undone": frozenset(Feature(item) for item in raw.get("undone", ()) if item in _FEATURES),
         }
     )
 

@@ -16,6 +16,19 @@ class Capability(StrEnum):
     EMBEDDING = "embedding"
 
 
+class Feature(StrEnum):
+    """What a request may ask for and an engine may pass over without a word."""
+
+    OTHER_ROLES = "other_roles"  # messages of roles that no API and no common template has
+    BUILT_IN_TOOLS = "built_in_tools"  # web search and the like, done by who answers
+    SPOKEN_ANSWER = "spoken_answer"
+    JSON_RESPONSE = "json_response"  # `text.format` of /v1/responses
+    ECHO = "echo"  # of /v1/completions, as the following
+    PLAIN_LOGPROBS = "plain_logprobs"
+    BEST_OF = "best_of"
+    SUFFIX = "suffix"
+
+
 class ModelFormat(StrEnum):
     GGUF = "gguf"
     HUGGING_FACE = "hugging-face"

@@ -14,6 +14,7 @@ from hashlib import sha256
 from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.ledger import MeasuredLedger
+from autoglm_serve.core.model import Feature
 from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitFacts, Progress
 
@@ -81,6 +82,10 @@ class Engine(ABC):
     """How it takes the beginning of an answer that another replica could not finish."""
     gives_finish: bool = True
     """Each of its answers says how it ended, so that one that does not was cut off."""
+    undone: frozenset[Feature] = frozenset(
+        {Feature.OTHER_ROLES, Feature.BUILT_IN_TOOLS, Feature.SPOKEN_ANSWER}
+    )
+    """What it passes over in a request and answers with 200: it is refused before it is asked."""
     takes_key: bool = False
     """A client's Authorization is meant for it and is passed on."""
     start_timeout_s: float = 600.0

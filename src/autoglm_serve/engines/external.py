@@ -1,5 +1,6 @@
 """Anything OpenAI-compatible that somebody else runs: no process of ours, only addresses."""
 
+from autoglm_serve.core.model import Feature
 from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 from autoglm_serve.engines.base import Command, Engine, Listen, Place
@@ -11,6 +12,7 @@ class External(Engine):
     name = title = option = "external"
     place = Place.ELSEWHERE
     gives_finish = False
+    undone: frozenset[Feature] = frozenset()  # it may do anything, and says no by itself
     takes_key = True
     start_timeout_s = float("inf")
 

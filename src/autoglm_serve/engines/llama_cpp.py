@@ -9,7 +9,7 @@ import sys
 from enum import IntEnum
 
 from autoglm_serve.core.fleet import Continuation
-from autoglm_serve.core.model import ModelFiles, VisionGeometry
+from autoglm_serve.core.model import Feature, ModelFiles, VisionGeometry
 from autoglm_serve.core.plan import Member, Placement
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines.base import Command, Engine, Listen
@@ -184,6 +184,9 @@ class LlamaCpp(Engine):
     work_metric = re.compile(rb"^llamacpp:\S*(?:tokens|decode)\S*_total.*$", re.MULTILINE)
     variables = ("LLAMA_",)
     continuation = Continuation.PREFILL
+    undone = Engine.undone | {
+        *(Feature.JSON_RESPONSE, Feature.ECHO, Feature.PLAIN_LOGPROBS, Feature.BEST_OF, Feature.SUFFIX),
+    }
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

@@ -1,5 +1,6 @@
 """Admission: what is wrong is named, what is right goes on byte for byte."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.refusal import Refusal
+from autoglm_serve.engines.external import External
+from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.gateway.admission.admit import Call, admit
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.admission.validate import MediaPolicy
@@ -255,3 +258,46 @@ def test_an_upload_is_routed_by_its_form() -> None:
     assert refusal(part % (b"model", b"ears"), path, kind=kind).param == "file"
     assert refusal(part % (b"file", b"x") + part % (b"model", b"no"), path, kind=kind).status == 404
     assert refusal(b"{}", path).code == "not_multipart"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
+        ("/v1/chat/completions", {"modalities": ["text", "audio"]}, "modalities"),
+        ("/v1/chat/completions", {"web_search_options": {}}, "web_search_options"),
+        ("/v1/chat/completions", {"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ("/v1/responses", {"input": "x", "tools": [{"type": "function"}, {"type": "mcp"}]}, "tools[1].type"),
+        ("/v1/responses", {"input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format"),
+        ("/v1/completions", {"prompt": "x", "echo": True}, "echo"),
+        ("/v1/completions", {"prompt": "x", "logprobs": 2}, "logprobs"),
+        ("/v1/completions", {"prompt": "x", "best_of": 2}, "best_of"),
+        ("/v1/completions", {"prompt": "x", "suffix": "y"}, "suffix"),
+    ],
+)
+def test_what_the_engine_would_pass_over_is_refused_and_what_to_do_instead_is_said(
+    path: str, fields: dict[str, Any], param: str
+) -> None:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "x"}], **fields}
+    request = Request(method=b"POST", path=path, headers={}, body=orjson.dumps(body), started_s=0)
+    llama, external = (
+        FleetView(models=(replace(SEES, undone=engine.undone),)) for engine in (LlamaCpp, External)
+    )
+    with pytest.raises(Refusal) as caught:
+        admit(request, ENDPOINTS[path], llama, MediaPolicy())
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "not_supported", param)
+    assert admit(request, ENDPOINTS[path], external, MediaPolicy())  # somebody else's may do it
+
+
+def test_what_every_engine_does_is_not_refused() -> None:
+    roles = ["system", "developer", "user", "assistant", "tool"]
+    body = {
+        "messages": [{"role": role, "content": "x"} for role in roles],
+        "modalities": ["text"],
+        "logprobs": True,
+    }
+    body |= {"tools": [{"type": "function", "function": {"name": "tap"}}], "web_search_options": None}
+    path = "/v1/chat/completions"
+    request = Request(method=b"POST", path=path, headers={}, body=orjson.dumps(body), started_s=0)
+    fleet = FleetView(models=(replace(SEES, undone=LlamaCpp.undone),))
+    assert not admit(request, ENDPOINTS[path], fleet, MediaPolicy()).tool_call

@@ -5,6 +5,7 @@ import orjson
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.delivery import COMMENT, SILENCE_S, Delivery
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
+from autoglm_serve.gateway.exchange.response_events import ResponseFiller
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.wire.http import Headers
 
@@ -51,7 +52,8 @@ class Clock:
 def stream(path: str = "/v1/chat/completions") -> tuple[Delivery, Client, Clock, LifeSigns]:
     client, clock, signs = Client(), Clock(), LifeSigns()
     expected = Expected(path=path, ends_with_done=path.endswith("completions"), typed_events=True)
-    delivery = Delivery(client, clock, expected=expected)
+    filler = ResponseFiller(model="demo", created_s=1) if path == "/v1/responses" else None
+    delivery = Delivery(client, clock, expected=expected, filler=filler)
     signs.enter(delivery)
     return delivery, client, clock, signs
 
@@ -131,12 +133,15 @@ def test_an_error_before_anything_went_out_is_an_envelope() -> None:
 
 
 def test_the_number_of_an_error_follows_those_that_were_sent() -> None:
-    delivery, client, _, _ = stream("/v1/responses")
-    delivery.head(200, STREAM)
-    delivery.events(b'event: a\ndata: {"type":"a","sequence_number":4}\n\n')
-    delivery.refuse(Refusal(503, "replica_lost", "gone"))
-    error = orjson.loads(client.got.rpartition(b"data: ")[2])
-    assert error["sequence_number"] == 5
+    response = b'{"model":"x","created_at":1,"output":[]}'
+    complete = b'event: a\ndata: {"type":"a","sequence_number":4,"response":%b}\n\n' % response
+    for event, number in ((complete, 5), (b'event: a\ndata: {"type":"a"}\n\n', 1)):
+        delivery, client, _, _ = stream("/v1/responses")
+        delivery.head(200, STREAM)
+        delivery.events(event)
+        delivery.refuse(Refusal(503, "replica_lost", "gone"))
+        error = orjson.loads(client.got.rpartition(b"data: ")[2])
+        assert error["sequence_number"] == number
 
 
 def test_a_proxy_is_told_not_to_hold_a_stream_back_and_the_engines_own_word_is_kept() -> None:

@@ -250,3 +250,36 @@ def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes_and_errors_in_
         assert refusal is not None
         assert (refusal.status, client.got) == (status, b"")
     assert (how.result is Result.REFUSED) == (status == 503)
+
+
+CALLING = Expected(path="/v1/chat/completions", ends_with_done=True, field="choices", tool_call=True)
+CALLED = b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]}}]}'
+
+
+@pytest.mark.parametrize(
+    ("events", "refused"),
+    [
+        ([token("words"), token("", '"stop"'), DONE], True),
+        ([CALLED, token("", '"tool_calls"'), DONE], False),
+        ([token("words"), token("", '"length"'), DONE], False),
+    ],
+)
+def test_a_tool_call_that_was_asked_for_comes_or_is_missed_in_words(
+    events: list[bytes], refused: bool
+) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        for stream in (True, False):
+            ending: asyncio.Future[Ending] = loop.create_future()
+            client = Client()
+            relay = Relay(Delivery(client, Clock(), expected=CALLING), Clock(), ending=ending)
+            relay.on_head(200, EVENT_STREAM if stream else JSON)
+            if stream:
+                for event in events:
+                    relay.on_body(event + b"\n\n")
+            else:  # the same in one piece
+                choices = b'{"choices":[%b]}' % b",".join(e.partition(b"[")[2][:-2] for e in events[:-1])
+                relay.on_body(choices)
+            relay.on_end()
+            assert ending.result().result is Result.DONE
+            assert (client.refusal is not None) == refused
+            assert (DONE in client.got) == (stream and not refused)

@@ -23,14 +23,15 @@ def fleet_view(
     members = {member.name: member for member in deployment.members}
     return FleetView(
         version=version,
-        models=tuple(_model(member, created_s) for member in deployment.members),
+        models=tuple(_model(member, engines, created_s) for member in deployment.members),
         replicas=tuple(
             _replica(status, members[status.model], engines) for status in statuses if status.model in members
         ),
     )
 
 
-def _model(member: Member, created_s: int) -> ModelView:
+def _model(member: Member, engines: Mapping[str, Engine], created_s: int) -> ModelView:
+    engine = engines.get(member.plan.engine)
     return ModelView(
         names=member.names,
         capabilities=member.capabilities,
@@ -38,6 +39,7 @@ def _model(member: Member, created_s: int) -> ModelView:
         max_model_len=member.plan.max_model_len,
         on_demand=member.on_demand,
         created_s=created_s,
+        undone=engine.undone if engine is not None else frozenset(),
     )
 
 

@@ -12,6 +12,7 @@ from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.admission.cost import request_cost
 from autoglm_serve.gateway.admission.endpoints import BodyKind, Endpoint
+from autoglm_serve.gateway.admission.undone import refuse_undone
 from autoglm_serve.gateway.admission.validate import (
     Json,
     MediaPolicy,
@@ -37,6 +38,8 @@ class Call:
     stream: bool = False
     usage: bool = False
     """A stream is to say at its end how many tokens it took."""
+    tool_call: bool = False
+    """The answer has to call a tool."""
     choices: int = 1
     """How many answers it asks for at once."""
     split_reasoning: bool = False
@@ -59,6 +62,8 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
     body = parse_object(request.body)
     check_fields(body, endpoint)
     model = find_model(body.get("model"), endpoint, fleet)
+    if model.undone:
+        refuse_undone(body, endpoint.path, model)
     media = read_media(body, policy)
     if (media.pictures or media.remote) and Capability.VISION not in model.capabilities:
         refuse("no_vision", f"The model '{model.name}' reads text only; it cannot see pictures.", "messages")
@@ -75,6 +80,7 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
         ),
         stream=body.get("stream") is True,
         usage=_asks_for_usage(body, endpoint),
+        tool_call=_asks_for_call(body),
         choices=_choices(body),
         split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
         audio=media.audio if _needs_ears(endpoint, model) else 0,
@@ -118,6 +124,13 @@ def _asks_for_usage(body: Json, endpoint: Endpoint) -> bool:
     """Streams of typed events have it in any case."""
     options = body.get("stream_options") or {}
     return endpoint.ends_with_done and options.get("include_usage") is True
+
+
+def _asks_for_call(body: Json) -> bool:
+    """OpenAI's way to say it, and Anthropic's."""
+    choice = body.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, dict) else choice
+    return bool(body.get("tools")) and kind in ("required", "function", "any", "tool")
 
 
 def _choices(body: Json) -> int:

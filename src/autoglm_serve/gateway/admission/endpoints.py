@@ -31,6 +31,8 @@ class Endpoint:
     """Only a model with this capability is asked."""
 
 
+RESPONSES = "/v1/responses"
+
 ENDPOINTS = {
     endpoint.path: endpoint
     for endpoint in (
@@ -48,7 +50,7 @@ ENDPOINTS = {
             ends_with_done=True,
             answer="choices",
         ),
-        Endpoint(path="/v1/responses", required=("input",), needs=Capability.CHAT, typed_events=True),
+        Endpoint(path=RESPONSES, required=("input",), needs=Capability.CHAT, typed_events=True),
         Endpoint(path="/v1/messages", required=("messages",), needs=Capability.CHAT, typed_events=True),
         Endpoint(path="/v1/messages/count_tokens", required=("messages",), needs=Capability.CHAT),
         Endpoint(path="/v1/embeddings", required=("input",), answer="data"),

@@ -72,6 +72,15 @@ def no_answer(why: str) -> Refusal:
     return Refusal(502, "upstream_failed", message, type=RefusalType.SERVER)
 
 
+def no_call() -> Refusal:
+    """For an answer without the tool call that was asked for."""
+    message = (
+        "The model answered without the tool call that tool_choice asks for: its template, or the engine "
+        "as it was started, knows none. Use tool_choice auto, or a model and flags that are made for tools."
+    )
+    return Refusal(400, "tool_choice_not_done", message, param="tool_choice")
+
+
 def _read(status: int, body: bytes, path: str) -> _Said:
     """FastAPI answers {"detail": …}, vLLM before 0.10 {"object": "error", …}, others plain text."""
     try:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange.reasoning import StreamSplitter
+from autoglm_serve.gateway.exchange.response_events import ResponseFiller
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.journal import NO_USAGE, Journal, before_done, next_number
 from autoglm_serve.gateway.wire.envelope import last_event
@@ -21,7 +22,6 @@ COMMENT = b": waiting\n\n"
 STREAM_TYPE = b"text/event-stream"
 _UNBUFFERED: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 """For proxies: pass each event on as it comes. nginx keeps all of a stream to its end otherwise."""
-_NUMBERED = "/v1/responses"
 
 
 class Client(Protocol):
@@ -73,12 +73,14 @@ class Delivery:
         *,
         expected: Expected,
         split_reasoning: bool = False,
+        filler: ResponseFiller | None = None,
     ) -> None:
         self._client = client
         self.write = client.write
         """To the client, past everything; for who keeps the journal itself, where events pass unchanged."""
         self._clock = clock
-        self._rewrite = StreamSplitter() if split_reasoning else None
+        self._rewrite = StreamSplitter() if split_reasoning else filler
+        self._filler = filler
         self.expected = expected
         self._head: tuple[int, Headers] = (200, ())
         self.split_reasoning = split_reasoning
@@ -145,7 +147,13 @@ class Delivery:
     def refuse(self, refusal: Refusal, headers: Headers = ()) -> None:
         """An error, as an envelope or as the end of what the client is being sent."""
         self._first()
-        give_up(self._client, self.expected.path, refusal, self.journal, headers)
+        give_up(self._client, self.expected.path, refusal, headers, number=self._next_number)
+
+    @property
+    def _next_number(self) -> int:
+        """Of an event of a response, by those that the client has."""
+        said = next_number(self.journal.chunks) if self._filler is not None else 0
+        return max(said, self._filler.number) if self._filler is not None else 0
 
     def sign_of_life(self, now_s: float) -> None:
         """A comment for whoever stands between and thinks that what is silent is dead.
@@ -180,12 +188,9 @@ class Delivery:
         self._client.finish()
 
 
-def give_up(
-    client: Client, path: str, refusal: Refusal, journal: Journal | None, headers: Headers = ()
-) -> None:
+def give_up(client: Client, path: str, refusal: Refusal, headers: Headers = (), *, number: int = 0) -> None:
     """The last word to a client: an envelope, or the end of what it was being sent."""
     if client.answering:
-        number = next_number(journal.chunks) if journal is not None and path == _NUMBERED else 0
         client.write(last_event(path, refusal, number))
         client.finish()
     else:

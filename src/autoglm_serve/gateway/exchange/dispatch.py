@@ -77,5 +77,9 @@ async def _pass(exchange: Exchange) -> None:
 
 def _give_up(exchange: Exchange, client: ClientConnection, refusal: Refusal) -> None:
     """The last word, unless all was said: it would pass for the answer to the client's next request."""
-    if client.owes(exchange.request):
-        give_up(client, exchange.request.path, refusal, exchange.journal)
+    if not client.owes(exchange.request):
+        return
+    if exchange.begun:
+        exchange.delivery.refuse(refusal)
+    else:
+        give_up(client, exchange.request.path, refusal)

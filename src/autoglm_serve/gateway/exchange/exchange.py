@@ -3,13 +3,16 @@
 Owned by the task that serves it. Steps fill in what they find out; attempts come and go.
 """
 
+import time
+
 from autoglm_serve.gateway.access.identity import Identity
 from autoglm_serve.gateway.admission.admit import Call
+from autoglm_serve.gateway.admission.endpoints import RESPONSES
 from autoglm_serve.gateway.exchange.account import Account
 from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
+from autoglm_serve.gateway.exchange.response_events import ResponseFiller
 from autoglm_serve.gateway.recovery.answer import Expected
-from autoglm_serve.gateway.recovery.journal import Journal
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.route.scheduler import RoutingRequest
@@ -19,7 +22,7 @@ class Exchange:
     """A request, who asks, what it became, and what was sent and learnt so far."""
 
     __slots__ = (
-        *("account", "call", "client", "delivery", "ending", "identity", "journal", "request", "routing"),
+        *("account", "begun", "call", "client", "delivery", "ending", "identity", "request", "routing"),
         *("told", "why_no_more", "worker"),
     )
 
@@ -41,8 +44,8 @@ class Exchange:
         """Of the last attempt."""
         self.told: Ending | None = None
         """The last that had something to tell the client."""
-        self.journal: Journal | None = None
-        """What the client was sent, once there may be something."""
+        self.begun = False
+        """There is a delivery, and the client may have been sent something."""
         self.why_no_more = "no other replica could take over"
 
     @property
@@ -65,17 +68,28 @@ class Exchange:
             path=endpoint.path,
             ends_with_done=endpoint.ends_with_done,
             typed_events=endpoint.typed_events,
+            tool_call=call.tool_call and not endpoint.typed_events,
             choices=call.choices,
             usage=call.usage,
             field=endpoint.answer,
         )
         self.delivery = Delivery(
-            self.client, self.worker.loop, expected=expected, split_reasoning=call.split_reasoning
+            self.client,
+            self.worker.loop,
+            expected=expected,
+            split_reasoning=call.split_reasoning,
+            filler=_filler(call),
         )
-        self.journal = self.delivery.journal
+        self.begun = True
         self.routing = RoutingRequest(
             model=call.model,
             cost_tokens=call.cost_tokens,
             client=self.identity.name,
             size_bytes=len(call.body),
         )
+
+
+def _filler(call: Call) -> ResponseFiller | None:
+    if not call.stream or call.endpoint.path != RESPONSES:
+        return None
+    return ResponseFiller(model=call.named_model or call.model.name, created_s=int(time.time()))

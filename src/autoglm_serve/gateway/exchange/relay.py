@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange import reasoning
-from autoglm_serve.gateway.exchange.complaint import complaint, no_answer
+from autoglm_serve.gateway.exchange.complaint import complaint, no_answer, no_call
 from autoglm_serve.gateway.exchange.delivery import Clock, Delivery
 from autoglm_serve.gateway.exchange.stream_times import StreamTimes
 from autoglm_serve.gateway.recovery.answer import (
@@ -24,6 +24,7 @@ from autoglm_serve.gateway.recovery.answer import (
     before_failure,
     failure_of_whole,
     is_failed,
+    lacks_call,
     says_how_it_ended,
 )
 from autoglm_serve.gateway.recovery.journal import (
@@ -337,6 +338,8 @@ class Relay:
         if self._finish_needed and not self._delivery.journal.would_be_finished(before):
             return before, Failure(reason="the stream ended without a finish reason")
         self._over = True  # whatever follows is no part of an answer
+        if lacks_call([*self._chunks, before], expected):
+            return before, None
         return before + event(DONE), None
 
     def _note(self, sent: bytes, *, arrived: bool) -> None:
@@ -369,7 +372,10 @@ class Relay:
 
     def _finish_stream(self) -> None:
         journal = self._delivery.journal
-        self._delivery.finish()
+        if lacks_call(journal.chunks, self._delivery.expected):
+            self._delivery.refuse(no_call())
+        else:
+            self._delivery.finish()
         self._settle(Result.DONE, usage=journal.usage(), finish_seen=journal.finished)
 
     def _give_up(self, result: Result, reason: str) -> None:
@@ -418,6 +424,9 @@ class Relay:
             self._refused(failure.reason)
         elif self._delivery.started or self._delivery.begun:
             self._refused("it answered in one piece")
+        elif lacks_call([body], self._delivery.expected):
+            self._delivery.refuse(no_call(), self._extra)
+            self._settle(Result.DONE)
         else:
             self._hand_over(reasoning.split_reply(body) if self._delivery.split_reasoning else body, said)
 

@@ -6,7 +6,7 @@ an answer, in one piece or streamed.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ _GIVEN_UP = frozenset({"abort", "error"})
 """Finish reasons of vLLM and SGLang that end no answer: all that is in flight gets the first at SIGTERM."""
 _BROKEN_OFF = frozenset({"failed", "cancelled"})
 """The status of a response that has no end."""
+_CALL = re.compile(rb'"(?:tool_calls"\s*:\s*\[\s*\{|function_call"\s*:\s*\{|type"\s*:\s*"tool_use")')
+_CUT_SHORT = re.compile(rb'"(?:finish_reason|stop_reason)"\s*:\s*"(?:length|max_tokens)"')
 _SUSPICIOUS = re.compile(rb'"(?:error|abort|failed|cancelled|response\.failed)"|^error:', re.MULTILINE)
 
 
@@ -40,6 +42,8 @@ class Expected:
     """How many answers were asked for at once."""
     usage: bool = False
     """A stream is to say at its end how many tokens it took."""
+    tool_call: bool = False
+    """It has to call a tool: that was asked for, and who cannot answers something else."""
     field: str | None = None
     """An answer in one piece is a JSON object that has this; any object where it is empty. None: anything."""
 
@@ -116,3 +120,10 @@ def failure_of_whole(body: bytes, expected: Expected) -> tuple[Failure | None, J
 def says_how_it_ended(said: Mapping[str, object]) -> bool:
     """Its writer gives finish reasons."""
     return any(choice.get("finish_reason") for choice in sse.mappings(said.get("choices")))
+
+
+def lacks_call(parts: Iterable[bytes], expected: Expected) -> bool:
+    """A tool was to be called, and what was answered calls none, though no limit cut it short."""
+    if not expected.tool_call:
+        return False
+    return not any(_CALL.search(part) or _CUT_SHORT.search(part) for part in parts)

@@ -50,6 +50,11 @@ def data_of(events: bytes) -> Iterator[bytes]:
             yield b"\n".join(lines)
 
 
+def dumps(value: dict[str, Any]) -> bytes:
+    """An object as the data of an event."""
+    return orjson.dumps(value)
+
+
 def event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
