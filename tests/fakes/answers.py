@@ -65,6 +65,8 @@ class Answer:
 
 
 def whole_answer(fields: dict[str, Any], chunks: int) -> list[str]:
+    if (fields.get("response_format") or {}).get("type") in ("json_schema", "json_object"):
+        return [FORMED]
     if "pieces" in fields:
         return [str(piece) for piece in fields["pieces"]]
     if "answer" in fields:
@@ -85,6 +87,18 @@ def continued(pieces: list[str], prefix: str) -> list[str]:
         left.insert(0, piece)
         rest = rest[: -len(piece)] if piece else rest
     return left
+
+
+FORMED = '{"x": 1}'
+"""What it writes where a schema or a tool asks for something, whatever that is."""
+
+
+def called(fields: dict[str, Any]) -> str | None:
+    """The tool that is to be called: the first that is offered, where one is asked for."""
+    tools, choice = fields.get("tools"), fields.get("tool_choice")
+    if not isinstance(tools, list) or not tools or choice in (None, "none", "auto"):
+        return None
+    return str(tools[0]["function"]["name"])
 
 
 def answer_to(fields: dict[str, Any], chunks: int) -> Answer:
@@ -203,6 +217,14 @@ def typed_completion(
     return stream_reply(response_events(answer, base), lead=4, text=len(answer.pieces))
 
 
+def tool_reply(name: str, base: dict[str, Any], answer: Answer) -> Reply:
+    """A chat completion that calls a tool."""
+    call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": FORMED}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "finish_reason": "tool_calls", "message": message}
+    return json_reply({**base, "object": "chat.completion", "choices": [choice], "usage": usage_of(answer)})
+
+
 def completion(fields: dict[str, Any], *, model: str, chunks: int, number: int, chat: bool) -> Reply:
     """The reply to one request; `model` and `chunks` where it names none."""
     answer = answer_to(fields, chunks)
@@ -214,6 +236,8 @@ def completion(fields: dict[str, Any], *, model: str, chunks: int, number: int, 
         make = chat_events if chat else text_events
         events = make(answer, base, include_usage)
         return stream_reply(events, lead=1 if chat else 0, text=len(answer.pieces))
+    if chat and (name := called(fields)) is not None:
+        return tool_reply(name, base, answer)
     text = "".join(answer.pieces)
     choice: dict[str, Any] = {"index": 0, "finish_reason": answer.finish_reason}
     choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}

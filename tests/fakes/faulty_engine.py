@@ -11,6 +11,7 @@ What it answers
     GET  /v1/models, /health, /metrics
     the inner paths of a real engine (/tokenize, /pause, /docs …)   200, so that a leak shows
   An answer has `--chunks` pieces, one SSE event each; `max_tokens` below that cuts it ("length").
+  A schema (`response_format`) and a tool that has to be called get {"x": 1}, in one piece.
   A last message of the assistant is continued, as llama.cpp and vLLM do: the joined text is the same
   as if nothing had happened, and "<diverged>" where the prefix is not one of ours.
 
