@@ -303,6 +303,10 @@ def test_what_the_lost_core_itself_said_is_told_first_and_dooms_no_replica() -> 
     assert diagnose("RuntimeError: Failed to infer device type", DEAD, code=0, was_ready=True).retryable
 
 
+def test_whoever_tells_it_to_end_lets_it_finish_what_it_has_begun() -> None:
+    assert int(value(argv(), "--shutdown-timeout")) >= 30
+
+
 def test_an_exit_that_nobody_saw_is_not_called_its_own() -> None:
     assert "by itself" not in diagnose("nothing telling", code=None, was_ready=True).summary
     assert "by itself" in diagnose("nothing telling").summary

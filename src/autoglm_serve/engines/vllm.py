@@ -100,7 +100,13 @@ def flags(plan: ReplicaSpec) -> tuple[str, ...]:
         "--chat-template-content-format": plan.content_format,
     }
     words = [part for flag, value in settings.items() if value is not None for part in (flag, str(value))]
-    return (*words, *_image_flags(plan), *_parallel_flags(plan), "--disable-uvicorn-access-log")
+    return (*words, *_image_flags(plan), *_parallel_flags(plan), *_END, "--disable-uvicorn-access-log")
+
+
+# Told to end by whoever it is, it finishes what it has begun and takes nothing new. Without this 0.26 drops
+# its engine and leaves the requests in that without a word while their connections live: agents waited for up
+# to 22 s.
+_END = ("--shutdown-timeout", "30")  # known since 0.18
 
 
 def _image_flags(plan: ReplicaSpec) -> tuple[str, ...]:
