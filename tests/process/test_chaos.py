@@ -1,5 +1,6 @@
 """A small storm in every run; the long one is `python -m benchmarks.chaos`, which also replays a seed."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos.alone import Trial, external_trials
 from benchmarks.chaos.schedule import EMBEDDED, SERVICE, SWITCHED, schedule
 from benchmarks.chaos.storm import run_one
 from tests.process.service_process import running_service
@@ -31,6 +33,14 @@ def test_whatever_breaks_each_request_has_one_outcome_and_nothing_is_left(arena:
     again = f"python -m benchmarks.chaos storm --arena {arena} --seed {seed} --minutes 0.117 --every-s 0.5"
     assert not report.complaints, "\n".join([*report.lines(), f"again: {again} --clients 6"])
     assert report.books.outcomes["ok"] > 10
+
+
+def test_nobody_is_lost_where_the_only_address_pauses_or_is_away_and_comes_back() -> None:
+    async def trials() -> list[Trial]:
+        return [trial async for trial in external_trials(20, [6.0], [0.3, 4.0])]
+
+    for trial in asyncio.run(trials()):
+        assert trial.lost == 0, "\n".join((trial.line(), *trial.wrong))
 
 
 def test_it_serves_and_restarts_replicas_while_the_disk_has_no_room_for_logs(tmp_path: Path) -> None:

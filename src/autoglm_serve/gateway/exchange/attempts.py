@@ -80,8 +80,9 @@ def _keep_out_what_kills(exchange: Exchange) -> None:
 
 
 def _may_try(exchange: Exchange) -> bool:
+    """Whether its client's budget has another attempt; one that asked nobody anything has cost nothing."""
     routing = exchange.routing
-    if routing.tried and not exchange.worker.router.may_retry(routing):
+    if routing.tried and exchange.ending.asked and not exchange.worker.router.may_retry(routing):
         exchange.account.retry_denied()
         exchange.why_no_more = "so many requests fail that no more of them are tried again"
         return False
