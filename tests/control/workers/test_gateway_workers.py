@@ -132,7 +132,7 @@ class OneListener:
 async def one_worker(tmp_path: Path) -> AsyncIterator["OneListener"]:
     """Workers at one listener, the first of which serves."""
     launcher, gone = FullDisk(tmp_path), asyncio.Queue[int]()
-    left_to_itself = Command(argv=("/bin/sh", "-c", "trap : QUIT; while :; do sleep 9; done"))
+    left_to_itself = Command(argv=("/bin/sh", "-c", "trap : QUIT; echo up; while :; do sleep 9; done"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         workers = GatewayWorkers(
             [listener],
@@ -143,6 +143,9 @@ async def one_worker(tmp_path: Path) -> AsyncIterator["OneListener"]:
         )
         task = asyncio.create_task(workers.run())
         first = await launcher.started.get()
+        while "up" not in first.log.lines:  # before that a signal would end it
+            first.log.read_new()
+            await asyncio.sleep(0)
         workers.serves(first.pid)
         try:
             yield OneListener(workers, launcher, first, gone)
