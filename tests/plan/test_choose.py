@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoglm_serve.core.hardware import GIB, GpuProcess, Link
+from autoglm_serve.core.hardware import GIB, GpuProcess, Host, Link
 from autoglm_serve.plan.request import Goal, Pins
 from autoglm_serve.probe import hardware_table
 from tests.plan.worlds import autoglm, chosen, planned, with_memory
@@ -346,3 +346,13 @@ def test_nothing_is_scaled_down_unasked() -> None:
     context = int(longest.change.split()[1])
     assert planned("l4", pins=Pins(max_model_len=context)).chosen is not None
     assert planned("l4", pins=Pins(max_model_len=context + 16)).chosen is None
+
+
+def test_a_gguf_is_offered_where_main_memory_holds_it() -> None:
+    def offered(memory_bytes: int) -> bool:
+        host = Host(memory_bytes=memory_bytes, free_bytes=memory_bytes)
+        found = planned(replace(hardware_table.hardware("rtx3060"), host=host))
+        return any("llama_cpp" in offer.change for offer in found.offers)
+
+    assert offered(16 * GIB)
+    assert not offered(4 * GIB)

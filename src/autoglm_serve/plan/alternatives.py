@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from autoglm_serve.core.facts import ModelFacts
-from autoglm_serve.core.hardware import Gpu, Hardware
+from autoglm_serve.core.hardware import GIB, Gpu, Hardware, Host
 from autoglm_serve.plan.legality import why_refused
 from autoglm_serve.plan.memory import gib
 from autoglm_serve.plan.reasons import Offer
@@ -24,6 +24,11 @@ SHORTEST_CONTEXT = 1024
 MOST_GPUS = 8
 GGUF_BYTES = 0.61
 """Of one weight in the usual four-bit GGUF (Q4_K_M), its scales included."""
+
+MEMORY_SHARE = 0.8
+"""Of a machine's main memory, what a model may take."""
+LARGE_MACHINE_BYTES = 96 * GIB
+"""The same where the machine is not known: more than that few have."""
 
 Choice = Callable[[Sequence[Candidate], Request], Candidate]
 
@@ -70,17 +75,17 @@ def ways_out(search: Search, choose: Choice) -> Iterator[Offer]:
         if found:
             yield Offer(change="fewer pinned options", effect=f"fits as {_name(found)}")
     yield from _more_gpus(search, choose, free)
-    yield from _as_gguf(search.facts)
+    yield from _as_gguf(search.facts, search.hardware.host)
 
 
-def instead(facts: ModelFacts, usable: Sequence[Gpu], problem: str) -> Iterator[Offer]:
+def instead(facts: ModelFacts, usable: Sequence[Gpu], problem: str, host: Host | None) -> Iterator[Offer]:
     """What there is to do where the engine would not start on these GPUs at all."""
     if usable and "would refuse to start" in problem:
         if usable[0].spec.compute_capability == (7, 0):
             yield Offer(
                 change="pip install 'vllm<0.20'", effect="the last releases whose builds have this generation"
             )
-        yield from _as_gguf(facts)
+        yield from _as_gguf(facts, host)
 
 
 def longest_context(search: Search) -> int:
@@ -114,9 +119,11 @@ def _smaller_images(search: Search, choose: Choice) -> Iterator[Offer]:
         yield Offer(change=f"--max-pixels {pixels}", effect=effect)
 
 
-def _as_gguf(facts: ModelFacts) -> Iterator[Offer]:
-    """llama.cpp runs most of these models on the processor, from main memory."""
+def _as_gguf(facts: ModelFacts, host: Host | None) -> Iterator[Offer]:
+    """llama.cpp runs most of these models on the processor, from main memory, where that is large enough."""
     size = int(facts.parameters * GGUF_BYTES)
+    if size > (MEMORY_SHARE * host.memory_bytes if host else LARGE_MACHINE_BYTES):
+        return
     yield Offer(
         change="--engine llama_cpp --model FILE.gguf",
         effect=f"a four-bit GGUF of it takes about {gib(size)} of main memory, and the processor is slow",

@@ -68,7 +68,7 @@ def decide(
         warnings=(*facts.notes, *hardware.notes, *reasons.unweighed(request.pins)),
     )
     if base.problem:
-        return replace(base, offers=tuple(instead(facts, usable, base.problem)))
+        return replace(base, offers=tuple(instead(facts, usable, base.problem, hardware.host)))
     search = Search(
         facts=facts, hardware=hardware, gpus=usable, request=request, traits=traits, constants=constants
     )
