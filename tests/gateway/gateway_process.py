@@ -24,7 +24,7 @@ from autoglm_serve.core import fleet_codec
 from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from autoglm_serve.core import fleet_codec
-from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings

@@ -388,6 +388,16 @@ class Options:
             "any client make this machine call any address; data URLs always work.",
         ),
     ] = False
+    max_request_megapixels: Annotated[
+        Whole,
+        Ge(1),
+        Le(100_000),
+        Doc(
+            Section.GATEWAY,
+            "Pixels of all pictures of one request together, in millions. Beyond it: 400.",
+            "MEGAPIXELS",
+        ),
+    ] = 128
     max_body_mb: Annotated[
         Whole, Ge(1), Le(4096), Doc(Section.GATEWAY, "Largest request body, in MiB. Beyond it: 413.", "MIB")
     ] = 64

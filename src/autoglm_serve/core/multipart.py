@@ -16,13 +16,14 @@ MOST_PARTS = 64
 MOST_HEAD_BYTES = 4096
 """Of the headers in front of one part."""
 
+_STRIDE_BYTES = 1 << 20
 _BOUNDARY = re.compile(rb'boundary="?([^";,\s]{1,70})"?', re.IGNORECASE)
 _DISPOSITION = b"content-disposition:"
 _PARAMETER = re.compile(rb';[ \t]*+([^\s=;"]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"|([^;]*+))[^;]*+')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class FormPart:
     """A named part, and where its content starts and ends in the body."""
 
     name: str
@@ -30,7 +31,7 @@ class Part:
     end: int
 
 
-def parts(content_type: bytes, body: bytes) -> Iterator[Part]:
+def parts(content_type: bytes, body: bytes) -> Iterator[FormPart]:
     """The named parts of a form in their order, found one by one.
 
     Raises Refusal if the body is not multipart/form-data, or has more parts or longer heads than are read.
@@ -43,12 +44,12 @@ def parts(content_type: bytes, body: bytes) -> Iterator[Part]:
             "This path takes multipart/form-data with a 'file' and a 'model', as the OpenAI API does.",
         )
     delimiter = b"--" + boundary.group(1)
-    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    at = 0 if body.startswith(delimiter) else _find(body, b"\r\n" + delimiter, 0) + 2
     if at == 1:
         return
     for _ in range(MOST_PARTS):
         start = at + len(delimiter)
-        end = body.find(b"\r\n" + delimiter, start)
+        end = _find(body, b"\r\n" + delimiter, start)
         part = _part(body, start, end if end >= 0 else len(body))
         if part is not None:
             yield part
@@ -63,7 +64,18 @@ def fields(content_type: bytes, body: bytes) -> dict[str, bytes]:
     return {part.name: body[part.start : part.end] for part in parts(content_type, body)}
 
 
-def _part(body: bytes, start: int, end: int) -> Part | None:
+def _find(body: bytes, what: bytes, start: int) -> int:
+    """As `bytes.find`, in strides: among what nearly is a delimiter it takes 3 ms a MiB, in which no other
+    thread runs."""
+    while start < len(body):
+        at = body.find(what, start, start + _STRIDE_BYTES + len(what))
+        if at >= 0:
+            return at
+        start += _STRIDE_BYTES
+    return -1
+
+
+def _part(body: bytes, start: int, end: int) -> FormPart | None:
     """The part between two delimiters; None where what lies there has no head, or a head without a name."""
     head_end = body.find(b"\r\n\r\n", start, min(end, start + MOST_HEAD_BYTES))
     if head_end < 0:
@@ -71,7 +83,7 @@ def _part(body: bytes, start: int, end: int) -> Part | None:
             raise _too_large(f"A part of the form has a head of more than {MOST_HEAD_BYTES} bytes.")
         return None
     name = next(filter(None, map(_name_in, body[start:head_end].split(b"\r\n"))), None)
-    return None if name is None else Part(name=name, start=head_end + 4, end=end)
+    return None if name is None else FormPart(name=name, start=head_end + 4, end=end)
 
 
 def _name_in(line: bytes) -> str | None:

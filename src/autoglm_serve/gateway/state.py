@@ -1,10 +1,11 @@
 """What one gateway worker owns, and nothing global: everything that a request needs to be served."""
 
 import asyncio
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.habits import Habits
@@ -85,3 +86,5 @@ class Worker:
     suspects: Suspects
     habits: Habits
     life_signs: LifeSigns
+    readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
+    """Where requests are read that would hold up the loop."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from autoglm_serve import __version__
 from autoglm_serve.config.options import Options
 from autoglm_serve.engines.base import Command
-from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
 from autoglm_serve.gateway.worker import encode_settings
@@ -28,7 +28,10 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
             keep_alive_s=options.keep_alive_s,
             allow_origin=options.allow_origin,
         ),
-        media=MediaPolicy(allow_remote=options.allow_image_url),
+        media=MediaPolicy(
+            allow_remote=options.allow_image_url,
+            max_pixels=options.max_request_megapixels * 1_000_000,
+        ),
         wait_ready_s=options.wait_ready_s,
         wait_turn_s=options.queue_timeout_s,
         max_waiting=options.max_queue,

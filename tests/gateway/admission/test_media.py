@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from autoglm_serve.gateway.admission.media import NotAPicture, size_of, size_of_data_url
+from autoglm_serve.gateway.admission.media import NotAPicture, picture_in, size_of
 
 VARIANTS: dict[str, dict[str, object]] = {
     "png": {"format": "PNG"},
@@ -39,7 +39,8 @@ def data_url(data: bytes, kind: str = "image/png") -> str:
 @given(width=st.integers(1, 400), height=st.integers(1, 400))
 def test_the_size_is_the_one_that_pillow_wrote(variant: str, width: int, height: int) -> None:
     data = picture((width, height), **VARIANTS[variant])
-    assert size_of_data_url(data_url(data)) == (width, height)
+    seen, usual = picture_in(data_url(data))
+    assert (seen.width_px, seen.height_px, seen.frames, usual) == (width, height, 1, None)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -66,12 +67,11 @@ def test_a_magic_number_promises_nothing(rest: bytes, magic: bytes) -> None:
 
 def assert_sized_or_refused(url: str) -> None:
     try:
-        width, height = size_of_data_url(url)
+        seen = picture_in(url)[0]
     except NotAPicture as refusal:
         assert str(refusal).startswith("is ")  # noqa: PT017
     else:
-        assert width > 0
-        assert height > 0
+        assert seen.pixels > 0
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def assert_sized_or_refused(url: str) -> None:
 )
 def test_the_refusal_says_what_is_wrong(url: str, why: str) -> None:
     with pytest.raises(NotAPicture, match=why):
-        size_of_data_url(url)
+        picture_in(url)
 
 
 def test_a_jpeg_whose_segments_never_end_is_given_up() -> None:

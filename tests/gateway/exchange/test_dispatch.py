@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autoglm_serve.core.fleet import FleetView
-from autoglm_serve.gateway.admission.validate import MediaPolicy
+from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.relay import Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch

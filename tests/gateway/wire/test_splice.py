@@ -1,12 +1,15 @@
 """Edits of JSON as bytes, against a parser that reads the whole of it."""
 
 import json
+import time
+from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm_serve.gateway.wire.splice import find_value, with_field
+from autoglm_serve.gateway.wire.splice import edited, find_value, slot, with_field
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
     ['a"b', "\\", '\\"', "}{][", "model", "mod\u0065l", "," * 3, ":", "\u2028"]
@@ -68,3 +71,55 @@ def test_a_key_below_the_top_is_not_meant() -> None:
 
 def test_a_repeated_key_means_its_last_value_as_parsers_do() -> None:
     assert with_field(b'{"model":"a","model":"b"}', "model", "c") == b'{"model":"a","model":"c"}'
+
+
+def _paths(value: Any, here: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every value below this one."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path for key, each in inner for path in ((*here, key), *_paths(each, (*here, key)))]
+
+
+@given(objects(), st.data())
+def test_many_edits_are_one_pass_and_change_nothing_else(text: str, data: st.DataObject) -> None:
+    body = text.encode()
+    value = orjson.loads(body)
+    paths = _paths(value)
+    chosen = data.draw(st.lists(st.sampled_from(paths), unique=True, max_size=4)) if paths else []
+    chosen = [
+        path for path in chosen if not any(path != other and path == other[: len(path)] for other in chosen)
+    ]
+    new = edited(body, dict.fromkeys(chosen, "new"))
+    for path in chosen:
+        inside = value
+        for step in path[:-1]:
+            inside = inside[step]
+        inside[path[-1]] = "new"
+    assert orjson.loads(new) == value
+
+
+@given(objects(), VALUES)
+def test_a_slot_is_filled_without_copying_the_rest(text: str, value: object) -> None:
+    body = text.encode()
+    for name in (*orjson.loads(body), "not there"):
+        pieces = slot(body, name).filled(body, orjson.dumps(value))
+        assert b"".join(pieces) == with_field(body, name, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" " * (8 << 20) + b"1",
+        b"1" * (8 << 20),
+        b'"' + b"\\\\" * (8 << 20) + b'"',
+        b'"' + b'\\"' * (8 << 20) + b'"',
+        b'"' + b"x" * (8 << 20) + b'\\n"',
+        b"[" + b" " * (8 << 20) + b"]",
+        b"[" * 500 + b" " * (8 << 20) + b"]" * 500,
+        b'["' + b"\\\\" * (8 << 20) + b'"]',
+    ],
+)
+def test_what_is_long_is_passed_over_without_a_step_for_each_byte(value: bytes) -> None:
+    body = b'{"a":' + value + b',"model":"x"}'
+    begun_s = time.process_time()
+    assert find_value(body, "model") == (len(body) - 4, len(body) - 1)
+    assert time.process_time() - begun_s < 1.0

@@ -11,18 +11,13 @@ from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.admission.cost import request_cost
+from autoglm_serve.gateway.admission.document import Json, is_light_json, parse_object
 from autoglm_serve.gateway.admission.endpoints import BodyKind, Endpoint
+from autoglm_serve.gateway.admission.media_policy import MediaPolicy, read_media
 from autoglm_serve.gateway.admission.undone import refuse_undone
-from autoglm_serve.gateway.admission.validate import (
-    Json,
-    MediaPolicy,
-    check_fields,
-    parse_object,
-    read_media,
-    refuse,
-    rewritten,
-)
+from autoglm_serve.gateway.admission.validate import check_fields, refuse, rewritten
 from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.splice import Slot, edited, slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +43,8 @@ class Call:
     """Parts with audio that the model cannot hear by itself."""
     named_model: str | None = None
     """The name that the client used, where it used one."""
+    model_slot: Slot | None = None
+    """Where it stands in the body, or should, if a replica calls the model by another name."""
 
     @property
     def streams_events(self) -> bool:
@@ -64,17 +61,19 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
     model = find_model(body.get("model"), endpoint, fleet)
     if model.undone:
         refuse_undone(body, endpoint.path, model)
-    media = read_media(body, policy)
+    media = read_media(body, policy, engine_of(model, fleet))
     if (media.pictures or media.remote) and Capability.VISION not in model.capabilities:
         refuse("no_vision", f"The model '{model.name}' reads text only; it cannot see pictures.", "messages")
+    for_engine = _for_engine(edited(request.body, media.edits) if media.edits else request.body, body)
     return Call(
         endpoint=endpoint,
         model=model,
-        body=_for_engine(request.body, body),
+        body=for_engine,
+        model_slot=slot(for_engine, "model") if _is_renamed(body.get("model"), model, fleet) else None,
         content_type=b"application/json",
         cost_tokens=request_cost(
             text_bytes=len(request.body) - media.bytes,
-            pictures=media.pictures,
+            pictures=((each.width_px, each.height_px) for each in media.pictures),
             geometry=model.vision,
             max_answer_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         ),
@@ -86,6 +85,27 @@ def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaP
         audio=media.audio if _needs_ears(endpoint, model) else 0,
         named_model=body.get("model"),
     )
+
+
+def is_light(request: Request) -> bool:
+    """It is admitted in a few milliseconds."""
+    if request.body_bytes > _LIGHT_FORM_BYTES:
+        return False
+    is_form = request.headers.get(b"content-type", b"").startswith(b"multipart/")
+    return is_form or is_light_json(request.body)
+
+
+_LIGHT_FORM_BYTES = 4 << 20
+
+
+def engine_of(model: ModelView, fleet: FleetView) -> str:
+    """The engine that serves a model; empty where it has no replica."""
+    return next((replica.engine for replica in fleet.replicas_of(model)), "")
+
+
+def _is_renamed(name: str | None, model: ModelView, fleet: FleetView) -> bool:
+    """A replica calls the model by another name than the client."""
+    return any(each.upstream_model not in (None, name) for each in fleet.replicas_of(model))
 
 
 def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelView:
@@ -157,7 +177,7 @@ def _for_engine(raw: bytes, body: Json) -> bytes:
 
 def _admit_multipart(request: Request, endpoint: Endpoint, fleet: FleetView) -> Call:
     content_type = request.headers.get(b"content-type", b"")
-    parts: dict[str, multipart.Part] = {}
+    parts: dict[str, multipart.FormPart] = {}
     for part in multipart.parts(content_type, request.body):
         if part.name in parts and part.name in _READ_IN_FORMS:  # the engine might read the other one
             refuse("repeated_field", f"The form has more than one '{part.name}'.", part.name)
@@ -178,14 +198,19 @@ def _admit_multipart(request: Request, endpoint: Endpoint, fleet: FleetView) -> 
         ),
         stream=_text(request.body, parts.get("stream")) == "true",
         named_model=name,
+        model_slot=_form_slot(parts.get("model")),
     )
+
+
+def _form_slot(part: multipart.FormPart | None) -> Slot | None:
+    return Slot(start=part.start, end=part.end) if part else None
 
 
 _READ_IN_FORMS = frozenset({"model", "stream"})
 _LONGEST_READ_BYTES = 1024
 
 
-def _text(body: bytes, part: multipart.Part | None) -> str | None:
+def _text(body: bytes, part: multipart.FormPart | None) -> str | None:
     """What a small field says; of one that is none, the beginning."""
     if part is None:
         return None

@@ -1,60 +1,179 @@
-"""Pictures in a request: how large they are, read from their headers and never decoded. Pure.
+"""Pictures in a request: what they are and how large, read from their headers and never decoded. Pure.
 
-Knows PNG, JPEG, WebP and GIF. What is no picture is told apart from what is one but too large to see.
+Knows PNG, JPEG, WebP and GIF. What is no picture is told apart from what is one but too large to see. A data
+URL may be written as phones and browsers write them: what it means is one thing, and how engines want it
+written another.
 """
 
 import base64
 import binascii
+import re
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from autoglm_serve.gateway.admission.document import LongText
 
 _FIRST_LOOK = 4096  # base64 characters: enough for every header but that of a JPEG with a large Exif part
 _LONGEST_LOOK = 1 << 21
+_MOST_BLOCKS = 20_000  # of a GIF: 5 MB of them, if they are full
+
+_HEAD = re.compile(r"\s*data:([^,]{0,200}),", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*+")
 
 
 class NotAPicture(ValueError):
     """Its message says what is wrong with the data URL or the bytes in it."""
 
 
-def size_of_data_url(url: str) -> tuple[int, int]:
-    """Width and height in pixels of the picture in a base64 data URL. Raises NotAPicture."""
-    head, comma, payload = url.partition(",")
-    if not comma or not head.startswith("data:"):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What a picture's header says."""
+
+    format: str
+    """png, jpeg, webp or gif."""
+    width_px: int
+    height_px: int
+    frames: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of all frames together."""
+        return self.width_px * self.height_px * self.frames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataUrl:
+    """A data URL taken apart."""
+
+    media_type: str
+    """In lower case; empty where none is given."""
+    base64: bool
+    payload_at: int
+    """Where the data starts."""
+    usual: bool
+    """Its head is written as engines expect it."""
+
+
+def data_url(url: str) -> DataUrl | None:
+    """What the head of a data URL says; None if it is none."""
+    head = _HEAD.match(url)
+    if head is None:
+        return None
+    media_type, *parameters = (part.strip().lower() for part in head.group(1).split(";"))
+    usual = url.startswith(f"data:{media_type};base64,") and bool(media_type)
+    return DataUrl(media_type=media_type, base64="base64" in parameters, payload_at=head.end(), usual=usual)
+
+
+def picture_in(url: str) -> tuple[Picture, str | None]:
+    """The picture in a data URL, and the URL as engines expect it where it is written in another way.
+
+    Raises NotAPicture.
+    """
+    head = data_url(url)
+    if head is None:
         raise NotAPicture("is not a data URL (data:image/png;base64,…)")
-    if not head.endswith(";base64"):
+    if not head.base64:
         raise NotAPicture("is a data URL without ;base64")
-    look = _FIRST_LOOK
+    try:
+        picture = picture_in_base64(url, head.payload_at)
+    except NotAPicture:
+        payload = _usual_payload(url, head.payload_at)
+        if payload is None:
+            raise
+        picture = picture_in_base64(payload)
+        return picture, f"data:image/{picture.format};base64,{payload}"
+    if head.usual and head.media_type.startswith("image/"):
+        return picture, None
+    if isinstance(url, LongText):
+        raise NotAPicture("is very large and not written as data:image/png;base64,…") from None
+    return picture, f"data:image/{picture.format};base64,{url[head.payload_at :]}"
+
+
+def picture_in_base64(text: str, at: int = 0) -> Picture:
+    """The picture whose base64 stands in `text` from `at` on. Raises NotAPicture."""
+    look, size = _FIRST_LOOK, text.size if isinstance(text, LongText) else len(text)
     while True:
-        data = _decode(payload[:look])
-        size = size_of(data)
-        if size is not None:
-            _check_end(payload)
-            return size
-        if look >= len(payload) or look >= _LONGEST_LOOK or not data.startswith(b"\xff\xd8"):
+        start = text.beginning(at + look) if isinstance(text, LongText) else text
+        data = _decoded(start[at : at + look])
+        picture = size_of(data)
+        if picture is not None:
+            _check_end(text, size - at)
+            return _with_frames(picture, text, at)
+        if at + look >= size or look >= _LONGEST_LOOK or not data.startswith(b"\xff\xd8"):
             raise NotAPicture("is no PNG, JPEG, WebP or GIF picture, or is cut off in its header")
         look *= 8
 
 
-def size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the first bytes of a picture; None if they are not in `data`."""
-    for magic, reader in _READERS.items():
+def is_picture(text: str) -> bool:
+    """This base64 begins as a picture does."""
+    try:
+        start = _decoded(text[:64])
+    except NotAPicture:
+        return False
+    return start.startswith(tuple(_READERS)) and (start[:4] != b"RIFF" or start[8:12] == b"WEBP")
+
+
+def size_of(data: bytes) -> Picture | None:
+    """What the first bytes of a picture say of it; None if they do not say it."""
+    for magic, (name, reader) in _READERS.items():
         if data.startswith(magic):
             size = reader(data)
-            return size if size is not None and min(size) > 0 else None
+            if size is None or min(size) <= 0:
+                return None
+            return Picture(format=name, width_px=size[0], height_px=size[1])
     return None
 
 
-def _decode(payload: str) -> bytes:
+def _usual_payload(url: str, at: int) -> str | None:
+    """The base64 in `url` in the usual alphabet, without white space, padded; None if it is so already."""
+    if isinstance(url, LongText):
+        return None
+    written = url[at:]
+    payload = unquote(written) if "%" in written else written
+    payload = "".join(payload.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    match = _BASE64.match(payload)
+    if match is None or match.end() < len(payload) or len(payload) % 4 == 1:
+        return None
+    padded = payload + "=" * (-len(payload) % 4)
+    if written.rstrip("=") == payload and written != padded and not _is_complete(padded):
+        return None  # only padding is missing: it was cut off, unless the picture's end is there
+    return padded if padded != written else None
+
+
+def _is_complete(payload: str) -> bool:
+    """The last bytes are the end of a picture."""
+    end = base64.b64decode(payload[-64:])
+    return b"IEND\xaeB`\x82" in end or end.rstrip(b"\0").endswith((b"\xff\xd9", b";"))
+
+
+def _decoded(payload: str) -> bytes:
     try:
         return base64.b64decode(payload[: len(payload) // 4 * 4], validate=True)
     except (binascii.Error, ValueError) as error:
         raise NotAPicture(f"is not valid base64 ({error})") from None
 
 
-def _check_end(payload: str) -> None:
+def _check_end(text: str, size: int) -> None:
     """A cut-off upload shows at the end: base64 comes in fours, and padding only there."""
-    if len(payload) % 4:
+    if size % 4:
         raise NotAPicture("is not valid base64 (its length is no multiple of 4: it was cut off)")
-    _decode(payload[-4:])
+    _decoded(text.ending(4) if isinstance(text, LongText) else text[-4:])
+
+
+def _with_frames(picture: Picture, text: str, at: int) -> Picture:
+    """A GIF's frames may be many, and larger than the screen that its header speaks of."""
+    if picture.format != "gif":
+        return picture
+    whole = text.beginning(text.end) if isinstance(text, LongText) else text
+    width_px, height_px, frames = _gif_frames(_decoded(whole[at:]))
+    return Picture(
+        format="gif",
+        width_px=max(picture.width_px, width_px),
+        height_px=max(picture.height_px, height_px),
+        frames=max(1, frames),
+    )
 
 
 def _png(data: bytes) -> tuple[int, int] | None:
@@ -67,6 +186,36 @@ def _gif(data: bytes) -> tuple[int, int] | None:
     if len(data) < 10 or data[:6] not in (b"GIF87a", b"GIF89a"):
         return None
     return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+
+
+def _gif_frames(data: bytes) -> tuple[int, int, int]:
+    """How far its frames reach, in pixels, and how many they are. Source: GIF89a, section 17 on."""
+    if len(data) < 13:
+        return 0, 0, 0
+    at = 13 + _colours(data[10])
+    right = bottom = frames = 0
+    blocks = 0
+    while at + 10 <= len(data):
+        if data[at] == 0x2C:
+            left, top, width, height = struct.unpack_from("<4H", data, at + 1)
+            right, bottom, frames = max(right, left + width), max(bottom, top + height), frames + 1
+            at += 11 + _colours(data[at + 9])
+        elif data[at] == 0x21:
+            at += 2
+        elif data[at] == 0x3B:
+            break
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+            blocks += 1
+        at, blocks = at + 1, blocks + 1
+        if blocks > _MOST_BLOCKS:
+            raise NotAPicture(f"is a GIF of more than {_MOST_BLOCKS} blocks")
+    return right, bottom, frames
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a GIF's colour table."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:
@@ -105,9 +254,9 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-_READERS: dict[bytes, Callable[[bytes], tuple[int, int] | None]] = {
-    b"\x89PNG\r\n\x1a\n": _png,
-    b"\xff\xd8": _jpeg,
-    b"RIFF": _webp,
-    b"GIF8": _gif,
+_READERS: dict[bytes, tuple[str, Callable[[bytes], tuple[int, int] | None]]] = {
+    b"\x89PNG\r\n\x1a\n": ("png", _png),
+    b"\xff\xd8": ("jpeg", _jpeg),
+    b"RIFF": ("webp", _webp),
+    b"GIF8": ("gif", _gif),
 }

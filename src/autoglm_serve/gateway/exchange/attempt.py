@@ -7,14 +7,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.gateway.access.identity import REQUEST_ID
+from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.exchange.delivery import Caller
 from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.seam import Seam
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Headers, request_head
-from autoglm_serve.gateway.wire.splice import with_field
+from autoglm_serve.gateway.wire.splice import slot
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _PASSED_ON = (b"accept", b"traceparent")
@@ -82,7 +86,9 @@ async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> E
     return result
 
 
-async def relayed(message: tuple[bytes, ...], connection: Connection, relay: Relay, client: Caller) -> Ending:
+async def relayed(
+    message: tuple[bytes | memoryview, ...], connection: Connection, relay: Relay, client: Caller
+) -> Ending:
     """Send a message and wait for the end of its reply, or for nobody to want it any more."""
     if not connection.open:  # it was closed as soon as it was made
         return Ending(result=Result.LOST, reason="connection closed before the request was sent")
@@ -97,17 +103,26 @@ async def relayed(message: tuple[bytes, ...], connection: Connection, relay: Rel
         relay.abandon()
 
 
-def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[bytes, ...]:
+def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[bytes | memoryview, ...]:
     """The request as the replica gets it: the client's bytes, with the model's name in its own terms."""
     call, request = exchange.call, exchange.request
+    pieces: tuple[bytes | memoryview, ...] = (body,)
     if replica.upstream_model and replica.upstream_model != call.named_model:
-        body = with_field(body, "model", replica.upstream_model)
+        pieces = _renamed(call, body, replica.upstream_model)
     headers: Headers = ((b"content-type", call.content_type), (REQUEST_ID, _attempt_id(exchange)))
     for name in (*_PASSED_ON, *(_KEYS if replica.takes_key else ())):
         if name in request.headers:
             headers += ((name, request.headers[name]),)
     host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"
-    return request_head(b"POST", request.path, host.encode(), headers, len(body)), body
+    return request_head(b"POST", request.path, host.encode(), headers, sum(map(len, pieces))), *pieces
+
+
+def _renamed(call: Call, body: bytes, name: str) -> tuple[bytes | memoryview, ...]:
+    """The body with another name of the model; a form that names none goes as it is."""
+    place = call.model_slot if body is call.body else None
+    if call.content_type.startswith(JSON_TYPE):
+        return (place or slot(body, "model")).filled(body, orjson.dumps(name))
+    return place.filled(body, name.encode()) if place else (body,)
 
 
 def _attempt_id(exchange: Exchange) -> bytes:

@@ -6,10 +6,11 @@ The whole of it is `dispatch`. What a client may do here is a step: to add one i
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.access.identity import identify
-from autoglm_serve.gateway.admission.admit import admit
+from autoglm_serve.gateway.admission.admit import Call, admit, is_light
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.gateway.exchange.attempts import serve
@@ -59,9 +60,19 @@ def _who_asks(exchange: Exchange) -> None:
     exchange.identity = identify(exchange.request)
 
 
-def _what_is_asked(exchange: Exchange) -> None:
+def _what_is_asked(exchange: Exchange) -> Awaitable[None] | None:
+    """What takes long to read is read in another thread, one after the other."""
     request, worker = exchange.request, exchange.worker
-    exchange.admitted(admit(request, ENDPOINTS[request.path], worker.fleet.view, worker.settings.media))
+    ask = partial(admit, request, ENDPOINTS[request.path], worker.fleet.view, worker.settings.media)
+    if not is_light(request):
+        return _read_elsewhere(exchange, ask)
+    exchange.admitted(ask())
+    return None
+
+
+async def _read_elsewhere(exchange: Exchange, ask: Callable[[], Call]) -> None:
+    worker = exchange.worker
+    exchange.admitted(await worker.loop.run_in_executor(worker.readers, ask))
 
 
 STEPS: tuple[Step, ...] = (_who_asks, _what_is_asked, transcribe_audio)

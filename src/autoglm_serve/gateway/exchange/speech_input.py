@@ -8,11 +8,9 @@ the books count one request, not two.
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NoReturn
-
-import orjson
 
 from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView
@@ -20,12 +18,16 @@ from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.admission.admit import admit
 from autoglm_serve.gateway.admission.cost import text_cost
+from autoglm_serve.gateway.admission.document import Json, LongText, parse_object
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
-from autoglm_serve.gateway.admission.validate import AUDIO_TYPES, Json, parts, refuse, rewritten
+from autoglm_serve.gateway.admission.media_policy import is_audio
+from autoglm_serve.gateway.admission.parts import parts, written
+from autoglm_serve.gateway.admission.validate import refuse
 from autoglm_serve.gateway.exchange.attempts import serve
 from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.wire import sse
 from autoglm_serve.gateway.wire.http import Headers, Request
+from autoglm_serve.gateway.wire.splice import Path, edited
 
 PATH = "/v1/audio/transcriptions"
 MOST_PARTS = 8
@@ -45,19 +47,25 @@ async def transcribe_audio(exchange: Exchange) -> None:
     call = exchange.call
     if not call.audio:
         return
-    body = orjson.loads(call.body)
-    spoken = [(where, part) for where, part in parts(body) if part["type"] in AUDIO_TYPES]
+    worker = exchange.worker
+    sounds = await worker.loop.run_in_executor(worker.readers, _sounds, call.body)
+    model = _speech_model(call.model, worker.fleet.view)
+    cost_tokens = call.cost_tokens
+    heard: dict[Path, object] = {}
+    for path, sound in sounds.items():
+        text = await _transcribed(exchange, written(path), sound, model)
+        heard[path] = {"type": "text", "text": text}
+        cost_tokens += text_cost(len(text.encode()))
+    body = await worker.loop.run_in_executor(worker.readers, edited, call.body, heard)
+    exchange.admitted(replace(call, body=body, model_slot=None, cost_tokens=cost_tokens, audio=0))
+
+
+def _sounds(body: bytes) -> dict[Path, bytes]:
+    """The audio files in a chat, by the path of their parts."""
+    spoken = [part for part in parts(parse_object(body)) if is_audio(part)]
     if len(spoken) > MOST_PARTS:
         refuse("too_much_audio", f"At most {MOST_PARTS} audio parts are taken in one chat.", "messages")
-    model = _speech_model(call.model, exchange.worker.fleet.view)
-    cost_tokens = call.cost_tokens
-    for where, part in spoken:
-        text = await _transcribed(exchange, where, _sound(where, part), model)
-        part.clear()
-        part.update(type="text", text=text)
-        cost_tokens += text_cost(len(text.encode()))
-    heard = rewritten(call.body, "messages", body["messages"])
-    exchange.admitted(replace(call, body=heard, cost_tokens=cost_tokens, audio=0))
+    return {part.path: _sound(str(part), part.value) for part in spoken}
 
 
 def _speech_model(deaf: ModelView, fleet: FleetView) -> ModelView:
@@ -83,7 +91,7 @@ def _sound(where: str, part: Json) -> bytes:
         where, value = f"{where}.{field}", value.get(field)
     if not isinstance(value, str):
         refuse("wrong_type", f"'{where}' must hold the audio: {_SHAPES[kind]}.", where)
-    head, comma, payload = value.partition(",")
+    head, comma, _ = value.partition(",")
     if comma and not (head.startswith("data:") and head.endswith(";base64")):
         _no_audio(where, "is no base64 data URL")
     if kind == "audio_url" and not comma:
@@ -93,9 +101,23 @@ def _sound(where: str, part: Json) -> bytes:
             "model that does not hear",
         )
     try:
-        return base64.b64decode(payload if comma else value, validate=True)
+        return b"".join(_decoded(value, len(head) + 1 if comma else 0))
     except (binascii.Error, ValueError) as error:
         _no_audio(where, f"is not valid base64 ({error})")
+
+
+def _decoded(text: str, at: int) -> Iterator[bytes]:
+    """What the base64 in `text` stands for, from `at` on, a slice at a time. Raises ValueError."""
+    size = text.end - text.start if isinstance(text, LongText) else len(text)
+    for start in range(at, size, _SLICE):
+        yield base64.b64decode(_slice(text, start, min(start + _SLICE, size)), validate=True)
+
+
+def _slice(text: str, start: int, end: int) -> str | bytes:
+    return text.body[text.start + start : text.start + end] if isinstance(text, LongText) else text[start:end]
+
+
+_SLICE = 1 << 20  # a multiple of 4
 
 
 def _no_audio(where: str, what: str) -> NoReturn:

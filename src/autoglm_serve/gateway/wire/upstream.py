@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
         """Requests it has carried."""
         self.idle_since_s = 0.0
 
-    def send(self, data: tuple[bytes, ...], reply: Reply) -> None:
+    def send(self, data: tuple[bytes | memoryview, ...], reply: Reply) -> None:
         """Send a whole request; its answer goes to `reply`. Only on an open, idle connection."""
         assert self._state is State.IDLE, "a connection carries one request at a time"
         assert self._transport is not None

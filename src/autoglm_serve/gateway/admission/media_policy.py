@@ -1,0 +1,222 @@
+"""Which media a request may carry, and what they come to. Pure.
+
+A value is judged by what it is, wherever it stands and whatever its part calls itself: an address is an
+address under any key, and base64 that begins as a picture is a picture. So nothing that an engine would fetch
+or decode gets past by another name.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NoReturn
+
+from autoglm_serve.core.refusal import Refusal
+from autoglm_serve.gateway.admission.document import Json, LongText
+from autoglm_serve.gateway.admission.media import (
+    NotAPicture,
+    Picture,
+    data_url,
+    is_picture,
+    picture_in,
+    picture_in_base64,
+)
+from autoglm_serve.gateway.admission.parts import Part, parts
+from autoglm_serve.gateway.wire.splice import Path
+
+MAX_PICTURE_PIXELS = 50_000_000  # decoded it takes 3 bytes a pixel and more in the engine
+MAX_PICTURES = 64
+MAX_VIDEOS = 1
+"""Of one request: an engine decodes some 30 frames of each."""
+
+AUDIO_TYPES = frozenset({"input_audio", "audio_url"})
+_READS = MappingProxyType({"llama_cpp": frozenset({"png", "jpeg", "gif"})})
+"""Engines that do not read all formats of pictures, and those that they read."""
+_PICTURE_KEYS = frozenset({"image_url", "input_image", "image"})
+_URL_KEYS = frozenset({"image_url", "video_url", "audio_url"})
+_ADDRESS_KEYS = _URL_KEYS | frozenset(
+    {"image", "video", "url", "uri", "file_url", "file_data", "input_image", "input_video"}
+)
+_TEXT_KEYS = frozenset(
+    {"text", "content", "role", "name", "type", "id", "call_id", "tool_call_id", "refusal", "thinking"}
+    | {"reasoning", "reasoning_content", "encrypted_content", "signature", "output", "title", "context"}
+    | {"status", "format", "detail", "media_type", "filename", "description"}
+)
+_TELLING = 64  # base64 characters that tell a picture
+_ADDRESS = re.compile(r"\s*(?:data:|file:|[a-z][a-z0-9+.-]{0,20}://)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPolicy:
+    """Which media a client may name instead of sending them, and how many pixels a request may have."""
+
+    allow_remote: bool = False
+    """Let the engine fetch http and https addresses."""
+    max_pixels: int = 128_000_000
+    """Of all pictures of a request together, each frame counted."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Media:
+    """The media of a request."""
+
+    pictures: list[Picture] = field(default_factory=list)
+    """Those that came with the request."""
+    remote: int = 0
+    """Addresses that will be fetched."""
+    videos: int = 0
+    bytes: int = 0
+    """How much of the body they take."""
+    audio: int = 0
+    """Audio parts."""
+    edits: dict[Path, object] = field(default_factory=dict)
+    """Data URLs as engines expect them, where they are written in another way."""
+
+
+def read_media(body: Json, policy: MediaPolicy, engine: str = "") -> Media:
+    """Every picture, sound and address in the content; a Refusal for those that cannot be taken."""
+    media = Media()
+    for part in parts(body):
+        kind = part.value.get("type")
+        if isinstance(kind, str):
+            media.audio += is_audio(part)
+            if kind in _URL_KEYS and not isinstance(part.value.get(kind), str | dict):
+                _wrong_shape(part, kind)
+        if part.key in _URL_KEYS and not isinstance(part.value.get("url"), str):
+            where = f"{part}.url"
+            _refuse("wrong_type", f"'{where}' must be a string.", where)
+        for key, text in _found(part):
+            _judge(part, key, text, policy, engine, media)
+    return media
+
+
+def is_audio(part: Part) -> bool:
+    kind = part.value.get("type")
+    return isinstance(kind, str) and kind in AUDIO_TYPES
+
+
+def _found(part: Part) -> Iterator[tuple[str, str]]:
+    """The strings of an object that are media or addresses of them."""
+    for key, value in part.value.items():
+        if isinstance(value, str):
+            if key in _ADDRESS_KEYS or (key not in _TEXT_KEYS and (key == "data" or _ADDRESS.match(value))):
+                yield key, value
+        elif key in _ADDRESS_KEYS and value is not None and not isinstance(value, dict | list):
+            _wrong_shape(part, key)
+
+
+def _wrong_shape(part: Part, key: str) -> None:
+    where = f"{part}.{key}"
+    _refuse("wrong_type", f"'{where}' must be an object with a 'url'.", where)
+
+
+def _judge(part: Part, key: str, text: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+    head = data_url(text)
+    where = f"{part}.{key}"
+    if head is not None:
+        media.bytes += _bytes_of(text)
+        payload = text[head.payload_at : head.payload_at + _TELLING]
+        if head.media_type.startswith("image/") or _means_picture(part, key) or is_picture(payload):
+            _picture(part, key, text, policy, engine, media)
+        elif head.media_type.startswith("video/"):
+            _video(where, media)
+    elif key == "data" and not _ADDRESS.match(text):
+        media.bytes += _bytes_of(text)
+        _bare(part, where, text, policy, engine, media)
+    else:
+        _check_remote(where, text, policy)
+        media.remote += 1
+
+
+def _bytes_of(text: str) -> int:
+    return text.end - text.start if isinstance(text, LongText) else len(text)
+
+
+def _means_picture(part: Part, key: str) -> bool:
+    return key in _PICTURE_KEYS or part.key in _PICTURE_KEYS
+
+
+def _picture(part: Part, key: str, url: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+    where = f"{part}.{key}"
+    try:
+        picture, usual = picture_in(url)
+    except NotAPicture as error:
+        _refuse("invalid_image", f"'{where}' {error}.", where)
+    if usual is not None:
+        media.edits[(*part.path, key)] = usual
+    _count(where, picture, policy, engine, media)
+
+
+def _bare(part: Part, where: str, data: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+    """Base64 without a head, which says beside it what it is, or does not."""
+    said = part.value.get("media_type")
+    if part.value.get("type") == "text":
+        return
+    if not (isinstance(said, str) and said.startswith("image/")) and not is_picture(data):
+        return
+    try:
+        picture = picture_in_base64(data)
+    except NotAPicture as error:
+        _refuse("invalid_image", f"'{where}' {error}.", where)
+    _count(where, picture, policy, engine, media)
+
+
+def _count(where: str, picture: Picture, policy: MediaPolicy, engine: str, media: Media) -> None:
+    """Take one more picture, if it is not one too many."""
+    width, height = picture.width_px, picture.height_px
+    if width * height > MAX_PICTURE_PIXELS:
+        _refuse(
+            "image_too_large",
+            f"'{where}' is {width}x{height} pixels; at most {MAX_PICTURE_PIXELS // 1_000_000} megapixels "
+            "are taken. Scale it down: models see far fewer.",
+            where,
+        )
+    reads = _READS.get(engine)
+    if reads is not None and picture.format not in reads:
+        _refuse(
+            "unsupported_image",
+            f"'{where}' is a {picture.format.upper()} picture, which this model's engine does not read. "
+            f"Send {', '.join(sorted(each.upper() for each in reads))}.",
+            where,
+        )
+    media.pictures.append(picture)
+    if len(media.pictures) > MAX_PICTURES:
+        _refuse(
+            "too_many_images", f"'{where}' is one picture more than the {MAX_PICTURES} of a request.", where
+        )
+    if sum(each.pixels for each in media.pictures) > policy.max_pixels:
+        _refuse(
+            "too_many_pixels",
+            f"With '{where}' the pictures of this request have more than {policy.max_pixels // 1_000_000} "
+            "megapixels together, frames of animations counted (--max-request-megapixels). Send fewer or "
+            "smaller ones.",
+            where,
+        )
+
+
+def _video(where: str, media: Media) -> None:
+    media.videos += 1
+    if media.videos > MAX_VIDEOS:
+        _refuse("too_many_videos", f"'{where}' is one more than the {MAX_VIDEOS} video of a request.", where)
+
+
+def _check_remote(where: str, url: str, policy: MediaPolicy) -> None:
+    scheme = url.strip().partition(":")[0].lower()
+    if scheme not in ("http", "https"):
+        _refuse(
+            "media_not_allowed",
+            f"'{where}' names {scheme[:20]!r} media; only data URLs are read here. "
+            "Send the picture itself: data:image/png;base64,…",
+            where,
+        )
+    if not policy.allow_remote:
+        _refuse(
+            "media_not_allowed",
+            f"'{where}' is a remote address, and this service fetches none. Send the picture itself as "
+            "data:image/png;base64,…, or have the service started with --allow-image-url.",
+            where,
+        )
+
+
+def _refuse(code: str, message: str, param: str) -> NoReturn:
+    raise Refusal(400, code, message, param=param)
