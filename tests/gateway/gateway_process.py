@@ -24,6 +24,7 @@ from autoglm_serve.core import fleet_codec
 from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
@@ -153,6 +154,7 @@ def running_gateway(
         worker_id=0,
         workers=1,
         limits=limits,
+        fields=FieldPolicy(),
         media=MediaPolicy(allow_remote=allow_remote),
         wait_ready_s=wait_ready_s,
         wait_turn_s=wait_turn_s,

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from autoglm_serve.core import fleet_codec
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
@@ -141,6 +142,7 @@ class Workers:
             worker_id=0,
             workers=count,
             limits=Limits(),
+            fields=FieldPolicy(),
             media=MediaPolicy(),
             wait_ready_s=5.0,  # a worker that has no view yet waits for it
             wait_turn_s=10.0,

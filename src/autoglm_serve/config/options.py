@@ -161,6 +161,7 @@ EngineName = Annotated[str, OneOf((AUTO, *BY_OPTION)), BeforeValidator(_lower), 
 Goal = Annotated[Literal["balanced", "throughput", "latency"], BeforeValidator(_lower)]
 Dtype = Annotated[Literal["auto", "bfloat16", "float16"], BeforeValidator(_lower)]
 Hub = Annotated[Literal["huggingface", "modelscope"], BeforeValidator(_lower)]
+UnknownFields = Annotated[Literal["auto", "pass", "refuse"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "plain", "json"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
@@ -388,6 +389,25 @@ class Options:
             "any client make this machine call any address; data URLs always work.",
         ),
     ] = False
+    unknown_fields: Annotated[
+        UnknownFields,
+        Doc(
+            Section.GATEWAY,
+            "Fields of a request that this service does not know: passed to the engine, or refused by name. "
+            "auto passes them while it listens for this machine alone.",
+        ),
+    ] = "auto"
+    allow_field: Annotated[
+        Names,
+        Doc(
+            Section.GATEWAY,
+            "Fields that reach the engine as they come, without bounds: those that are refused because they "
+            "run templates or code or load adapters (chat_template, mm_processor_kwargs …), and those that "
+            "have a bound (grammar, n …).",
+            "NAME[,NAME]",
+            unset="none",
+        ),
+    ] = ()
     max_request_megapixels: Annotated[
         Whole,
         Ge(1),
@@ -531,6 +551,12 @@ class Options:
     @property
     def max_body_bytes(self) -> int:
         return self.max_body_mb * 1024 * 1024
+
+    @property
+    def refuses_unknown_fields(self) -> bool:
+        if self.unknown_fields == "auto":
+            return self.host not in ("localhost", "::1") and not self.host.startswith("127.")
+        return self.unknown_fields == "refuse"
 
     @property
     def max_queue_bytes(self) -> int:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
@@ -32,6 +33,7 @@ class Settings:
     """How many rows and files there are."""
     limits: Limits
     media: MediaPolicy
+    fields: FieldPolicy
     wait_ready_s: float
     """How long a request waits for a replica to become ready, while one may."""
     wait_turn_s: float

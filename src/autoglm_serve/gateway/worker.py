@@ -26,7 +26,9 @@ import uvloop
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway import admin, pages
 from autoglm_serve.gateway.access.identity import RequestIds, holder
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
+from autoglm_serve.gateway.admission.plain import usual_path
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
@@ -82,6 +84,7 @@ def decode_settings(text: str) -> Settings:
             "state_dir": Path(raw["state_dir"]),
             "limits": Limits(**{**raw["limits"], "allow_origin": tuple(raw["limits"]["allow_origin"])}),
             "media": MediaPolicy(**raw["media"]),
+            "fields": FieldPolicy(**{**raw["fields"], "allowed": tuple(raw["fields"]["allowed"])}),
         }
     )
 
@@ -190,6 +193,7 @@ class Requests:
 
     def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
         request.id = self._ids.of(request)
+        request.path = usual_path(request.path)
         if self._answered_here(client, request):
             return None
         serve = admin.forward if request.path.startswith("/admin/") else dispatch.dispatch

@@ -6,6 +6,7 @@ from pathlib import Path
 from autoglm_serve import __version__
 from autoglm_serve.config.options import Options
 from autoglm_serve.engines.base import Command
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import Limits
@@ -28,6 +29,7 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
             keep_alive_s=options.keep_alive_s,
             allow_origin=options.allow_origin,
         ),
+        fields=FieldPolicy(allowed=options.allow_field, refuse_unknown=options.refuses_unknown_fields),
         media=MediaPolicy(
             allow_remote=options.allow_image_url,
             max_pixels=options.max_request_megapixels * 1_000_000,

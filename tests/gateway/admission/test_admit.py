@@ -15,6 +15,7 @@ from autoglm_serve.engines.external import External
 from autoglm_serve.engines.llama_cpp import LlamaCpp
 from autoglm_serve.gateway.admission.admit import Call, admit
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.wire.http import Request
 from tests.fakes.pictures import image, png
@@ -30,10 +31,18 @@ FLEET = FleetView(models=(SEES, READS, HEARS))
 CHAT = "/v1/chat/completions"
 
 
-def call(body: object, path: str = CHAT, *, remote: bool = False, kind: bytes = b"application/json") -> Call:
+def call(
+    body: object,
+    path: str = CHAT,
+    *,
+    remote: bool = False,
+    kind: bytes = b"application/json",
+    fields: FieldPolicy = FieldPolicy(),  # noqa: B008
+    fleet: FleetView = FLEET,
+) -> Call:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(method=b"POST", path=path, headers={b"content-type": kind}, body=raw, started_s=0.0)
-    return admit(request, ENDPOINTS[path], FLEET, MediaPolicy(allow_remote=remote))
+    return admit(request, ENDPOINTS[path], fleet, MediaPolicy(allow_remote=remote), fields)
 
 
 def refusal(body: object, path: str = CHAT, **how: Any) -> Refusal:
@@ -74,11 +83,12 @@ def chat(content: object = "hello", **fields: object) -> dict[str, object]:
         (chat([image("http://169.254.169.254/")]), "messages[0].content[0].image_url.url"),
         (chat(stream="yes"), "stream"),
         (chat(stream=1), "stream"),
-        (chat(max_tokens=-1), "max_tokens"),
+        (chat(max_tokens=-2), "max_tokens"),
         (chat(max_tokens=True), "max_tokens"),
         (chat(max_tokens=1.5), "max_tokens"),
-        (chat(max_tokens="3000"), "max_tokens"),
-        (chat(temperature="0"), "temperature"),
+        (chat(max_tokens="3,000"), "max_tokens"),
+        (chat(temperature="warm"), "temperature"),
+        (chat(temperature="nan"), "temperature"),
         (chat(temperature=False), "temperature"),
         (chat(stop=3), "stop"),
         (chat(tools={}), "tools"),
@@ -162,15 +172,18 @@ def test_parts_nested_beyond_reason_are_refused_or_taken_without_harm() -> None:
             assert refused.code == ("too_deep" if depth == 400 else "invalid_json")  # noqa: PT017
 
 
+TEMPLATES = FieldPolicy(allowed=("chat_template_kwargs",))
+
+
 @pytest.mark.parametrize(("depth", "taken"), [(200, True), (300, False), (1000, False)])
 def test_what_is_read_and_cannot_be_written_again_is_refused(depth: int, taken: bool) -> None:
     inner = b"[" * depth + b"]" * depth
     body = b'{"chat_template_kwargs":{"x":%b},%b"messages":[{"role":"user","content":"x"}]}'
-    assert call(body % (inner, b"")).body == body % (inner, b"")
+    assert call(body % (inner, b""), fields=TEMPLATES).body == body % (inner, b"")
     if taken:
-        assert inner in call(body % (inner, b'"enable_thinking":true,')).body
+        assert inner in call(body % (inner, b'"enable_thinking":true,'), fields=TEMPLATES).body
     else:
-        refused = refusal(body % (inner, b'"enable_thinking":true,'))
+        refused = refusal(body % (inner, b'"enable_thinking":true,'), fields=TEMPLATES)
         assert (refused.code, refused.param) == ("invalid_json", "chat_template_kwargs")
 
 
@@ -204,8 +217,9 @@ def test_enable_thinking_reaches_the_chat_template_and_nothing_else_changes() ->
 
 
 def test_what_the_client_gave_the_template_itself_wins() -> None:
-    body = call(chat(enable_thinking=True, chat_template_kwargs={"enable_thinking": False, "a": 1})).body
-    assert orjson.loads(body)["chat_template_kwargs"] == {"enable_thinking": False, "a": 1}
+    kwargs = {"enable_thinking": False, "thinking_budget": 1}
+    body = call(chat(enable_thinking=True, chat_template_kwargs=kwargs)).body
+    assert orjson.loads(body)["chat_template_kwargs"] == kwargs
 
 
 def test_reasoning_is_split_only_for_chats_that_ask() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.relay import Relay
@@ -86,6 +87,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         worker_id=0,
         workers=1,
         limits=Limits(),
+        fields=FieldPolicy(),
         media=MediaPolicy(),
         wait_ready_s=0,
         wait_turn_s=0,

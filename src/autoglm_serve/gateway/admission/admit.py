@@ -4,18 +4,21 @@ The body is parsed once. What goes to the engine is the client's own bytes, edit
 contract with clients asks for it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autoglm_serve.core import multipart
-from autoglm_serve.core.fleet import FleetView, ModelView
+from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.admission.cost import request_cost
 from autoglm_serve.gateway.admission.document import Json, is_light_json, parse_object
 from autoglm_serve.gateway.admission.endpoints import BodyKind, Endpoint
+from autoglm_serve.gateway.admission.fields import FieldPolicy, read_fields
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy, read_media
+from autoglm_serve.gateway.admission.plain import plain_json, without_half_pairs
 from autoglm_serve.gateway.admission.undone import refuse_undone
-from autoglm_serve.gateway.admission.validate import check_fields, refuse, rewritten
+from autoglm_serve.gateway.admission.validate import check_shape, described, refuse, rewritten
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.splice import Slot, edited, slot
 
@@ -52,44 +55,74 @@ class Call:
         return self.stream and (self.endpoint.ends_with_done or self.endpoint.typed_events)
 
 
-def admit(request: Request, endpoint: Endpoint, fleet: FleetView, policy: MediaPolicy) -> Call:
+def admit(
+    request: Request,
+    endpoint: Endpoint,
+    fleet: FleetView,
+    policy: MediaPolicy,
+    fields: FieldPolicy = FieldPolicy(),  # noqa: B008
+) -> Call:
     """Raises Refusal, which names the field."""
     if endpoint.body is BodyKind.MULTIPART:
         return _admit_multipart(request, endpoint, fleet)
-    body = parse_object(request.body)
-    check_fields(body, endpoint)
+    raw = plain_json(request.body, request.headers)
+    raw, body = _read(raw)
+    check_shape(body, endpoint)
     model = find_model(body.get("model"), endpoint, fleet)
+    replicas = fleet.replicas_of(model)
+    engine = replicas[0].engine if replicas else ""
+    asked = read_fields(body, endpoint.path, engine, fields)
+    if asked.edits:
+        body |= asked.edits
     if model.undone:
         refuse_undone(body, endpoint.path, model)
-    media = read_media(body, policy, engine_of(model, fleet))
+    media = read_media(body, policy, engine, endpoint.path)
     if (media.pictures or media.remote) and Capability.VISION not in model.capabilities:
         refuse("no_vision", f"The model '{model.name}' reads text only; it cannot see pictures.", "messages")
-    for_engine = _for_engine(edited(request.body, media.edits) if media.edits else request.body, body)
+    edits = {(name,): value for name, value in asked.edits.items()} | media.edits
+    if "tools" in body:
+        edits |= described(body)
+    for_engine = _for_engine(edited(raw, edits) if edits else raw, body)
     return Call(
         endpoint=endpoint,
         model=model,
         body=for_engine,
-        model_slot=slot(for_engine, "model") if _is_renamed(body.get("model"), model, fleet) else None,
+        model_slot=slot(for_engine, "model") if _is_renamed(body.get("model"), replicas) else None,
         content_type=b"application/json",
         cost_tokens=request_cost(
-            text_bytes=len(request.body) - media.bytes,
+            text_bytes=len(raw) - media.bytes,
             pictures=((each.width_px, each.height_px) for each in media.pictures),
             geometry=model.vision,
             max_answer_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+            answers=asked.answers,
+            guide_tokens=asked.guide_tokens,
         ),
         stream=body.get("stream") is True,
         usage=_asks_for_usage(body, endpoint),
         tool_call=_asks_for_call(body),
-        choices=_choices(body),
+        choices=asked.choices,
         split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
         audio=media.audio if _needs_ears(endpoint, model) else 0,
         named_model=body.get("model"),
     )
 
 
+def _read(raw: bytes) -> tuple[bytes, Json]:
+    """The body and what is in it."""
+    try:
+        return raw, parse_object(raw)
+    except Refusal as refusal:
+        if "surrogate" not in refusal.message:
+            raise
+    raw = without_half_pairs(raw)
+    return raw, parse_object(raw)
+
+
 def is_light(request: Request) -> bool:
     """It is admitted in a few milliseconds."""
     if request.body_bytes > _LIGHT_FORM_BYTES:
+        return False
+    if b"content-encoding" in request.headers:
         return False
     is_form = request.headers.get(b"content-type", b"").startswith(b"multipart/")
     return is_form or is_light_json(request.body)
@@ -98,14 +131,9 @@ def is_light(request: Request) -> bool:
 _LIGHT_FORM_BYTES = 4 << 20
 
 
-def engine_of(model: ModelView, fleet: FleetView) -> str:
-    """The engine that serves a model; empty where it has no replica."""
-    return next((replica.engine for replica in fleet.replicas_of(model)), "")
-
-
-def _is_renamed(name: str | None, model: ModelView, fleet: FleetView) -> bool:
+def _is_renamed(name: str | None, replicas: Iterable[ReplicaView]) -> bool:
     """A replica calls the model by another name than the client."""
-    return any(each.upstream_model not in (None, name) for each in fleet.replicas_of(model))
+    return any(each.upstream_model not in (None, name) for each in replicas)
 
 
 def find_model(name: str | None, endpoint: Endpoint, fleet: FleetView) -> ModelView:
@@ -151,15 +179,6 @@ def _asks_for_call(body: Json) -> bool:
     choice = body.get("tool_choice")
     kind = choice.get("type") if isinstance(choice, dict) else choice
     return bool(body.get("tools")) and kind in ("required", "function", "any", "tool")
-
-
-def _choices(body: Json) -> int:
-    """One for each prompt that stands in a list (of texts, or of texts as tokens), `n` times."""
-    answers: int = body.get("n") or 1
-    prompts = body.get("prompt")
-    if isinstance(prompts, list) and all(isinstance(each, str | list) for each in prompts):
-        answers *= max(1, len(prompts))
-    return answers
 
 
 def _needs_ears(endpoint: Endpoint, model: ModelView) -> bool:

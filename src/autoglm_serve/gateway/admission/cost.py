@@ -19,12 +19,16 @@ def request_cost(
     pictures: Iterable[tuple[int, int]],
     geometry: VisionGeometry | None,
     max_answer_tokens: int | None,
+    answers: int = 1,
+    guide_tokens: int = 0,
 ) -> int:
-    """Tokens to prefill (text, and pictures given as width x height in pixels) plus those likely decoded."""
+    """Tokens to prefill (text, and pictures given as width x height in pixels) plus those likely decoded,
+    of all answers, and a share of processor time for what has to be compiled."""
     cost = text_cost(text_bytes) + 1
     for width_px, height_px in pictures:
         cost += geometry.tokens(width_px, height_px) if geometry else _TOKENS_PER_PICTURE
-    return cost + min(max_answer_tokens or _USUAL_ANSWER_TOKENS, _USUAL_ANSWER_TOKENS)
+    answer_tokens = min(max_answer_tokens or _USUAL_ANSWER_TOKENS, _USUAL_ANSWER_TOKENS)
+    return cost + answers * answer_tokens + guide_tokens
 
 
 def text_cost(text_bytes: int) -> int:

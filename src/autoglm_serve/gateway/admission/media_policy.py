@@ -21,7 +21,7 @@ from autoglm_serve.gateway.admission.media import (
     picture_in,
     picture_in_base64,
 )
-from autoglm_serve.gateway.admission.parts import Part, parts
+from autoglm_serve.gateway.admission.parts import TEXT_KEYS, Part, parts
 from autoglm_serve.gateway.wire.splice import Path
 
 MAX_PICTURE_PIXELS = 50_000_000  # decoded it takes 3 bytes a pixel and more in the engine
@@ -37,11 +37,7 @@ _URL_KEYS = frozenset({"image_url", "video_url", "audio_url"})
 _ADDRESS_KEYS = _URL_KEYS | frozenset(
     {"image", "video", "url", "uri", "file_url", "file_data", "input_image", "input_video"}
 )
-_TEXT_KEYS = frozenset(
-    {"text", "content", "role", "name", "type", "id", "call_id", "tool_call_id", "refusal", "thinking"}
-    | {"reasoning", "reasoning_content", "encrypted_content", "signature", "output", "title", "context"}
-    | {"status", "format", "detail", "media_type", "filename", "description"}
-)
+_CHAT, _RESPONSES = "/v1/chat/completions", "/v1/responses"
 _TELLING = 64  # base64 characters that tell a picture
 _ADDRESS = re.compile(r"\s*(?:data:|file:|[a-z][a-z0-9+.-]{0,20}://)", re.IGNORECASE)
 
@@ -73,7 +69,7 @@ class Media:
     """Data URLs as engines expect them, where they are written in another way."""
 
 
-def read_media(body: Json, policy: MediaPolicy, engine: str = "") -> Media:
+def read_media(body: Json, policy: MediaPolicy, engine: str = "", path: str = _CHAT) -> Media:
     """Every picture, sound and address in the content; a Refusal for those that cannot be taken."""
     media = Media()
     for part in parts(body):
@@ -87,7 +83,19 @@ def read_media(body: Json, policy: MediaPolicy, engine: str = "") -> Media:
             _refuse("wrong_type", f"'{where}' must be a string.", where)
         for key, text in _found(part):
             _judge(part, key, text, policy, engine, media)
+            _in_the_form_of(path, part, key, text, media)
     return media
+
+
+def _in_the_form_of(path: str, part: Part, key: str, text: str, media: Media) -> None:
+    """In a chat a picture's address stands in an object, in /v1/responses it does not."""
+    if path == _CHAT and key == "image_url" and part.value.get("type") == "image_url":
+        where = (*part.path, key)
+        if isinstance(text, LongText):
+            _wrong_shape(part, key)
+        media.edits[where] = {"url": media.edits.get(where, text)}
+    elif path == _RESPONSES and part.key == "image_url" and key == "url" and not isinstance(text, LongText):
+        media.edits[part.path] = media.edits.pop((*part.path, key), text)
 
 
 def is_audio(part: Part) -> bool:
@@ -99,7 +107,7 @@ def _found(part: Part) -> Iterator[tuple[str, str]]:
     """The strings of an object that are media or addresses of them."""
     for key, value in part.value.items():
         if isinstance(value, str):
-            if key in _ADDRESS_KEYS or (key not in _TEXT_KEYS and (key == "data" or _ADDRESS.match(value))):
+            if key in _ADDRESS_KEYS or (key not in TEXT_KEYS and (key == "data" or _ADDRESS.match(value))):
                 yield key, value
         elif key in _ADDRESS_KEYS and value is not None and not isinstance(value, dict | list):
             _wrong_shape(part, key)

@@ -1,31 +1,37 @@
 """Is this body a request of the OpenAI API? Pure checks whose refusals name the field.
 
-Only what the gateway or every engine relies on is checked; a parameter that one engine knows and another
-does not is the engine's business.
+Only what the gateway or every engine relies on is checked. What each field may be is the matter of `fields`.
 """
 
-from collections.abc import Callable
 from typing import NoReturn
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.admission.document import Json, kind_of
 from autoglm_serve.gateway.admission.endpoints import Endpoint
-from autoglm_serve.gateway.wire.splice import with_field
-
-_Check = Callable[[object], bool]
+from autoglm_serve.gateway.wire.splice import Path, with_field
 
 
-def check_fields(body: Json, endpoint: Endpoint) -> None:
+def check_shape(body: Json, endpoint: Endpoint) -> None:
+    """What has to be there, and messages that are messages."""
     for name in endpoint.required:
         if body.get(name) is None:
             refuse("missing_field", f"'{name}' is missing.", name)
-    for name, value in body.items():
-        if value is not None and name in _FIELDS:
-            check, expected = _FIELDS[name]
-            if not check(value):
-                refuse("wrong_type", f"'{name}' must be {expected}, not {kind_of(value)}.", name)
+    if not isinstance(body.get("model"), str | None):
+        refuse("wrong_type", f"'model' must be a string, not {kind_of(body['model'])}.", "model")
     if endpoint.path in _MESSAGE_PATHS:
         _check_messages(body["messages"])
+
+
+def described(body: Json) -> dict[Path, object]:
+    """Tools whose description is null, where engines expect a text or none."""
+    edits: dict[Path, object] = {}
+    tools = body.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        for inside in ("function", None):
+            place = tool.get(inside) if inside and isinstance(tool, dict) else tool
+            if isinstance(place, dict) and place.get("description", "") is None:
+                edits[("tools", index, *((inside,) if inside else ()), "description")] = ""
+    return edits
 
 
 def refuse(code: str, message: str, param: str | None = None) -> NoReturn:
@@ -69,53 +75,4 @@ def _check_content(content: object, where: str) -> None:
             refuse("wrong_type", f"'{name}.text' must be a string.", f"{name}.text")
 
 
-def _is_int(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_text_or_list(value: object) -> bool:
-    return isinstance(value, str | list)
-
-
-_NUMBER = (_is_number, "a number")
-_COUNT = (_is_count, "an integer of at least 0")
-_BOOL = (_is_bool, "true or false")
-_OBJECT = (_is_object, "an object")
-_TEXT_OR_LIST = (_is_text_or_list, "a string or an array")
-
-_FIELDS: dict[str, tuple[_Check, str]] = {
-    "model": (lambda value: isinstance(value, str), "a string"),
-    "stream": _BOOL,
-    "stream_options": _OBJECT,
-    "max_tokens": _COUNT,
-    "max_completion_tokens": _COUNT,
-    "n": _COUNT,
-    "temperature": _NUMBER,
-    "top_p": _NUMBER,
-    "frequency_penalty": _NUMBER,
-    "presence_penalty": _NUMBER,
-    "seed": (_is_int, "an integer"),
-    "stop": _TEXT_OR_LIST,
-    "tools": (lambda value: isinstance(value, list), "an array"),
-    "prompt": _TEXT_OR_LIST,
-    "enable_thinking": _BOOL,
-    "return_reasoning": _BOOL,
-    "chat_template_kwargs": _OBJECT,
-}
 _MESSAGE_PATHS = frozenset({"/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"})

@@ -63,7 +63,8 @@ def _who_asks(exchange: Exchange) -> None:
 def _what_is_asked(exchange: Exchange) -> Awaitable[None] | None:
     """What takes long to read is read in another thread, one after the other."""
     request, worker = exchange.request, exchange.worker
-    ask = partial(admit, request, ENDPOINTS[request.path], worker.fleet.view, worker.settings.media)
+    settings = worker.settings
+    ask = partial(admit, request, ENDPOINTS[request.path], worker.fleet.view, settings.media, settings.fields)
     if not is_light(request):
         return _read_elsewhere(exchange, ask)
     exchange.admitted(ask())
