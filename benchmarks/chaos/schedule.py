@@ -4,8 +4,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_IN_THE_MIDDLE = (
+    *("kill", "exit", "reset", "fin", "half", "error", "end", "done", "abort", "garbage", "hang", "freeze"),
+)
 SWITCHED = (
-    *("kill", "exit", "reset", "fin", "half", "error", "end", "done", "garbage", "hang", "freeze"),
+    *_IN_THE_MIDDLE,
+    *("page", "nothing", "half_json", "error_body", "status:302", "status:520"),
     *("status:500", "status:503:1", "status:429:1", "drip", "split", "pings", "crlf", "close", "bad_head"),
     *("cut", "away", "pause"),
 )
@@ -16,7 +20,7 @@ EMBEDDED = ("kill", "kill", "kill", "out of memory", "pause")
 SERVICE = ("worker killed", "worker paused", "control plane killed")
 """What is done to the service itself. A paused worker finds its clock moved on when it wakes."""
 
-_AT_ONE_MOMENT = frozenset(SWITCHED[:11])
+_AT_ONE_MOMENT = frozenset(_IN_THE_MIDDLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
