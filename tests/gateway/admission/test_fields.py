@@ -142,6 +142,7 @@ def test_ordinary_sampling_passes_untouched(name: str) -> None:
         ("temperature", "1e-2", 0.01),
         ("top_p", "1", 1.0),
         ("top_k", -1.0, -1),
+        ("n_discard", 3.0, 3),
     ],
 )
 def test_numbers_are_understood_as_clients_write_them(field: str, written: object, meant: object) -> None:
@@ -152,6 +153,11 @@ def test_numbers_are_understood_as_clients_write_them(field: str, written: objec
 @pytest.mark.parametrize("value", [True, 1.5, "1.5", "", " ", "one", "0x10", "1_000", [], {}, "inf", -2])
 def test_what_is_no_count_is_refused(value: object) -> None:
     assert refusal(max_tokens=value).param == "max_tokens"
+
+
+@pytest.mark.parametrize("field", ["n_discard", "dry_allowed_length", "min_tokens", "n"])
+def test_what_an_engine_subtracts_with_is_not_negative(field: str) -> None:
+    assert refusal(engine="llama_cpp", **cast("Any", {field: -1})).param == field
 
 
 @pytest.mark.parametrize("value", [True, "nan", "inf", "-inf", "1,5", "", {}, [1]])

@@ -195,6 +195,12 @@ def test_an_address_is_refused_wherever_it_stands(path: str, body: Any) -> None:
     assert refusal(body, path).code == "media_not_allowed"
 
 
+@pytest.mark.parametrize("key", ["image_embeds", "audio_embeds", "prompt_embeds"])
+def test_embeddings_are_never_passed_on(key: str) -> None:
+    refused = refusal(chat([{"type": key, key: "gASVAAAA"}]))
+    assert (refused.code, refused.param) == ("media_not_allowed", f"messages[0].content[0].{key}")
+
+
 def test_addresses_in_texts_and_in_arguments_are_nobodys_business() -> None:
     calls = [
         {"id": "c", "type": "function", "function": {"name": "open", "arguments": '{"url":"http://x/"}'}}

@@ -430,6 +430,8 @@ _EXTENSIONS: Mapping[str, _Check] = {  # of vLLM, llama.cpp and SGLang
     "chat_template_kwargs": _switches,
     "min_tokens": _between(0, 1 << 31),
     "n_predict": _between(-2, 1 << 31),
+    "n_discard": _between(0, 1 << 20),
+    "n_keep": _between(-1, 1 << 20),
     "top_k": _any_whole,
     "min_p": _any_number,
     "repetition_penalty": _any_number,

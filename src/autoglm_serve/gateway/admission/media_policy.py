@@ -38,6 +38,7 @@ _ADDRESS_KEYS = _URL_KEYS | frozenset(
     {"image", "video", "url", "uri", "file_url", "file_data", "input_image", "input_video"}
 )
 _CHAT, _RESPONSES = "/v1/chat/completions", "/v1/responses"
+_EMBEDDINGS = frozenset({"image_embeds", "audio_embeds", "prompt_embeds", "precomputed_embeddings"})
 _TELLING = 64  # base64 characters that tell a picture
 _ADDRESS = re.compile(r"\s*(?:data:|file:|[a-z][a-z0-9+.-]{0,20}://)", re.IGNORECASE)
 
@@ -74,6 +75,13 @@ def read_media(body: Json, policy: MediaPolicy, engine: str = "", path: str = _C
     media = Media()
     for part in parts(body):
         kind = part.value.get("type")
+        for key in _EMBEDDINGS & part.value.keys():
+            _refuse(
+                "media_not_allowed",
+                f"'{part}.{key}' holds embeddings, which are loaded into an engine as they are. Send the "
+                "picture, the sound or the text itself.",
+                f"{part}.{key}",
+            )
         if isinstance(kind, str):
             media.audio += is_audio(part)
             if kind in _URL_KEYS and not isinstance(part.value.get(kind), str | dict):
