@@ -113,7 +113,7 @@ def _obstacle(asked: Json, sent: Sent, engine: Continuation) -> str | None:
         return "a tool call was half sent"
     if "refusal" in sent.fields:
         return "a refusal was half sent"
-    if any(_LOST_BYTES in text for text in sent.fields.values()):
+    if any(text.endswith(_LOST_BYTES) for text in sent.fields.values()):
         return "half a character was sent"
     if any(_asks_for_grammar(name, asked.get(name)) for name in _GUIDED):
         return "the answer follows a grammar, which would start from its beginning"
