@@ -13,7 +13,7 @@ from tests.fakes.engine_process import running_engine
 def test_an_engine_names_its_models() -> None:
     with running_engine("--models", "a,b") as engine:
         models = asyncio.run(models_at(engine.url, timeout_s=5))
-    assert models == (RemoteModel(name="a", max_model_len=8192), RemoteModel(name="b", max_model_len=8192))
+    assert models == tuple(RemoteModel(name=name, max_model_len=8192, owned_by="test") for name in "ab")
 
 
 def test_llama_cpp_says_its_context_elsewhere() -> None:
