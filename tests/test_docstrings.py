@@ -59,3 +59,13 @@ def test_no_docstring_names_its_callers(path: Path) -> None:
     """They change, and nobody tells the docstring."""
     told = "\n".join(docstrings(ast.parse(path.read_text(encoding="utf-8"))))
     assert not _CALLERS.findall(told)
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    named = [
+        node.name
+        for path in FILES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert not {name for name in named if named.count(name) > 1}

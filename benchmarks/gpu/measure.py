@@ -35,7 +35,7 @@ from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.plan.calibration import SHIPPED
 from autoglm_serve.plan.choose import decide
 from autoglm_serve.plan.cost import image_tokens
-from autoglm_serve.plan.request import Pins, Request
+from autoglm_serve.plan.request import Pins, PlanRequest
 from autoglm_serve.probe import gpus, hardware_table, model_facts
 from autoglm_serve.probe.packages import installed
 
@@ -264,7 +264,7 @@ def planned(run: Run, session: Measuring, taken: tuple[int, ...], workload: Work
         engine_args=("--load-format", "dummy", "--enable-prompt-tokens-details", *run.extra),
     )
     constants = SHIPPED.get(session.hardware.gpus[0].spec.key, Constants())
-    request = Request(pins=pins, workload=workload or Workload(sessions=16))
+    request = PlanRequest(pins=pins, workload=workload or Workload(sessions=16))
     decision = decide(session.facts, session.hardware, request, session.traits, constants)
     if decision.chosen is None:
         raise SystemExit(f"{run.name}: {decision.problem}")

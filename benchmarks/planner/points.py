@@ -18,7 +18,7 @@ from autoglm_serve.engines import vllm_versions
 from autoglm_serve.plan.calibration import constants_for
 from autoglm_serve.plan.closed_loop import Load, burst
 from autoglm_serve.plan.cost import predict, replica_of
-from autoglm_serve.plan.memory import Fit, Limits, fit
+from autoglm_serve.plan.memory import EngineLimits, Fit, fit
 from autoglm_serve.plan.shapes import Shape
 from autoglm_serve.probe import hardware_table, model_facts
 
@@ -61,10 +61,10 @@ def gpus_of(point: Mapping[str, Any]) -> Hardware:
     return replace(found, gpus=tuple(sized(gpu) for gpu in found.gpus))
 
 
-def limits_of(point: Mapping[str, Any]) -> Limits:
+def limits_of(point: Mapping[str, Any]) -> EngineLimits:
     flags = point.get("flags", "")
     unlimited = "video" in point.get("notes", "") or "-03" in point["id"]
-    return Limits(
+    return EngineLimits(
         max_model_len=point["max_model_len"],
         max_num_seqs=point["max_num_seqs"],
         max_num_batched_tokens=point["max_num_batched_tokens"],
@@ -179,7 +179,7 @@ def timed(point: Mapping[str, Any]) -> Timed:
 def speed(point: Mapping[str, Any]) -> Predicted:
     """One session alone, or all of them as they begin together."""
     case = timed(point)
-    limits = Limits(max_model_len=32_768, max_num_seqs=256, max_num_batched_tokens=8192)
+    limits = EngineLimits(max_model_len=32_768, max_num_seqs=256, max_num_batched_tokens=8192)
     gpu = hardware_table.hardware(CARDS[point["gpu"]]).gpus[0]
     constants = constants_for(case.spec.key, None, ())
     traits = vllm_versions.traits("0.27.1")

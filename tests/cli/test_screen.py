@@ -6,7 +6,7 @@ import threading
 
 from rich.console import Console
 
-from autoglm_serve.cli.screen import NeverWaiting, TerminalReporter
+from autoglm_serve.cli.screen import TerminalReporter, ThreadedReporter
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Deployment, Member, Placement, Plan
 
@@ -41,7 +41,7 @@ class Stuck(io.StringIO):
 
 def test_a_terminal_that_takes_nothing_holds_nobody_up() -> None:
     terminal = Stuck()
-    reporter = NeverWaiting(TerminalReporter(Console(file=terminal, width=100)))
+    reporter = ThreadedReporter(TerminalReporter(Console(file=terminal, width=100)))
     for number in range(5000):  # more than are kept for it
         reporter.stopping(number)
     terminal.go_on.set()

@@ -27,7 +27,7 @@ from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.worker import encode_settings
 
 MODEL = ModelView(
@@ -136,7 +136,7 @@ def running_gateway(
     urls: Sequence[str] = (),
     *,
     fleet: FleetView | None = None,
-    limits: Limits = Limits(),  # noqa: B008
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008
     allow_remote: bool = False,
     wait_ready_s: float = 0.0,
     wait_turn_s: float = 10.0,

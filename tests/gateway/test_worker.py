@@ -17,7 +17,7 @@ from autoglm_serve.core import fleet_codec
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.handover import HURRY
 from autoglm_serve.observe import counter_file
@@ -141,7 +141,7 @@ class Workers:
             state_dir=state_dir,
             worker_id=0,
             workers=count,
-            limits=Limits(),
+            limits=ConnectionLimits(),
             fields=FieldPolicy(),
             media=MediaPolicy(),
             wait_ready_s=5.0,  # a worker that has no view yet waits for it

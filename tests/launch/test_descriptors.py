@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.worker import affordable
 from autoglm_serve.launch import descriptors
 
@@ -38,6 +38,6 @@ def test_what_the_other_end_does_is_none(error: OSError) -> None:
 
 @pytest.mark.parametrize("most_open", [1, 97, 256, 1024, 1 << 18])
 def test_each_client_can_have_a_connection_to_its_replica(most_open: int) -> None:
-    most = affordable(Limits(), most_open).max_connections
-    assert 1 <= most <= Limits().max_connections
+    most = affordable(ConnectionLimits(), most_open).max_connections
+    assert 1 <= most <= ConnectionLimits().max_connections
     assert most_open <= 97 or 2 * most + 96 <= most_open

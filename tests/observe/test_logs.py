@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from autoglm_serve.observe.logs import JsonFormatter, Lines, NeverWaiting, OwnFile, PlainFormatter
+from autoglm_serve.observe.logs import JsonFormatter, Lines, OwnFile, PlainFormatter, ThreadedStream
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -80,7 +80,7 @@ def test_who_logs_waits_for_nobody_that_reads() -> None:
         read.wait()
         written.append(text)
 
-    sink = NeverWaiting(write, most_waiting=3)
+    sink = ThreadedStream(write, most_waiting=3)
     for number in range(100):
         sink.write(f"{number}\n")
     sink.close(within_s=0.01)  # nobody reads, and it ends all the same
@@ -100,7 +100,7 @@ def test_a_terminal_that_is_closed_ends_nothing() -> None:
             told.set()
         raise OSError(5, "Input/output error")
 
-    sink = NeverWaiting(write)
+    sink = ThreadedStream(write)
     sink.write("first")
     sink.write("last")
     assert told.wait(10)

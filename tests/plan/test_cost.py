@@ -6,7 +6,7 @@ from autoglm_serve.core.engine_traits import Constants
 from autoglm_serve.core.hardware import Link
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.plan import cost
-from autoglm_serve.plan.closed_loop import Load, Replica, Seen, watch
+from autoglm_serve.plan.closed_loop import Load, Replica, SeenSpeed, watch
 from autoglm_serve.plan.memory import capture_sizes
 from autoglm_serve.plan.request import Pins
 from autoglm_serve.probe.hardware_table import BY_KEY
@@ -86,7 +86,7 @@ def test_no_more_sessions_are_simulated_than_twice_what_the_kv_cache_holds(
     """A pinned max_num_seqs of 16,384 once took half a minute."""
     seen: list[int] = []
 
-    def watched(replica: Replica, load: Load) -> Seen:
+    def watched(replica: Replica, load: Load) -> SeenSpeed:
         seen.append(load.sessions)
         return watch(replica, load)
 

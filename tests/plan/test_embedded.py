@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import HostLedger
 from autoglm_serve.core.plan import Plan
-from autoglm_serve.plan.embedded import Host, HostModel, Wishes, plan_embedded, why_too_large
+from autoglm_serve.plan.embedded import EmbeddedHost, HostModel, Wishes, plan_embedded, why_too_large
 
 PHONE_Q4 = HostModel(
     weights_bytes=7 * GIB, layers=40, kv_heads=2, head_dim=128, hidden=4096, vocabulary=151_552
@@ -19,7 +19,7 @@ WISHES = Wishes(context_tokens=16_384, slots=4, prompt_cache_bytes=256 * 2**20)
 
 
 def planned(free_gib: float, wishes: Wishes = WISHES, *, total_gib: float = 256, cores: int = 16) -> Plan:
-    host = Host(cores=cores, total_bytes=int(total_gib * GIB), free_bytes=int(free_gib * GIB))
+    host = EmbeddedHost(cores=cores, total_bytes=int(total_gib * GIB), free_bytes=int(free_gib * GIB))
     return plan_embedded("llama.cpp", PHONE_Q4, host, wishes)
 
 

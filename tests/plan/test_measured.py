@@ -19,10 +19,10 @@ from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import vllm_versions
 from autoglm_serve.plan.calibration import SHIPPED
 from autoglm_serve.plan.choose import decide
-from autoglm_serve.plan.closed_loop import Load, Seen, Window, watch
+from autoglm_serve.plan.closed_loop import Load, SeenSpeed, Window, watch
 from autoglm_serve.plan.cost import replica_of
-from autoglm_serve.plan.memory import Limits
-from autoglm_serve.plan.request import Pins, Request
+from autoglm_serve.plan.memory import EngineLimits
+from autoglm_serve.plan.request import Pins, PlanRequest
 from autoglm_serve.plan.shapes import Shape
 from autoglm_serve.probe import hardware_table
 from tests.plan.worlds import autoglm, chosen
@@ -52,7 +52,7 @@ def ledger_of(run: dict[str, Any]) -> Ledger:
     decision = decide(
         autoglm(),
         hardware_table.hardware(f"h200:{limits['tp'] * limits['pp'] * limits['replicas']}"),
-        Request(workload=Workload(sessions=16), pins=pins),
+        PlanRequest(workload=Workload(sessions=16), pins=pins),
         vllm_versions.traits("0.26.0"),
         SHIPPED["h200"],
     )
@@ -61,7 +61,7 @@ def ledger_of(run: dict[str, Any]) -> Ledger:
     return ledger
 
 
-def simulated(run: dict[str, Any], load: dict[str, Any]) -> Seen:
+def simulated(run: dict[str, Any], load: dict[str, Any]) -> SeenSpeed:
     """The load as it was, on each replica its share of the sessions; steps per second are of all replicas."""
     limits = run["run"]
     asked = Load(
@@ -77,7 +77,7 @@ def simulated(run: dict[str, Any], load: dict[str, Any]) -> Seen:
         hardware_table.BY_KEY["h200"],
         Link.NVLINK,
         Shape(tensor_parallel=limits["tp"], pipeline_parallel=limits["pp"]),
-        Limits(
+        EngineLimits(
             max_model_len=limits["max_model_len"],
             max_num_seqs=limits["max_num_seqs"],
             max_num_batched_tokens=limits["max_num_batched_tokens"],
@@ -92,7 +92,7 @@ def simulated(run: dict[str, Any], load: dict[str, Any]) -> Seen:
         window = Window(spread_s=load["spread_s"], until_s=load["spread_s"] + load["window_s"])
     seen = watch(replica, asked, window)
     shared = limits["replicas"] if load["sessions"] > 1 else 1
-    return Seen(steps_per_s=shared * seen.steps_per_s, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
+    return SeenSpeed(steps_per_s=shared * seen.steps_per_s, ttft_s=seen.ttft_s, tpot_s=seen.tpot_s)
 
 
 def loads(figure: str) -> list[Any]:

@@ -9,7 +9,7 @@ from autoglm_serve.core.plan import Plan
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines import vllm_versions
 from autoglm_serve.plan.choose import Decision, decide
-from autoglm_serve.plan.request import Goal, Pins, Request
+from autoglm_serve.plan.request import Goal, Pins, PlanRequest
 from autoglm_serve.probe import hardware_table, model_facts
 
 AUTOGLM = "zai-org/AutoGLM-Phone-9B"
@@ -37,7 +37,7 @@ def planned(
     return decide(
         facts or autoglm(),
         hardware_table.hardware(hardware) if isinstance(hardware, str) else hardware,
-        Request(
+        PlanRequest(
             goal=goal,
             workload=Workload(sessions=sessions),
             pins=pins or Pins(),

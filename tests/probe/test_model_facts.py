@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoglm_serve.core.errors import ExitCode, ModelError
-from autoglm_serve.core.facts import Part, Shard
+from autoglm_serve.core.facts import ModelPart, Shard
 from autoglm_serve.core.model import Capability
 from autoglm_serve.probe.model_facts import from_config, from_folder, from_profile
 
@@ -49,7 +49,7 @@ def test_the_shipped_profile_has_every_parameter_of_the_published_model() -> Non
     facts = from_profile("zai-org/AutoGLM-Phone-9B")
     assert facts is not None
     assert facts.parameters == 10_292_777_472
-    assert facts.elements(Part.VISION) == 892_498_432
+    assert facts.elements(ModelPart.VISION) == 892_498_432
     assert facts.text.kv_heads == 2
     assert facts.vision is not None
     assert facts.vision.longest_tokens == 6144
@@ -124,7 +124,7 @@ def test_speech_and_sight_are_capabilities() -> None:
         },
     )
     assert Capability.TRANSCRIPTION in speech.capabilities
-    assert speech.elements(Part.AUDIO) > 600e6
+    assert speech.elements(ModelPart.AUDIO) > 600e6
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autoglm_serve.core.errors import ModelError
-from autoglm_serve.core.facts import Attention, Part
+from autoglm_serve.core.facts import Attention, ModelPart
 from autoglm_serve.core.model import ImageRule
 from autoglm_serve.probe.model_facts import from_config, from_folder
 from tests.probe.test_model_facts import QWEN3, folder_with
@@ -47,8 +47,10 @@ def test_four_bit_words_count_the_weights_they_hold(tmp_path: Path) -> None:
         f"{at}.scales": ("F16", [24, 1024]),
     }
     facts = from_folder(folder_with(tmp_path / "m", QWEN3 | {"quantization_config": awq}, tensors))
-    assert facts.elements(Part.LAYERS, linear_only=True) == facts.elements(Part.LAYERS) == 3072 * 1024
-    stored = sum(group.bytes for group in facts.groups if group.part is Part.LAYERS)
+    assert (
+        facts.elements(ModelPart.LAYERS, linear_only=True) == facts.elements(ModelPart.LAYERS) == 3072 * 1024
+    )
+    stored = sum(group.bytes for group in facts.groups if group.part is ModelPart.LAYERS)
     assert stored == 4 * (3072 * 128 + 24 * 128) + 2 * 24 * 1024
     assert facts.stored is not None
     assert (facts.stored.bits, facts.stored.group) == (4, 128)
@@ -65,7 +67,7 @@ def test_bits_that_the_config_does_not_say_are_seen_in_a_projection(tmp_path: Pa
     facts = from_folder(folder_with(tmp_path / "m", config, tensors))
     assert facts.stored is not None
     assert facts.stored.bits == 8
-    assert facts.elements(Part.LAYERS, linear_only=True) == 1024 * 2048
+    assert facts.elements(ModelPart.LAYERS, linear_only=True) == 1024 * 2048
 
 
 def test_fused_experts_are_linears_of_experts(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class LoadPlan:
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class LoadRun:
     """What has come of a plan so far."""
 
     plan: LoadPlan
@@ -66,10 +66,12 @@ class Run:
         return ClientHealth(lag_p99_s=percentile(lags, 0.99) if lags else 0.0, cpu_share=share)
 
 
-async def run(plan: LoadPlan, workload: Sessions, *, on_tick: Callable[[Run], None] = lambda _: None) -> Run:
+async def run(
+    plan: LoadPlan, workload: Sessions, *, on_tick: Callable[[LoadRun], None] = lambda _: None
+) -> LoadRun:
     """Until the time is up or every session has ended. `on_tick` is given the run at once and again and
     again, so that whoever is interrupted has what there was by then."""
-    state = Run(plan=plan, began_s=time.perf_counter(), cpu_s=time.process_time())
+    state = LoadRun(plan=plan, began_s=time.perf_counter(), cpu_s=time.process_time())
     on_tick(state)
     async with asyncio.TaskGroup() as group:
         ticking = group.create_task(_tick(state, on_tick))
@@ -81,7 +83,7 @@ async def run(plan: LoadPlan, workload: Sessions, *, on_tick: Callable[[Run], No
     return state
 
 
-async def _tick(state: Run, on_tick: Callable[[Run], None]) -> None:
+async def _tick(state: LoadRun, on_tick: Callable[[LoadRun], None]) -> None:
     """Shows the progress, and how late this loop is: a client that is late measures itself."""
     while True:
         before_s = time.perf_counter()
@@ -90,7 +92,7 @@ async def _tick(state: Run, on_tick: Callable[[Run], None]) -> None:
         on_tick(state)
 
 
-async def _closed(state: Run, workload: Sessions) -> None:
+async def _closed(state: LoadRun, workload: Sessions) -> None:
     plan = state.plan
     async with asyncio.TaskGroup() as group:
         for number in range(plan.sessions):
@@ -98,7 +100,7 @@ async def _closed(state: Run, workload: Sessions) -> None:
             group.create_task(_session(state, workload.session(number), begin_s))
 
 
-async def _session(state: Run, session: Session, begin_s: float) -> None:
+async def _session(state: LoadRun, session: Session, begin_s: float) -> None:
     client = LoadClient(state.plan.url, state.plan.key, state.began_s, state.plan.timeout_s)
     try:
         await asyncio.sleep(begin_s)
@@ -120,7 +122,7 @@ async def _session(state: Run, session: Session, begin_s: float) -> None:
         client.close()
 
 
-async def _open(state: Run, workload: Sessions) -> None:
+async def _open(state: LoadRun, workload: Sessions) -> None:
     """Requests at their times: each the next step of a session that is free, or of a new one.
 
     Where `sessions` are under way already the request waits, and is late from when it was due.
@@ -143,7 +145,7 @@ async def _open(state: Run, workload: Sessions) -> None:
 
 
 async def _one(
-    state: Run,
+    state: LoadRun,
     who: tuple[Session, LoadClient],
     free: list[tuple[Session, LoadClient]],
     room: asyncio.Semaphore,

@@ -19,7 +19,7 @@ _NOISE_SHARE = 0.12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class ScreenPage:
     """A screen without its last row: the bytes of its PNG so far."""
 
     width_px: int
@@ -36,7 +36,7 @@ class Page:
         return self.head + _chunk(b"IDAT", tail + struct.pack(">I", zlib.adler32(row, self.adler))) + _END
 
 
-def page(width_px: int, height_px: int, seed: int) -> Page:
+def page(width_px: int, height_px: int, seed: int) -> ScreenPage:
     """A page of boxes, lines and one photograph-like field. Takes some 100 ms at 1080x2400."""
     dice = random.Random(seed)
     rows = b"".join(_rows(width_px, height_px - 1, dice))
@@ -44,7 +44,7 @@ def page(width_px: int, height_px: int, seed: int) -> Page:
     packed = b"\x78\x01" + packer.compress(rows) + packer.flush(zlib.Z_FULL_FLUSH)
     header = struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
     head = _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed)
-    return Page(width_px=width_px, head=head, adler=zlib.adler32(rows))
+    return ScreenPage(width_px=width_px, head=head, adler=zlib.adler32(rows))
 
 
 def _rows(width_px: int, count: int, dice: random.Random) -> list[bytes]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from autoglm_serve.bench.picture import Page, data_url, jpeg, page
+from autoglm_serve.bench.picture import ScreenPage, data_url, jpeg, page
 from autoglm_serve.core.errors import ConfigError
 
 CHAT = "/v1/chat/completions"
@@ -127,7 +127,7 @@ class Screens:
             return data_url(jpeg(picture), "jpeg")
         return data_url(picture, "png")
 
-    def _make(self, number: int) -> Page:
+    def _make(self, number: int) -> ScreenPage:
         return page(self._shape.width_px, self._shape.height_px, self._shape.seed * _PAGES + number)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from autoglm_serve.bench.figures import Figures, Objectives
-from autoglm_serve.bench.load import LoadPlan, Run
+from autoglm_serve.bench.load import LoadPlan, LoadRun
 from autoglm_serve.bench.load import run as send
 from autoglm_serve.bench.page import HEAD, Row, cells, page
 from autoglm_serve.bench.paired import ratios
@@ -180,12 +180,12 @@ class _RunLine:
     """One line on stderr, written over in a terminal and now and then elsewhere."""
 
     def __init__(self, label: str) -> None:
-        self.latest: Run | None = None
+        self.latest: LoadRun | None = None
         self._label = label
         self._told_s = 0.0
         self._terminal = sys.stderr.isatty()
 
-    def tick(self, state: Run) -> None:
+    def tick(self, state: LoadRun) -> None:
         self.latest = state
         now_s = state.now_s()
         if now_s - self._told_s < (_TOLD_EVERY_S if self._terminal else 10 * _TOLD_EVERY_S):

@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, options: Options) -> int:
     url = args.url or f"http://{_bracketed(dialled(options.host))}:{options.port}"
-    talk = Conversation(Server(url, args.api_key), name=args.name, max_tokens=args.max_tokens)
+    talk = TerminalChat(Server(url, args.api_key), name=args.name, max_tokens=args.max_tokens)
     if args.system:
         talk.messages.append({"role": "system", "content": args.system})
     pictures = [picture_part(Path(name)) for name in args.image]
@@ -55,7 +55,7 @@ def run(args: Namespace, options: Options) -> int:
     return _converse(talk, pictures)
 
 
-def _converse(talk: "Conversation", pictures: list[dict[str, Any]]) -> int:
+def _converse(talk: "TerminalChat", pictures: list[dict[str, Any]]) -> int:
     print(f"{talk.name} at {talk.server.url}. /image FILE shows it a picture, /exit or Ctrl-D ends.")
     while True:
         try:
@@ -78,7 +78,7 @@ def _show(pieces: Iterator[str]) -> None:
     print()
 
 
-class Conversation:
+class TerminalChat:
     """What was said so far, and who is asked."""
 
     def __init__(self, server: "Server", *, name: str | None, max_tokens: int | None) -> None:

@@ -121,7 +121,7 @@ class TerminalReporter:
         self._live.update(what)
 
 
-class NeverWaiting:
+class ThreadedReporter:
     """A reporter whose terminal may stop taking what is written (Ctrl-S, a closed window): a thread waits."""
 
     def __init__(self, reporter: TerminalReporter) -> None:

@@ -35,7 +35,7 @@ def run(args: Namespace, options: Options) -> int:
     # Imported here: `--help` needs none of it.
     from rich.console import Console
 
-    from autoglm_serve.cli.screen import LogReporter, NeverWaiting, TerminalReporter
+    from autoglm_serve.cli.screen import LogReporter, TerminalReporter, ThreadedReporter
     from autoglm_serve.config.sources import Reread
     from autoglm_serve.service.boot import serve
 
@@ -45,7 +45,7 @@ def run(args: Namespace, options: Options) -> int:
     level = "warning" if screen and options.log_level == "info" else options.log_level
     logs.configure(options.log_format, level, lines)
     descriptors.raise_limit()
-    reporter = NeverWaiting(TerminalReporter(Console())) if screen else LogReporter()
+    reporter = ThreadedReporter(TerminalReporter(Console())) if screen else LogReporter()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to take down
 
     async def until_stopped() -> NoReturn:

@@ -19,7 +19,7 @@ class Shard(StrEnum):
     COPY = "copy"  # whole on each GPU: norms, routers, position tables
 
 
-class Part(StrEnum):
+class ModelPart(StrEnum):
     """Which part of the model a group belongs to; pipeline stages and towers are cut along these."""
 
     LAYERS = "layers"
@@ -33,7 +33,7 @@ class Part(StrEnum):
 class TensorGroup:
     """Tensors of one part that are split alike and stored alike."""
 
-    part: Part
+    part: ModelPart
     shard: Shard
     dtype: str
     """As safetensors writes it: BF16, F16, F32, F8_E4M3 …; INT4 or INT8 for weights that are packed into
@@ -204,5 +204,5 @@ class ModelFacts:
     def parameters(self) -> int:
         return sum(group.elements for group in self.groups)
 
-    def elements(self, *parts: Part, linear_only: bool = False) -> int:
+    def elements(self, *parts: ModelPart, linear_only: bool = False) -> int:
         return sum(g.elements for g in self.groups if g.part in parts and (g.linear or not linear_only))

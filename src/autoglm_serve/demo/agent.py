@@ -65,7 +65,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ErrandRun:
     """An errand as it was run."""
 
     ending: Ending
@@ -84,15 +84,15 @@ class Run:
 
 def run(
     errand: Errand, ask: Ask, draw: Callable[[Phone], bytes], *, system: str = "", picture_first: bool = True
-) -> Run:
+) -> ErrandRun:
     """Run an errand on its pretend phone. Gives up after twice the shortest way and five steps."""
     conversation = Conversation(task=errand.said, system=system, picture_first=picture_first)
     phone = errand.start
     taken: list[Taken] = []
     shortest = errands.shortest(errand)
 
-    def over(ending: Ending) -> Run:
-        return Run(ending=ending, steps=tuple(taken), shortest=shortest)
+    def over(ending: Ending) -> ErrandRun:
+        return ErrandRun(ending=ending, steps=tuple(taken), shortest=shortest)
 
     while len(taken) < 2 * shortest + 5:
         right = errands.next_step(errand, phone)

@@ -41,7 +41,7 @@ TOKENS_PER_CHARACTER: dict[Language, float] = {"zh": 0.95, "en": 0.51}
 """Of the demo's tokenizer, in the system prompts of `prompts`."""
 
 
-class Unreachable(Exception):
+class NoAnswer(Exception):
     """The address does not answer, or not as an OpenAI-compatible server does."""
 
 
@@ -144,9 +144,9 @@ class Address:
                 return cast("dict[str, Any]", json.load(answer))
         except urllib.error.HTTPError as refused:
             said = refused.read(2000).decode("utf-8", "replace")
-            raise Unreachable(f"{request.full_url} answered {refused.code}: {said}") from refused
+            raise NoAnswer(f"{request.full_url} answered {refused.code}: {said}") from refused
         except (OSError, ValueError) as broken:
-            raise Unreachable(
+            raise NoAnswer(
                 f"{request.full_url} does not answer as an OpenAI-compatible server: {broken}. "
                 "Start one (autoglm serve) or give its address with --url."
             ) from broken
@@ -314,7 +314,7 @@ def _errands(
     tally = _Tally()
     if not _can_draw():
         return tally.score(NO_PILLOW)
-    runs: list[agent.Run] = []
+    runs: list[agent.ErrandRun] = []
     for number, errand in enumerate(held_out_errands(seed, count)):
         system = held_out_system(seed, "errands", number, system_tokens)
         spent: list[float] = []
@@ -334,7 +334,7 @@ def _errands(
     return tally.score(details=_details(runs))
 
 
-def _details(runs: list[agent.Run]) -> tuple[tuple[str, float], ...]:
+def _details(runs: list[agent.ErrandRun]) -> tuple[tuple[str, float], ...]:
     steps = sum(len(run.steps) for run in runs)
     endings = [(ending, sum(run.ending == ending for run in runs))
                for ending in ("too early", "unfinished", "unreadable")]  # fmt: skip
@@ -348,7 +348,7 @@ def _png_of(phone: Phone) -> bytes:
     return png(view(phone))
 
 
-def _keep_way(folder: Path, name: str, errand: Errand, found: agent.Run) -> None:
+def _keep_way(folder: Path, name: str, errand: Errand, found: agent.ErrandRun) -> None:
     """Every screen of a run side by side, and beside it what was right and what was answered."""
     from PIL import Image
 
@@ -435,7 +435,7 @@ def choose_models(found: list[str], model: str | None, speech_model: str | None)
     if model is None:
         others = [name for name in found if name != hearing] or found
         if not others:
-            raise Unreachable("the address lists no model that could be asked; name one with --model")
+            raise NoAnswer("the address lists no model that could be asked; name one with --model")
         model = demo_model().name if demo_model().name in others else others[0]
     return model, hearing
 
@@ -533,7 +533,7 @@ def main(arguments: list[str] | None = None) -> int:
             pictures=options.pictures,
             progress=show_progress(sys.stderr),
         )
-    except Unreachable as gone:
+    except NoAnswer as gone:
         sys.stderr.write(f"{gone}\n")
         return 1
     sys.stdout.write((as_json(scores) if options.json else table(scores)) + "\n")

@@ -62,7 +62,7 @@ class Handset:
 class Line(socketserver.StreamRequestHandler):
     """One call: a line of JSON in, the status and what adb prints out."""
 
-    server: Exchange
+    server: AdbExchange
 
     def handle(self) -> None:
         try:
@@ -73,7 +73,7 @@ class Line(socketserver.StreamRequestHandler):
         self.wfile.write(f"{found.status}\n".encode() + found.out)
 
 
-class Exchange(socketserver.ThreadingUnixStreamServer):
+class AdbExchange(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
     def __init__(self, path: Path, handset: Handset) -> None:
@@ -130,7 +130,7 @@ def serve(folder: Path, socket: Path, errand: Errand) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
-        exchange = Exchange(socket, Handset(errand.start))
+        exchange = AdbExchange(socket, Handset(errand.start))
         program = write_adb(folder, socket)
     except OSError as problem:
         sys.stderr.write(f"{folder} cannot be written: {problem.strerror}. Name another one with --adb.\n")

@@ -17,7 +17,14 @@ from autoglm_serve.deploy.own_memory import NOTHING, Own, main_bytes
 from autoglm_serve.engines import llama_cpp
 from autoglm_serve.engines.base import Place
 from autoglm_serve.engines.catalog import BY_OPTION
-from autoglm_serve.plan.embedded import WAYS_OUT, Host, HostModel, Wishes, plan_embedded, why_too_large
+from autoglm_serve.plan.embedded import (
+    WAYS_OUT,
+    EmbeddedHost,
+    HostModel,
+    Wishes,
+    plan_embedded,
+    why_too_large,
+)
 from autoglm_serve.plan.reasons import short_context
 from autoglm_serve.plan.search import beyond_context
 from autoglm_serve.probe.gguf import read_gguf
@@ -97,7 +104,7 @@ def embedded(options: Options, on_download: OnDownload, own: Own = NOTHING) -> M
             hidden=facts.embedding_length or 0,
             vocabulary=facts.vocabulary or 0,
         ),
-        Host(
+        EmbeddedHost(
             cores=len(os.sched_getaffinity(0)),
             total_bytes=memory.total,
             free_bytes=free_bytes,

@@ -25,7 +25,7 @@ from autoglm_serve.deploy.own_memory import NOTHING, Own, without
 from autoglm_serve.engines.catalog import BY_OPTION
 from autoglm_serve.plan.calibration import constants_for, held_against
 from autoglm_serve.plan.choose import Decision, decide
-from autoglm_serve.plan.request import Goal, Pins, Request
+from autoglm_serve.plan.request import Goal, Pins, PlanRequest
 from autoglm_serve.probe import gpus, hardware_table, measurements, model_facts
 from autoglm_serve.probe.packages import installed
 
@@ -243,10 +243,10 @@ def pinned(decision: Decision, constants: Constants) -> Plan | None:
     return decide(decision.facts, decision.hardware, asked, decision.traits, constants).chosen
 
 
-def request(options: Options) -> Request:
+def request(options: Options) -> PlanRequest:
     """What the person asked for, as the planner's value."""
     targets = options.target_ttft is not None or options.target_tpot is not None
-    return Request(
+    return PlanRequest(
         goal=Goal.TARGETS if targets else Goal(options.goal),
         workload=Workload(sessions=options.sessions),
         target_ttft_s=options.target_ttft,

@@ -15,7 +15,7 @@ from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover
 from autoglm_serve.observe.counter_file import CounterFile
@@ -31,7 +31,7 @@ class Settings:
     """Its row in the load table and its file of counters: no two workers that live have the same."""
     workers: int
     """How many rows and files there are."""
-    limits: Limits
+    limits: ConnectionLimits
     media: MediaPolicy
     fields: FieldPolicy
     wait_ready_s: float

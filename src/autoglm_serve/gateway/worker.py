@@ -43,7 +43,7 @@ from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
-from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
+from autoglm_serve.gateway.wire.server import ClientConnection, ConnectionLimits, Connections
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import descriptors
 from autoglm_serve.launch.handover import HURRY, Giver
@@ -82,7 +82,9 @@ def decode_settings(text: str) -> Settings:
         **{
             **raw,
             "state_dir": Path(raw["state_dir"]),
-            "limits": Limits(**{**raw["limits"], "allow_origin": tuple(raw["limits"]["allow_origin"])}),
+            "limits": ConnectionLimits(
+                **{**raw["limits"], "allow_origin": tuple(raw["limits"]["allow_origin"])}
+            ),
             "media": MediaPolicy(**raw["media"]),
             "fields": FieldPolicy(**{**raw["fields"], "allowed": tuple(raw["fields"]["allowed"])}),
         }
@@ -143,7 +145,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     worker.pool.close()
 
 
-def affordable(limits: Limits, most_open: int) -> Limits:
+def affordable(limits: ConnectionLimits, most_open: int) -> ConnectionLimits:
     """As many clients as there are descriptors for: each may need one to its replica, and some are kept for
     the control plane, for counters, and for telling those beyond that there are too many."""
     most = max(1, (most_open - _KEPT_DESCRIPTORS) // 2)

@@ -26,7 +26,7 @@ from autoglm_serve.launch import takeover, unix_socket
 _MOST_CONNECTIONS = 16
 
 
-class Steps(Protocol):
+class ToldSteps(Protocol):
     """The lines that an undertaking tells."""
 
     good: bool | None
@@ -34,11 +34,11 @@ class Steps(Protocol):
     async def after(self, seen: int) -> list[str]: ...
 
 
-class Operator(Protocol):
+class AdminOperator(Protocol):
     """Who does what the admin API is told."""
 
     @property
-    def steps(self) -> Steps:
+    def steps(self) -> ToldSteps:
         """Those of the undertaking that goes on, or of the last."""
         ...
 
@@ -51,7 +51,7 @@ class Operator(Protocol):
         ...
 
 
-def application(shown: Callable[[], ServiceStatus], operator: Operator) -> Starlette:
+def application(shown: Callable[[], ServiceStatus], operator: AdminOperator) -> Starlette:
     """The web application; `shown` is the status of everything."""
 
     async def status(request: Request) -> Response:
@@ -121,7 +121,7 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value, default=str), status, media_type="application/json")
 
 
-async def serve(path: Path, shown: Callable[[], ServiceStatus], operator: Operator) -> None:
+async def serve(path: Path, shown: Callable[[], ServiceStatus], operator: AdminOperator) -> None:
     """Answer on the unix socket at `path` until cancelled."""
     config = uvicorn.Config(
         application(shown, operator),
@@ -132,7 +132,7 @@ async def serve(path: Path, shown: Callable[[], ServiceStatus], operator: Operat
         timeout_graceful_shutdown=1,
     )
     with unix_socket.listener(path) as listener:
-        await _Server(config).serve(sockets=[listener])
+        await _AdminServer(config).serve(sockets=[listener])
 
 
 class _FewConnections(HttpToolsProtocol):
@@ -144,7 +144,7 @@ class _FewConnections(HttpToolsProtocol):
             transport.abort()
 
 
-class _Server(uvicorn.Server):
+class _AdminServer(uvicorn.Server):
     """uvicorn without its signal handlers: Ctrl-C is the service's to interpret."""
 
     @contextlib.contextmanager

@@ -81,7 +81,7 @@ class OwnFile:
             os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
 
 
-class NeverWaiting:
+class ThreadedStream:
     """Another's stream, written to by a thread: who asks for a line to be written does not wait for it."""
 
     def __init__(self, write: Callable[[str], object], most_waiting: int = _MOST_WAITING) -> None:
@@ -149,11 +149,11 @@ def configure(log_format: str, level: str, sink: Sink) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def standard_error() -> NeverWaiting:
+def standard_error() -> ThreadedStream:
     """Standard error, whoever reads it."""
 
     def write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
 
-    return NeverWaiting(write)
+    return ThreadedStream(write)

@@ -8,7 +8,7 @@ from autoglm_serve.core.hardware import GIB, Gpu, Hardware, Host
 from autoglm_serve.plan.legality import why_refused
 from autoglm_serve.plan.memory import gib
 from autoglm_serve.plan.reasons import Offer
-from autoglm_serve.plan.request import Pins, Request
+from autoglm_serve.plan.request import Pins, PlanRequest
 from autoglm_serve.plan.search import (
     SMALLER_IMAGES,
     Candidate,
@@ -30,7 +30,7 @@ MEMORY_SHARE = 0.8
 LARGE_MACHINE_BYTES = 96 * GIB
 """The same where the machine is not known: more than that few have."""
 
-Choice = Callable[[Sequence[Candidate], Request], Candidate]
+Choice = Callable[[Sequence[Candidate], PlanRequest], Candidate]
 
 
 def nearest_shortfall_bytes(search: Search) -> int | None:

@@ -14,18 +14,18 @@ from autoglm_serve.core.plan import Plan
 from autoglm_serve.plan import reasons
 from autoglm_serve.plan.alternatives import instead, nearest_shortfall_bytes, ways_out
 from autoglm_serve.plan.reasons import Offer
-from autoglm_serve.plan.request import Goal, Request
+from autoglm_serve.plan.request import Goal, PlanRequest
 from autoglm_serve.plan.score import CLOSE
 from autoglm_serve.plan.search import (
     Candidate,
-    Rejected,
+    RejectedShape,
     Search,
     allowed_quantization,
     can_quantize,
     contradiction,
     usable_gpus,
 )
-from autoglm_serve.plan.start import Start, lacking, start_of
+from autoglm_serve.plan.start import StartTimes, lacking, start_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +34,25 @@ class Decision:
 
     facts: ModelFacts
     hardware: Hardware
-    request: Request
+    request: PlanRequest
     traits: EngineTraits
     constants: Constants
     chosen: Plan | None = None
     problem: str = ""
     """Why there is no plan; empty where there is one."""
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedShape, ...] = ()
     """Fastest first, then those that do not fit."""
     offers: tuple[Offer, ...] = ()
     sensitivities: tuple[Offer, ...] = ()
     warnings: tuple[str, ...] = ()
-    start: Start | None = None
+    start: StartTimes | None = None
     """What the plan takes beside the GPUs; None where there is none."""
 
 
 def decide(
     facts: ModelFacts,
     hardware: Hardware,
-    request: Request,
+    request: PlanRequest,
     traits: EngineTraits,
     constants: Constants,
 ) -> Decision:
@@ -80,7 +80,7 @@ def decide(
 
 
 def _chosen(
-    base: Decision, search: Search, candidates: Sequence[Candidate], unfit: Sequence[Rejected]
+    base: Decision, search: Search, candidates: Sequence[Candidate], unfit: Sequence[RejectedShape]
 ) -> Decision:
     request = search.request
     best = best_of(candidates, request)
@@ -107,7 +107,7 @@ def _chosen(
     )
 
 
-def best_of(candidates: Sequence[Candidate], request: Request) -> Candidate:
+def best_of(candidates: Sequence[Candidate], request: PlanRequest) -> Candidate:
     """The highest score; among near ties the one with the smallest replicas, then unquantised."""
     top = max(candidate.score for candidate in candidates)
     near = [candidate for candidate in candidates if candidate.score >= top - CLOSE]

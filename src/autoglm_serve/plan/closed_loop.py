@@ -90,7 +90,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SeenSpeed:
     """Steps per second, and medians over the steps that were counted."""
 
     steps_per_s: float
@@ -108,13 +108,13 @@ class Window:
     """Steps that end after the spread and before this are counted."""
 
 
-def burst(replica: Replica, load: Load, rounds: int) -> Seen:
+def burst(replica: Replica, load: Load, rounds: int) -> SeenSpeed:
     """All sessions begin at the same moment and do so many steps each: a load test that does not wait."""
     run = _Run(replica, load)
     return run.at_once(rounds)
 
 
-def watch(replica: Replica, load: Load, window: Window | None = None) -> Seen:
+def watch(replica: Replica, load: Load, window: Window | None = None) -> SeenSpeed:
     """The load on the replica, seen through the window; without one, once it has settled."""
     run = _Run(replica, load)
     return run.settled() if window is None else run.through(window)
@@ -163,7 +163,7 @@ class _Run:
     steps: list[tuple[float, float, float]] = field(default_factory=list)
     """(ended, TTFT, TPOT)."""
 
-    def settled(self) -> Seen:
+    def settled(self) -> SeenSpeed:
         """Figures of some steps of each session, after one that is not counted."""
         sessions = self.load.sessions
         least, most = (cycles * sessions for cycles in CYCLES)
@@ -173,13 +173,13 @@ class _Run:
         since_s = self.steps[sessions - 1][0]
         return _figures(self.steps[sessions:], self.steps[-1][0] - since_s)
 
-    def at_once(self, rounds: int) -> Seen:
+    def at_once(self, rounds: int) -> SeenSpeed:
         self._begin(0.0)
         while len(self.steps) < rounds * self.load.sessions:
             self._pass()
         return _figures(self.steps, self.now_s)
 
-    def through(self, window: Window) -> Seen:
+    def through(self, window: Window) -> SeenSpeed:
         self._begin(window.spread_s)
         while self.now_s < window.until_s:
             self._pass()
@@ -313,8 +313,8 @@ class _Run:
             self._ask(request.session, self.now_s)
 
 
-def _figures(steps: Sequence[tuple[float, float, float]], seconds: float) -> Seen:
-    return Seen(
+def _figures(steps: Sequence[tuple[float, float, float]], seconds: float) -> SeenSpeed:
+    return SeenSpeed(
         steps_per_s=len(steps) / seconds,
         ttft_s=median(ttft_s for _, ttft_s, _ in steps),
         tpot_s=median(tpot_s for _, _, tpot_s in steps),

@@ -10,13 +10,13 @@ from enum import Enum
 from math import ceil
 
 from autoglm_serve.core.engine_traits import Constants
-from autoglm_serve.core.facts import Attention, ModelFacts, Part
+from autoglm_serve.core.facts import Attention, ModelFacts, ModelPart
 from autoglm_serve.core.hardware import GpuSpec, Link
 from autoglm_serve.core.ledger import Ledger, Predicted
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.plan.closed_loop import Load, Replica, watch
 from autoglm_serve.plan.kv_cache import layout
-from autoglm_serve.plan.memory import QUANTIZED_BYTES, SCALES, Limits, frames, longest_image_tokens
+from autoglm_serve.plan.memory import QUANTIZED_BYTES, SCALES, EngineLimits, frames, longest_image_tokens
 from autoglm_serve.plan.shapes import Shape
 
 
@@ -134,7 +134,7 @@ def encoder_flops(facts: ModelFacts, tokens: int) -> tuple[float, float]:
     patches = tokens * vision.geometry.merge**2
     mlp = (3 if vision.gated else 2) * vision.hidden * vision.intermediate
     blocks = vision.depth * (4 * vision.hidden**2 + mlp)
-    merger = max(0, facts.elements(Part.VISION) - blocks)
+    merger = max(0, facts.elements(ModelPart.VISION) - blocks)
     seen = min(patches, vision.tile_patches) if vision.tile_patches else patches
     attention = 4 * patches * seen * vision.hidden * vision.full_attention_layers
     return float(2 * blocks * patches + 2 * merger * tokens), float(attention)
@@ -142,7 +142,7 @@ def encoder_flops(facts: ModelFacts, tokens: int) -> tuple[float, float]:
 
 def active_linears(facts: ModelFacts) -> float:
     """Text weights that one token is multiplied with: all of them, or its experts' share."""
-    total = facts.elements(Part.LAYERS, linear_only=True)
+    total = facts.elements(ModelPart.LAYERS, linear_only=True)
     routed = routed_linears(facts)
     return total - routed + routed * _share_of_experts(facts)
 
@@ -175,7 +175,7 @@ def weights_read(facts: ModelFacts, batch: int) -> float:
     Each token takes its experts as if by lot, so of those that one token leaves out a share stays asleep for
     each token more.
     """
-    total, routed = facts.elements(Part.LAYERS, linear_only=True), routed_linears(facts)
+    total, routed = facts.elements(ModelPart.LAYERS, linear_only=True), routed_linears(facts)
     asleep = (1 - _share_of_experts(facts)) ** max(1, batch)
     return total - routed * asleep
 
@@ -184,11 +184,11 @@ def _bytes_per_weight(facts: ModelFacts, quantization: str | None) -> float:
     """Of the decoder's linears, their scales included."""
     if quantization:
         return QUANTIZED_BYTES.get(quantization, 1.0)
-    linear = [g for g in facts.groups if g.part is Part.LAYERS and g.linear]
+    linear = [g for g in facts.groups if g.part is ModelPart.LAYERS and g.linear]
     elements = sum(g.elements for g in linear)
     if not elements:
         return 2.0
-    scales = sum(g.bytes for g in facts.groups if g.part is Part.LAYERS and g.dtype == SCALES)
+    scales = sum(g.bytes for g in facts.groups if g.part is ModelPart.LAYERS and g.dtype == SCALES)
     return min(2.0, (sum(g.bytes for g in linear) + scales) / elements)
 
 
@@ -200,7 +200,7 @@ def replica_of(
     spec: GpuSpec,
     link: Link,
     shape: Shape,
-    limits: Limits,
+    limits: EngineLimits,
     ledger: Ledger,
     load: Load,
     constants: Constants,
@@ -243,7 +243,9 @@ def replica_of(
     )
 
 
-def requests_at_once(facts: ModelFacts, shape: Shape, limits: Limits, ledger: Ledger, load: Load) -> int:
+def requests_at_once(
+    facts: ModelFacts, shape: Shape, limits: EngineLimits, ledger: Ledger, load: Load
+) -> int:
     """Requests of the load that the KV cache holds at the same time."""
     cache = layout(
         facts.text,
@@ -255,7 +257,7 @@ def requests_at_once(facts: ModelFacts, shape: Shape, limits: Limits, ledger: Le
     return cache.requests(ledger.kv_cache_bytes, load.live_tokens)
 
 
-def layer_overhead_s(facts: ModelFacts, limits: Limits, constants: Constants) -> float:
+def layer_overhead_s(facts: ModelFacts, limits: EngineLimits, constants: Constants) -> float:
     """Of one layer in one decode step. Models that see have more kernels a layer than plain decoders
     (positions in three dimensions, norms on both sides); without CUDA graphs each launch takes its time."""
     seconds = constants.layer_overhead_s * (1.0 if facts.vision else constants.plain_overhead_share)
@@ -275,7 +277,7 @@ def attention_span(facts: ModelFacts, load: Load) -> float:
     return text.heads * text.head_dim * layers
 
 
-def cached_bytes(facts: ModelFacts, shape: Shape, limits: Limits, load: Load) -> float:
+def cached_bytes(facts: ModelFacts, shape: Shape, limits: EngineLimits, load: Load) -> float:
     """Read for one token of an answer's context in a decode step."""
     total, context = 0.0, max(1, load.live_tokens)
     for each in facts.text.kept:
@@ -296,7 +298,7 @@ def predict(
     spec: GpuSpec,
     link: Link,
     shape: Shape,
-    limits: Limits,
+    limits: EngineLimits,
     replicas: int,
     ledger: Ledger,
     workload: Workload,

@@ -10,7 +10,7 @@ from autoglm_serve.core.hardware import Hardware
 from autoglm_serve.core.ledger import TERMS, Badge, Ledger, Predicted, term_bytes
 from autoglm_serve.core.plan import Member, Plan
 from autoglm_serve.plan.choose import Decision
-from autoglm_serve.plan.start import Start
+from autoglm_serve.plan.start import StartTimes
 
 SCHEMA = 1
 
@@ -168,7 +168,7 @@ def _range(found: tuple[float, float] | None) -> list[float] | None:
     return None if found is None else [round(end, 4) for end in found]
 
 
-def _start(start: Start) -> dict[str, Any]:
+def _start(start: StartTimes) -> dict[str, Any]:
     return {
         "host_bytes": start.host_bytes,
         "disk_bytes": start.disk_bytes,

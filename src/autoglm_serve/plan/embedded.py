@@ -42,7 +42,7 @@ class HostModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class EmbeddedHost:
     """The machine that it is for."""
 
     cores: int
@@ -75,7 +75,7 @@ class _Size:
 def plan_embedded(
     engine: str,
     model: HostModel,
-    host: Host,
+    host: EmbeddedHost,
     wishes: Wishes,
     *,
     image_max_tokens: int | None = None,
@@ -131,7 +131,7 @@ def _sizes(wishes: Wishes) -> Iterator[_Size]:
     yield from (_Size(replicas[-1], slots[-1], shorter) for shorter in contexts[1:])
 
 
-def _ledger(model: HostModel, host: Host, wishes: Wishes, size: _Size) -> HostLedger:
+def _ledger(model: HostModel, host: EmbeddedHost, wishes: Wishes, size: _Size) -> HostLedger:
     tokens = size.slots * size.context
     return HostLedger(
         cores=host.cores,

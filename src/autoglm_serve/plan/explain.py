@@ -18,7 +18,7 @@ from autoglm_serve.core.workload import Workload
 from autoglm_serve.plan.choose import Decision
 from autoglm_serve.plan.memory import gib
 from autoglm_serve.plan.reasons import Offer
-from autoglm_serve.plan.start import Start
+from autoglm_serve.plan.start import StartTimes
 
 LABELS = {
     "weights": "weights",
@@ -112,7 +112,7 @@ def _rules(traits: EngineTraits) -> str:
     return f"{traits.engine} {traits.version} ({traits.origin})"
 
 
-def _beside(start: Start) -> Iterator[str]:
+def _beside(start: StartTimes) -> Iterator[str]:
     yield "Beside the GPUs (estimated)"
     yield f"  {'main memory':<16}{gib(start.host_bytes):>12}"
     yield f"  {'disk':<16}{gib(start.disk_bytes):>12}"

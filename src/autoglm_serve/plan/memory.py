@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log2
 
 from autoglm_serve.core.engine_traits import Constants, EngineTraits
-from autoglm_serve.core.facts import ModelFacts, Part, Shard, TensorGroup
+from autoglm_serve.core.facts import ModelFacts, ModelPart, Shard, TensorGroup
 from autoglm_serve.core.hardware import GIB, Gpu, Link
 from autoglm_serve.core.ledger import Ledger
 from autoglm_serve.plan.kv_cache import KvLayout, layout
@@ -28,7 +28,7 @@ FLOATS = frozenset({"F32", "F16", "BF16", "F64"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class EngineLimits:
     """The knobs that cost memory."""
 
     max_model_len: int
@@ -78,7 +78,7 @@ def fit(
     facts: ModelFacts,
     gpu: Gpu,
     shape: Shape,
-    limits: Limits,
+    limits: EngineLimits,
     traits: EngineTraits,
     constants: Constants,
     link: Link | None = None,
@@ -142,7 +142,7 @@ def safe_utilization(gpu: Gpu, on_top_bytes: int) -> float:
 
 
 def weights_bytes(
-    facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits, constants: Constants
+    facts: ModelFacts, shape: Shape, limits: EngineLimits, traits: EngineTraits, constants: Constants
 ) -> int:
     """Weights of the fullest stage on one GPU, and what the engine builds beside them."""
     ways, stages = shape.tensor_parallel, shape.pipeline_parallel
@@ -174,13 +174,13 @@ def libraries_bytes(shape: Shape, traits: EngineTraits, constants: Constants, li
     return constants.context_bytes, constants.non_torch_parallel_bytes + context - constants.context_bytes
 
 
-def state_bytes(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits) -> int:
+def state_bytes(facts: ModelFacts, shape: Shape, limits: EngineLimits, traits: EngineTraits) -> int:
     """What the engine keeps for each sequence it may have under way, used or not."""
     del shape  # each GPU of a replica keeps it whole
     return int(limits.max_num_seqs * facts.text.vocab * traits.sampler_state_bytes_per_logit)
 
 
-def cold_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+def cold_bytes(facts: ModelFacts, shape: Shape, limits: EngineLimits, constants: Constants) -> int:
     """What a start that compiles counts as activation beyond one that finds its graphs compiled.
 
     Published differences: 0.96 GiB (RTX 4090, 8 B, 2,048 tokens a pass), 0.9 (A100, 4 B), 0.5 (2 x RTX 4090,
@@ -204,11 +204,11 @@ def stage_weights_bytes(
     first, last = stage == 0, stage == shape.pipeline_parallel - 1
     # The towers are loaded by every stage: the engine builds them before it cuts the decoder.
     share = {
-        Part.LAYERS: _largest_stage_share(facts.text.layers, shape.pipeline_parallel),
-        Part.EMBEDDING: 1.0 if first or (last and facts.text.tied_embeddings) else 0.0,
-        Part.HEAD: 1.0 if last else 0.0,
-        Part.VISION: 1.0,
-        Part.AUDIO: 1.0,
+        ModelPart.LAYERS: _largest_stage_share(facts.text.layers, shape.pipeline_parallel),
+        ModelPart.EMBEDDING: 1.0 if first or (last and facts.text.tied_embeddings) else 0.0,
+        ModelPart.HEAD: 1.0 if last else 0.0,
+        ModelPart.VISION: 1.0,
+        ModelPart.AUDIO: 1.0,
     }
     return int(sum(share[g.part] * _rank_bytes(facts, g, shape, quantization, traits) for g in facts.groups))
 
@@ -222,7 +222,7 @@ def _rank_bytes(
 ) -> float:
     size = stored_bytes(group, quantization, traits)
     ways = shape.tensor_parallel
-    if group.part is Part.VISION and shape.encoder_data_parallel:
+    if group.part is ModelPart.VISION and shape.encoder_data_parallel:
         return size
     match group.shard:
         case Shard.COPY:
@@ -240,7 +240,7 @@ def stored_bytes(group: TensorGroup, quantization: str | None, traits: EngineTra
     """Bytes of a group on the GPU: floats run in 16 bits, linears shrink where the engine quantises them."""
     if group.dtype not in FLOATS:
         return group.bytes
-    if quantization and group.linear and (group.part is Part.LAYERS or traits.fp8_tower):
+    if quantization and group.linear and (group.part is ModelPart.LAYERS or traits.fp8_tower):
         return group.elements * QUANTIZED_BYTES.get(quantization, 1.0)
     return group.elements * 2
 
@@ -249,7 +249,7 @@ QUANTIZED_BYTES = {"fp8": 1.0, "int8_per_channel_weight_only": 1.0, "bitsandbyte
 """Bytes of one weight that an engine quantises while it loads, its scales included."""
 
 
-def kv_layout(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits) -> KvLayout:
+def kv_layout(facts: ModelFacts, shape: Shape, limits: EngineLimits, traits: EngineTraits) -> KvLayout:
     """The KV cache of one GPU."""
     return layout(
         facts.text,
@@ -262,7 +262,9 @@ def kv_layout(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTra
     )
 
 
-def layer_activation_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+def layer_activation_bytes(
+    facts: ModelFacts, shape: Shape, limits: EngineLimits, constants: Constants
+) -> int:
     """One forward pass of max_num_batched_tokens: gate, up and their product, and the hidden states.
 
     With experts each token passes through several: gate and up of each, their product, and what each gives
@@ -278,7 +280,7 @@ def layer_activation_bytes(facts: ModelFacts, shape: Shape, limits: Limits, cons
     return int(limits.max_num_batched_tokens * per_token * constants.layer_activation_factor)
 
 
-def sampler_bytes(facts: ModelFacts, shape: Shape, limits: Limits, traits: EngineTraits) -> int:
+def sampler_bytes(facts: ModelFacts, shape: Shape, limits: EngineLimits, traits: EngineTraits) -> int:
     """The sampler's dummy run: one row of logits for each sequence, gathered twice where they are split."""
     rows = min(limits.max_num_seqs, limits.max_num_batched_tokens)
     ways = shape.tensor_parallel
@@ -302,7 +304,7 @@ def frames(facts: ModelFacts) -> int:
     return 2 if facts.architecture.startswith("Glm4v") else 1
 
 
-def encoder_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+def encoder_bytes(facts: ModelFacts, shape: Shape, limits: EngineLimits, constants: Constants) -> int:
     """The vision tower at work on as many of the largest images as one pass takes, and their embeddings."""
     vision = facts.vision
     if vision is None:
@@ -326,7 +328,7 @@ def capture_sizes(max_num_seqs: int, max_num_batched_tokens: int) -> tuple[int, 
     return tuple(size for size in sizes if size <= largest)
 
 
-def graphs_bytes(facts: ModelFacts, shape: Shape, limits: Limits, constants: Constants) -> int:
+def graphs_bytes(facts: ModelFacts, shape: Shape, limits: EngineLimits, constants: Constants) -> int:
     """Every captured batch size: in pieces, and whole as well up to max_num_seqs. Layer for layer: a graph
     holds kernels, and those of a narrow layer are as many as those of a wide one."""
     if limits.eager:

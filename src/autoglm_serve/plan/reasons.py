@@ -11,13 +11,13 @@ from autoglm_serve.core.hardware import GpuSource, Link
 from autoglm_serve.core.ledger import Badge, Predicted
 from autoglm_serve.plan.cost import Luck, host_turn_s
 from autoglm_serve.plan.engine_flags import engine_flags
-from autoglm_serve.plan.memory import Limits, gib, longest_image_tokens
-from autoglm_serve.plan.request import Goal, Pins, Request
+from autoglm_serve.plan.memory import EngineLimits, gib, longest_image_tokens
+from autoglm_serve.plan.request import Goal, Pins, PlanRequest
 from autoglm_serve.plan.score import CLOSE, missed, score
 from autoglm_serve.plan.search import (
     SMALLER_IMAGES,
     Candidate,
-    Rejected,
+    RejectedShape,
     Search,
     can_quantize,
     kinds_of,
@@ -96,7 +96,7 @@ def _about_images(search: Search, best: Candidate) -> Iterator[str]:
         )
 
 
-def _headline(best: Candidate, candidates: Sequence[Candidate], request: Request) -> str:
+def _headline(best: Candidate, candidates: Sequence[Candidate], request: PlanRequest) -> str:
     plan = best.plan
     if plan.replicas > 1 and best.shape.gpus == 1 and len(kinds_of(best.gpus)) > 1:
         return (
@@ -198,12 +198,12 @@ def short_context(context_tokens: int | None, step_tokens: int) -> Iterator[str]
 # --- the others ------------------------------------------------------------------------------------------
 
 
-def lost(other: Candidate, best: Candidate, request: Request) -> Rejected:
+def lost(other: Candidate, best: Candidate, request: PlanRequest) -> RejectedShape:
     name = plan_name(other.plan.replicas, other.shape, other.plan.quantization)
-    return Rejected(name=name, reason=_why_lost(other, best, request), predicted=other.predicted)
+    return RejectedShape(name=name, reason=_why_lost(other, best, request), predicted=other.predicted)
 
 
-def _why_lost(other: Candidate, best: Candidate, request: Request) -> str:
+def _why_lost(other: Candidate, best: Candidate, request: PlanRequest) -> str:
     slower = 1 - other.predicted.steps_per_s / best.predicted.steps_per_s
     mine = best.predicted.single_step_s(request.workload.output_tokens)
     alone = other.predicted.single_step_s(request.workload.output_tokens) / mine - 1
@@ -217,7 +217,7 @@ def _why_lost(other: Candidate, best: Candidate, request: Request) -> str:
     return f"{load}; {single}"
 
 
-def nothing_fits(search: Search, shortfall_bytes: int | None, unfit: Sequence[Rejected]) -> str:
+def nothing_fits(search: Search, shortfall_bytes: int | None, unfit: Sequence[RejectedShape]) -> str:
     """The one line that says there is no plan."""
     if shortfall_bytes is None:
         reason = (
@@ -246,7 +246,7 @@ def sensitivities(search: Search, best: Candidate) -> Iterator[Offer]:
             yield Offer(change=label, effect=f"{word} {gib(abs(freed))} ({tokens:+,} KV tokens)")
 
 
-def _knobs(search: Search, now: Limits) -> Iterator[tuple[str, Limits]]:
+def _knobs(search: Search, now: EngineLimits) -> Iterator[tuple[str, EngineLimits]]:
     for sequences in (1024, 256, 32):
         if sequences != now.max_num_seqs:
             yield f"max_num_seqs {now.max_num_seqs} → {sequences}", replace(now, max_num_seqs=sequences)
@@ -283,7 +283,7 @@ def offers(search: Search, best: Candidate, fp8: Candidate | None) -> Iterator[O
             )
 
 
-def _timed(search: Search, best: Candidate, limits: Limits) -> Predicted:
+def _timed(search: Search, best: Candidate, limits: EngineLimits) -> Predicted:
     return search.predict(best.shape, limits, best.fit, best.gpus, best.link, best.plan.replicas)
 
 

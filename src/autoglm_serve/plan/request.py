@@ -33,7 +33,7 @@ class Pins:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class PlanRequest:
     """Everything about a plan that a person decides."""
 
     goal: Goal = Goal.BALANCED

@@ -3,13 +3,13 @@
 from math import log
 
 from autoglm_serve.core.ledger import Predicted
-from autoglm_serve.plan.request import Goal, Request
+from autoglm_serve.plan.request import Goal, PlanRequest
 
 CLOSE = 0.03
 """Scores nearer than this are a tie, which the simpler plan wins."""
 
 
-def score(predicted: Predicted, request: Request) -> float:
+def score(predicted: Predicted, request: PlanRequest) -> float:
     """Higher is better; differences are relative (natural logarithms), so 0.03 is three per cent."""
     alone = predicted.single_step_s(request.workload.output_tokens)
     match request.goal:
@@ -23,7 +23,7 @@ def score(predicted: Predicted, request: Request) -> float:
             return -missed(predicted, request)
 
 
-def missed(predicted: Predicted, request: Request) -> float:
+def missed(predicted: Predicted, request: PlanRequest) -> float:
     """How far a plan is from its targets, as a sum of logarithms; 0 where it meets them."""
     missed = 0.0
     for value, target in (

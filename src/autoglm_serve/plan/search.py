@@ -16,8 +16,8 @@ from autoglm_serve.core.plan import Placement, Plan
 from autoglm_serve.plan.cost import Luck, image_tokens, predict
 from autoglm_serve.plan.engine_flags import EngineFlags, engine_flags
 from autoglm_serve.plan.legality import Setting, why_refused
-from autoglm_serve.plan.memory import QUANTIZED_BYTES, Fit, Limits, fit, gib, longest_image_tokens
-from autoglm_serve.plan.request import Pins, Request
+from autoglm_serve.plan.memory import QUANTIZED_BYTES, EngineLimits, Fit, fit, gib, longest_image_tokens
+from autoglm_serve.plan.request import Pins, PlanRequest
 from autoglm_serve.plan.score import CLOSE, score
 from autoglm_serve.plan.shapes import Shape, gpu_groups, shapes, spread
 
@@ -43,7 +43,7 @@ MUCH_MORE_ROOM = 1.1
 """On the fullest GPU, before it is worth a try to do without one that fits."""
 
 
-Sized = tuple[Limits, Fit]
+Sized = tuple[EngineLimits, Fit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +58,14 @@ class Candidate:
     link: Link
     """The slowest inside its replicas."""
     shape: Shape
-    limits: Limits
+    limits: EngineLimits
     fit: Fit
     predicted: Predicted
     score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class RejectedShape:
     """A plan that was not taken, and why."""
 
     name: str
@@ -80,21 +80,21 @@ class Search:
     facts: ModelFacts
     hardware: Hardware
     gpus: tuple[Gpu, ...]
-    request: Request
+    request: PlanRequest
     traits: EngineTraits
     constants: Constants
 
-    def candidates(self, methods: Iterable[str | None]) -> tuple[list[Candidate], list[Rejected]]:
+    def candidates(self, methods: Iterable[str | None]) -> tuple[list[Candidate], list[RejectedShape]]:
         """Every shape that fits, under each quantisation allowed; and why the others do not."""
         found: list[Candidate] = []
-        rejected: list[Rejected] = []
+        rejected: list[RejectedShape] = []
         for method in methods:
             for shape in self.shapes():
                 outcome = self._size(shape, method)
                 match outcome:
                     case Candidate():
                         found.append(outcome)
-                    case Rejected():
+                    case RejectedShape():
                         rejected.append(outcome)
         return found, rejected
 
@@ -127,12 +127,12 @@ class Search:
             if shape.gpus * (pins.replicas or 1) <= len(self.gpus):
                 yield shape
 
-    def _size(self, shape: Shape, quantization: str | None) -> Candidate | Rejected:
+    def _size(self, shape: Shape, quantization: str | None) -> Candidate | RejectedShape:
         """The best limits for one shape on the GPUs it fits; or how much memory is missing."""
         refused = why_refused(self.setting(shape, quantization, self.gpus), self.traits)
         name = plan_name(self.replicas(shape, len(self.gpus)), shape, quantization)
         if refused:
-            return Rejected(name=name, reason=f"{self.traits.engine} refuses it: {refused}")
+            return RejectedShape(name=name, reason=f"{self.traits.engine} refuses it: {refused}")
         tried: list[Sized] = []
         best: Candidate | None = None
         for gpus in self.gpu_sets(shape):
@@ -155,9 +155,9 @@ class Search:
         if best is not None:
             return best
         if not tried:
-            return Rejected(name=name, reason="there are not as many GPUs of one kind")
+            return RejectedShape(name=name, reason="there are not as many GPUs of one kind")
         limits, nearest = min(tried, key=lambda item: item[1].shortfall_bytes)
-        return Rejected(
+        return RejectedShape(
             name=name,
             reason=f"does not fit: {gib(nearest.shortfall_bytes)} more needed on each GPU for one request of "
             f"{limits.max_model_len:,} tokens",
@@ -167,7 +167,7 @@ class Search:
         """A first start, which compiles."""
         return not self.traits.compiles or fitted.survives_a_cold_start
 
-    def fit(self, gpu: Gpu, shape: Shape, limits: Limits) -> Fit:
+    def fit(self, gpu: Gpu, shape: Shape, limits: EngineLimits) -> Fit:
         link = None if shape.gpus == 1 else self.hardware.weakest_link(tuple(g.index for g in self.gpus[:2]))
         return fit(self.facts, gpu, shape, limits, self.traits, self.constants, link)
 
@@ -201,18 +201,20 @@ class Search:
     def replicas(self, shape: Shape, gpus: int) -> int:
         return self.request.pins.replicas or max(1, gpus // shape.gpus)
 
-    def limits(self, shape: Shape, quantization: str | None, replicas: int, gpu: Gpu) -> Iterator[Limits]:
+    def limits(
+        self, shape: Shape, quantization: str | None, replicas: int, gpu: Gpu
+    ) -> Iterator[EngineLimits]:
         """Limits from the most generous to the leanest; the first that fits is taken."""
         for batched in self._batches():
             yield self._best_limits(shape, quantization, replicas, gpu, batched)
 
     def _best_limits(
         self, shape: Shape, quantization: str | None, replicas: int, gpu: Gpu, batched: int
-    ) -> Limits:
+    ) -> EngineLimits:
         """The most sequences that fit, that have room for a step each, and that survive a first start; of
         these wishes the later ones are given up last. The leanest where none fits."""
         live = self.live_tokens(self.request.pins.max_pixels)
-        ranked: dict[tuple[bool, bool], Limits] = {}
+        ranked: dict[tuple[bool, bool], EngineLimits] = {}
         for sequences in self._sequences(replicas):
             last = self._limits(quantization, sequences, batched)
             fitted = self.fit(gpu, shape, last)
@@ -225,9 +227,9 @@ class Search:
                 break
         return ranked[min(ranked)] if ranked else last
 
-    def _limits(self, quantization: str | None, sequences: int, batched: int) -> Limits:
+    def _limits(self, quantization: str | None, sequences: int, batched: int) -> EngineLimits:
         pins, flags = self.request.pins, self.flags
-        return Limits(
+        return EngineLimits(
             max_model_len=self.max_model_len(),
             max_num_seqs=sequences,
             max_num_batched_tokens=pins.max_num_batched_tokens or max(batched, sequences),
@@ -275,7 +277,7 @@ class Search:
         return workload.step_tokens(image_tokens(self.facts, workload, max_pixels))
 
     def _candidate(
-        self, shape: Shape, limits: Limits, fitted: Fit, gpus: tuple[Gpu, ...], replicas: int
+        self, shape: Shape, limits: EngineLimits, fitted: Fit, gpus: tuple[Gpu, ...], replicas: int
     ) -> Candidate:
         groups = gpu_groups(self.hardware, [gpu.index for gpu in gpus], shape.gpus, replicas)
         link = max((self.hardware.weakest_link(group) for group in groups), key=list(Link).index)
@@ -328,7 +330,7 @@ class Search:
     def predict(
         self,
         shape: Shape,
-        limits: Limits,
+        limits: EngineLimits,
         fitted: Fit,
         gpus: Sequence[Gpu],
         link: Link,

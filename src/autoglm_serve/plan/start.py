@@ -27,7 +27,7 @@ the graphs in the cache, 5 to 11 capturing; ready after 103 to 138 cold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class StartTimes:
     """Of all replicas together, started side by side."""
 
     host_bytes: int
@@ -38,14 +38,14 @@ class Start:
     warm_s: float
 
 
-def start_of(facts: ModelFacts, plan: Plan) -> Start:
+def start_of(facts: ModelFacts, plan: Plan) -> StartTimes:
     gpus = plan.tensor_parallel * plan.pipeline_parallel
     processes = 2 + (gpus if gpus > 1 else 0)
     images = IMAGE_CACHE_BYTES if facts.vision else 0
     eager = any(word.startswith("--enforce-eager") for word in plan.engine_args)
     read_s = facts.bytes / READ_BYTES_S
     rest_s = IMPORTS_S * (2 if gpus > 1 else 1) + read_s + (0 if eager else GRAPHS_S) + REST_S
-    return Start(
+    return StartTimes(
         host_bytes=plan.replicas * (processes * PROCESS_BYTES + images),
         disk_bytes=facts.bytes + CACHE_BYTES,
         download_s=facts.bytes / DOWNLOAD_BYTES_S,
@@ -54,7 +54,7 @@ def start_of(facts: ModelFacts, plan: Plan) -> Start:
     )
 
 
-def lacking(start: Start, host: Host | None) -> Iterator[str]:
+def lacking(start: StartTimes, host: Host | None) -> Iterator[str]:
     """What this machine has too little of, in words."""
     if host is None:
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoglm_serve.core.errors import ModelError
-from autoglm_serve.core.facts import Part, Shard, TensorGroup
+from autoglm_serve.core.facts import ModelPart, Shard, TensorGroup
 
 DTYPE_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
@@ -165,7 +165,7 @@ def groups(tensors: Iterable[Tensor], *, tower_split: bool, bits: int = 4) -> tu
 
     `bits` are those of a weight that is packed with others into one word.
     """
-    sums: dict[tuple[Part, Shard, str, bool, bool], list[int]] = {}
+    sums: dict[tuple[ModelPart, Shard, str, bool, bool], list[int]] = {}
     for tensor in tensors:
         part = _part(tensor.name)
         shard = _shard(tensor, part, tower_split)
@@ -174,10 +174,10 @@ def groups(tensors: Iterable[Tensor], *, tower_split: bool, bits: int = 4) -> tu
             len(tensor.shape) >= 2
             and dtype != SCALES
             and _is_weight(tensor.name)
-            and part in (Part.LAYERS, Part.VISION)
+            and part in (ModelPart.LAYERS, ModelPart.VISION)
             and shard is not Shard.COPY
         )
-        routed = part is Part.LAYERS and bool(_EXPERTS.search(tensor.name))
+        routed = part is ModelPart.LAYERS and bool(_EXPERTS.search(tensor.name))
         entry = sums.setdefault((part, shard, dtype, linear, routed), [0, 0])
         entry[0] += elements
         entry[1] += tensor.bytes
@@ -211,25 +211,25 @@ def _held(tensor: Tensor, bits: int) -> tuple[str, int]:
     return ("INT8" if tensor.dtype == "I8" else tensor.dtype), tensor.elements
 
 
-def _part(name: str) -> Part:
+def _part(name: str) -> ModelPart:
     if _AUDIO.search(name):
-        return Part.AUDIO
+        return ModelPart.AUDIO
     if _VISION.search(name) or _VISION_BRIDGE.search(name):
-        return Part.VISION
+        return ModelPart.VISION
     if _EMBEDDING.search(name):
-        return Part.EMBEDDING
+        return ModelPart.EMBEDDING
     if _HEAD.search(name):
-        return Part.HEAD
-    return Part.LAYERS  # the final norm too: it is as small as one layer's
+        return ModelPart.HEAD
+    return ModelPart.LAYERS  # the final norm too: it is as small as one layer's
 
 
-def _shard(tensor: Tensor, part: Part, tower_split: bool) -> Shard:
+def _shard(tensor: Tensor, part: ModelPart, tower_split: bool) -> Shard:
     name = tensor.name
-    if part is Part.AUDIO or len(tensor.shape) < 2:
+    if part is ModelPart.AUDIO or len(tensor.shape) < 2:
         return Shard.COPY
-    if part is Part.VISION:
+    if part is ModelPart.VISION:
         return Shard.SPLIT if tower_split and not _NOT_SPLIT_IN_TOWER.search(name) else Shard.COPY
-    if part in (Part.EMBEDDING, Part.HEAD):
+    if part in (ModelPart.EMBEDDING, ModelPart.HEAD):
         return Shard.VOCAB
     if _ROUTER.search(name) or _LATENT.search(name) or not _LAYER.search(name):
         return Shard.COPY

@@ -9,7 +9,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.worker import encode_settings
 
 
@@ -20,7 +20,7 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
         state_dir=state_dir,
         worker_id=worker_id,
         workers=rows,
-        limits=Limits(
+        limits=ConnectionLimits(
             max_body_bytes=options.max_body_bytes,
             header_timeout_s=options.header_timeout_s,
             body_timeout_s=options.body_timeout_s,

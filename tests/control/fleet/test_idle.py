@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm_serve.control.fleet.idle import IdleWatch, Seen, Use, after_look, may_sleep
+from autoglm_serve.control.fleet.idle import IdleWatch, SeenUse, Use, after_look, may_sleep
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
@@ -20,7 +20,7 @@ IDLE_S = 60.0
 
 
 def idle_for(use: Use, seconds: float) -> bool:
-    return may_sleep(Seen(use=use, since_s=100.0), 100.0 + seconds, IDLE_S)
+    return may_sleep(SeenUse(use=use, since_s=100.0), 100.0 + seconds, IDLE_S)
 
 
 def test_it_rests_after_its_time_and_not_before() -> None:
@@ -38,8 +38,8 @@ def test_a_failed_one_rests_too_so_that_it_may_be_tried_again() -> None:
 
 
 def test_even_without_patience_the_request_that_woke_it_may_reach_it() -> None:
-    assert not may_sleep(Seen(use=READY, since_s=0.0), 0.1, 0.0)
-    assert may_sleep(Seen(use=READY, since_s=0.0), 1.0, 0.0)
+    assert not may_sleep(SeenUse(use=READY, since_s=0.0), 0.1, 0.0)
+    assert may_sleep(SeenUse(use=READY, since_s=0.0), 1.0, 0.0)
 
 
 @given(st.integers(1, 9), st.floats(0, 1e6))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.control.fleet.desired import DesiredState
-from autoglm_serve.control.fleet.reconcile import Present, Remove, Renew, Start, Step, next_step
+from autoglm_serve.control.fleet.reconcile import Present, Remove, Renew, StartReplica, Step, next_step
 from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.core.plan import Placement
 from tests.fakes.faulty_adapter import faulty_member
@@ -45,7 +45,7 @@ class Machine:
     def take(self, step: Step, desired: DesiredState) -> None:
         wanted = {each.id: each for each in desired.replicas}
         match step:
-            case Start(replica=new):
+            case StartReplica(replica=new):
                 self.put(new)
             case Renew(id=name):
                 self.put(wanted[name])
@@ -78,7 +78,11 @@ def test_what_runs_as_it_ought_to_is_left_alone() -> None:
 
 def test_the_new_come_before_the_old_go() -> None:
     machine = Machine([replica("r0"), replica("r1")])
-    assert machine.settle(state(replica("r0", generation=1), replica("r2"))) == ["Start", "Renew", "Remove"]
+    assert machine.settle(state(replica("r0", generation=1), replica("r2"))) == [
+        "StartReplica",
+        "Renew",
+        "Remove",
+    ]
 
 
 def test_who_holds_the_gpus_of_another_goes_first() -> None:
@@ -89,7 +93,7 @@ def test_who_holds_the_gpus_of_another_goes_first() -> None:
 
 def test_two_that_change_places_do_it_one_after_the_other() -> None:
     machine = Machine([replica("r0", 0), replica("r1", 1)])
-    assert machine.settle(state(replica("r0", 1), replica("r1", 0))) == ["Remove", "Renew", "Start"]
+    assert machine.settle(state(replica("r0", 1), replica("r1", 0))) == ["Remove", "Renew", "StartReplica"]
 
 
 GROUPS = st.permutations(range(6)).flatmap(

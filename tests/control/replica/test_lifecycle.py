@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm_serve.control.replica.lifecycle import TRANSITIONS, Event, IllegalMove, after
+from autoglm_serve.control.replica.lifecycle import TRANSITIONS, IllegalMove, LifecycleEvent, after
 from autoglm_serve.core.replica import ReplicaState as S
 
-ALL = list(product(S, Event))
+ALL = list(product(S, LifecycleEvent))
 
 
 @pytest.mark.parametrize(("state", "event"), ALL)
-def test_every_pair_either_has_one_outcome_or_is_refused(state: S, event: Event) -> None:
+def test_every_pair_either_has_one_outcome_or_is_refused(state: S, event: LifecycleEvent) -> None:
     if (state, event) in TRANSITIONS:
         assert after(state, event) is TRANSITIONS[state, event]
     else:
@@ -24,12 +24,12 @@ def test_every_pair_either_has_one_outcome_or_is_refused(state: S, event: Event)
 def test_every_state_and_every_event_is_used() -> None:
     assert {state for state, _ in TRANSITIONS} == set(S)
     assert set(TRANSITIONS.values()) == set(S)
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {event for _, event in TRANSITIONS} == set(LifecycleEvent)
 
 
 def test_only_an_answer_makes_a_replica_ready_or_one_that_was_given_to_an_earlier_control_plane() -> None:
     ways = {pair for pair, to in TRANSITIONS.items() if to is S.READY}
-    assert ways == {(S.STARTING, Event.ANSWERED), (S.STOPPED, Event.ADOPTED)}
+    assert ways == {(S.STARTING, LifecycleEvent.ANSWERED), (S.STOPPED, LifecycleEvent.ADOPTED)}
 
 
 def test_nothing_moves_from_a_state_to_itself() -> None:
@@ -41,7 +41,12 @@ def test_a_replica_with_a_process_stops_being_started_only_through_its_exit() ->
     with_process = {S.STARTING, S.READY, S.DRAINING, S.STOPPING}
     for (state, event), to in TRANSITIONS.items():
         if state in with_process and to not in with_process:
-            assert event in {Event.ENDED, Event.RENEWED, Event.CRASHED, Event.DOOMED}
+            assert event in {
+                LifecycleEvent.ENDED,
+                LifecycleEvent.RENEWED,
+                LifecycleEvent.CRASHED,
+                LifecycleEvent.DOOMED,
+            }
 
 
 def test_stopped_can_be_reached_from_everywhere() -> None:
@@ -51,11 +56,11 @@ def test_stopped_can_be_reached_from_everywhere() -> None:
     assert reached == set(S)
 
 
-@given(st.lists(st.sampled_from(Event), max_size=30))
-def test_a_failed_replica_stays_failed_until_somebody_acts(events: list[Event]) -> None:
+@given(st.lists(st.sampled_from(LifecycleEvent), max_size=30))
+def test_a_failed_replica_stays_failed_until_somebody_acts(events: list[LifecycleEvent]) -> None:
     state = S.STOPPED
     for event in events:
         before = state
         state = TRANSITIONS.get((state, event), state)
         if before is S.FAILED and state is not S.FAILED:
-            assert event in {Event.START, Event.STOP}
+            assert event in {LifecycleEvent.START, LifecycleEvent.STOP}

@@ -6,9 +6,9 @@ import pytest
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.engines.hosts.transcription import (
-    Ask,
     Format,
     Segment,
+    TranscriptionRequest,
     answer,
     delta,
     done,
@@ -23,12 +23,12 @@ SEGMENTS = [
 ]
 
 
-def asked(**fields: bytes) -> Ask:
+def asked(**fields: bytes) -> TranscriptionRequest:
     return read_ask({"file": b"RIFF", **fields})
 
 
 def test_a_form_needs_nothing_but_its_file() -> None:
-    assert asked() == Ask(file=b"RIFF")
+    assert asked() == TranscriptionRequest(file=b"RIFF")
 
 
 def test_every_field_is_read() -> None:

@@ -18,7 +18,7 @@ from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
-from autoglm_serve.gateway.wire.server import ClientConnection, Connections, Limits
+from autoglm_serve.gateway.wire.server import ClientConnection, ConnectionLimits, Connections
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.gateway.worker import Requests
 from autoglm_serve.observe import counter_file
@@ -86,7 +86,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         state_dir=state_dir,
         worker_id=0,
         workers=1,
-        limits=Limits(),
+        limits=ConnectionLimits(),
         fields=FieldPolicy(),
         media=MediaPolicy(),
         wait_ready_s=0,
@@ -124,7 +124,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
 def test_an_answer_that_ends_as_its_time_ends_is_the_only_one(tmp_path: Path) -> None:
     loop, socket = Loop(), Wires()
     worker = worker_on(loop, tmp_path, fleet_of(["http://r0"]))
-    client = ClientConnection(Requests(worker), Limits(), loop, Connections(Limits()))
+    client = ClientConnection(Requests(worker), ConnectionLimits(), loop, Connections(ConnectionLimits()))
 
     async def ask() -> None:
         client.connection_made(socket)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.gateway.wire.held import Held
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.wire.unread import Unread
 from tests.fakes.engine_process import EngineProcess
 from tests.gateway.gateway_process import running_gateway
@@ -88,7 +88,7 @@ def _announce(client: Wire, size_bytes: int, key: str) -> int:
 
 @pytest.mark.process
 def test_who_announces_more_than_there_is_room_for_is_refused(tmp_path: Path, engine: EngineProcess) -> None:
-    limits = Limits(max_held_bytes=1_000_000, max_client_bytes=500_000)
+    limits = ConnectionLimits(max_held_bytes=1_000_000, max_client_bytes=500_000)
     with running_gateway(tmp_path, [engine.url], limits=limits) as gateway:
         with contextlib.ExitStack() as clients:
             first, second, third, fourth = (clients.enter_context(wire(gateway)) for _ in range(4))
@@ -111,7 +111,7 @@ def test_who_announces_more_than_there_is_room_for_is_refused(tmp_path: Path, en
 def test_what_came_early_is_no_credit_for_a_body_that_then_drips(
     tmp_path: Path, engine: EngineProcess
 ) -> None:
-    limits = Limits(body_timeout_s=0.3)
+    limits = ConnectionLimits(body_timeout_s=0.3)
     with running_gateway(tmp_path, [engine.url], limits=limits) as gateway, wire(gateway) as client:
         client.send(f"{HEAD}Content-Length: 3000000\r\n\r\n", b" " * 2_000_000)
         client.socket.settimeout(0.05)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoglm_serve.gateway.wire.server import Limits
+from autoglm_serve.gateway.wire.server import ConnectionLimits
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
 from tests.gateway.raw_http import chat, post, wire
@@ -18,7 +18,7 @@ from tests.gateway.raw_http import chat, post, wire
 pytestmark = pytest.mark.process
 
 HOST = "HTTP/1.1\r\nHost: x\r\n"
-TINY = Limits(
+TINY = ConnectionLimits(
     max_head_bytes=2048,
     max_headers=10,
     max_body_bytes=10_000,
@@ -99,7 +99,7 @@ def test_who_asks_first_behind_another_request_is_told_when_its_turn_comes(stric
 
 def test_a_body_behind_another_request_has_the_time_of_a_body(engine: EngineProcess, tmp_path: Path) -> None:
     body = json.dumps(chat()).encode()
-    limits = Limits(header_timeout_s=0.3, body_timeout_s=30)
+    limits = ConnectionLimits(header_timeout_s=0.3, body_timeout_s=30)
     with running_gateway(tmp_path, [engine.url], limits=limits) as gateway, wire(gateway) as client:
         head = f"POST /v1/chat/completions {HOST}Content-Length: {len(body)}\r\n\r\n"
         client.send(post(chat(first_delay_s=0.1)) + head.encode())
@@ -343,7 +343,7 @@ def test_more_connections_than_allowed_are_told_so(strict: GatewayProcess) -> No
 def test_who_has_its_answers_makes_room_for_who_comes(engine: EngineProcess, tmp_path: Path) -> None:
     """Kept connections that nobody uses may not keep others out."""
     with (
-        running_gateway(tmp_path, [engine.url], limits=Limits(max_connections=3)) as gateway,
+        running_gateway(tmp_path, [engine.url], limits=ConnectionLimits(max_connections=3)) as gateway,
         wire(gateway) as oldest,
         wire(gateway) as second,
         wire(gateway) as busy,
@@ -371,7 +371,7 @@ def test_who_leaves_while_more_of_it_waits_is_noticed(tmp_path: Path, next_one: 
 def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
     engine: EngineProcess, tmp_path: Path
 ) -> None:
-    limits = Limits(send_timeout_s=1.0)
+    limits = ConnectionLimits(send_timeout_s=1.0)
     with running_gateway(tmp_path, [engine.url], limits=limits) as gateway:
         before = psutil.Process(gateway.process.pid).memory_info().rss
         with wire(gateway) as client:
@@ -384,7 +384,7 @@ def test_a_client_that_asks_and_never_reads_costs_no_memory_and_is_dropped(
 
 
 def test_streams_that_nobody_reads_cost_little_memory_and_give_it_back(tmp_path: Path) -> None:
-    limits, count = Limits(send_timeout_s=0.5, least_read_rate=1 << 20, max_unread_bytes=0), 4
+    limits, count = ConnectionLimits(send_timeout_s=0.5, least_read_rate=1 << 20, max_unread_bytes=0), 4
     with running_engine() as engine, running_gateway(tmp_path, [engine.url], limits=limits) as gateway:
         assert gateway.chat(stream=True)[0] == 200
         before = psutil.Process(gateway.process.pid).memory_info().rss

@@ -30,19 +30,19 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SeenUse:
     """A use, and since when it has been the same."""
 
     use: Use
     since_s: float
 
 
-def after_look(before: Seen | None, use: Use, now_s: float) -> Seen:
+def after_look(before: SeenUse | None, use: Use, now_s: float) -> SeenUse:
     """What is known after a look; anything that moves starts the time anew."""
-    return before if before is not None and before.use == use else Seen(use=use, since_s=now_s)
+    return before if before is not None and before.use == use else SeenUse(use=use, since_s=now_s)
 
 
-def may_sleep(seen: Seen, now_s: float, idle_stop_s: float) -> bool:
+def may_sleep(seen: SeenUse, now_s: float, idle_stop_s: float) -> bool:
     use = seen.use
     awake = any(state is not ReplicaState.STOPPED for state in use.states)
     still = not use.in_flight and _MAY_SLEEP.issuperset(use.states)
@@ -67,7 +67,7 @@ class IdleWatch:
         self._load = load
         self._put_to_sleep = sleep
         self._clock = clock
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, SeenUse] = {}
 
     def watch(self, members: Iterable[Member]) -> None:
         """Look at these from now on."""

@@ -24,7 +24,7 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class StartReplica:
     """One replica more."""
 
     replica: DesiredReplica
@@ -44,7 +44,7 @@ class Remove:
     id: str
 
 
-Step = Start | Renew | Remove
+Step = StartReplica | Renew | Remove
 
 
 def next_step(desired: DesiredState, present: Iterable[Present]) -> Step | None:
@@ -59,7 +59,7 @@ def next_step(desired: DesiredState, present: Iterable[Present]) -> Step | None:
     blockers = {each.id: _in_the_way(each, there, desired) for each in (*missing, *outdated)}
     for wanted in missing:
         if blockers[wanted.id] is None:
-            return Start(replica=wanted)
+            return StartReplica(replica=wanted)
     for wanted in outdated:
         if blockers[wanted.id] is None:
             return Renew(id=wanted.id)

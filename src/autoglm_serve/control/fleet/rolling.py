@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.fleet.desired import DesiredState, one_more
-from autoglm_serve.control.fleet.reconcile import Remove, Renew, Start, Step, next_step
+from autoglm_serve.control.fleet.reconcile import Remove, Renew, StartReplica, Step, next_step
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.replica.base import Controller
 from autoglm_serve.control.replica.desired import DesiredReplica
@@ -59,7 +59,7 @@ class Rolling:
 
     async def _take(self, step: Step, drain_s: float, tell: Tell) -> bool:
         match step:
-            case Start(replica=replica):
+            case StartReplica(replica=replica):
                 return await self._add(replica, tell)
             case Renew(id=replica_id):
                 controller = self.supervisor.controller(replica_id)

@@ -19,7 +19,7 @@ from autoglm_serve.control.replica.backoff import BackOff
 from autoglm_serve.control.replica.base import Controller
 from autoglm_serve.control.replica.controller import ReplicaController
 from autoglm_serve.control.replica.desired import DesiredReplica
-from autoglm_serve.control.replica.effects import Ask, Counters, Effects, Generate, Patience
+from autoglm_serve.control.replica.effects import AskHealth, Counters, Effects, Generate, Patience
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
@@ -41,7 +41,7 @@ class Supervisor:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         on_change: Callable[[], None] = lambda: None,
-        ask: Ask = health.ask,
+        ask: AskHealth = health.ask,
         generate: Generate = health.generate,
         counters: Counters = health.counters,
         use: Callable[[int], tuple[int, int]] = lambda slot: (0, 0),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
-from autoglm_serve.control.replica.lifecycle import Event
+from autoglm_serve.control.replica.lifecycle import LifecycleEvent
 from autoglm_serve.control.replica.status_cell import StatusCell, first_status
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ReplicaState, ReplicaStatus
@@ -54,7 +54,7 @@ class AddressController:
 
     def drain(self) -> None:
         if self.cell.state is ReplicaState.READY:
-            self.cell.move(Event.DRAIN)
+            self.cell.move(LifecycleEvent.DRAIN)
 
     def end(self, grace_s: float) -> None:
         self._over.set()
@@ -62,13 +62,13 @@ class AddressController:
     async def run(self) -> None:
         async with running(self._watch(), self._over.wait()) as tasks:
             await first_of(*tasks)
-        self.cell.move(Event.STOP)
+        self.cell.move(LifecycleEvent.STOP)
         if self.cell.state is ReplicaState.STOPPING:
-            self.cell.move(Event.ENDED)
+            self.cell.move(LifecycleEvent.ENDED)
 
     async def _watch(self) -> None:
         patience, silences = self._effects.patience, 0
-        self.cell.move(Event.START)
+        self.cell.move(LifecycleEvent.START)
         while True:
             answers = await self._answers()
             answered = self._gets_on() or answers
@@ -97,7 +97,7 @@ class AddressController:
         return self.cell.state is ReplicaState.READY and self._moved != before
 
     def _found(self) -> None:
-        self.cell.move(Event.ANSWERED)
+        self.cell.move(LifecycleEvent.ANSWERED)
         logger.info("%s: %s answers", self.cell.status.id, self.cell.status.base_url)
 
     def _lost(self) -> None:
@@ -108,5 +108,5 @@ class AddressController:
             remedy="Start the server behind it; it is used again as soon as it answers.",
         )
         logger.warning("%s: %s %s", self.cell.status.id, diagnosis.summary, diagnosis.remedy)
-        self.cell.move(Event.CRASHED, last_exit=diagnosis)
-        self.cell.move(Event.START, restarts=self.cell.status.restarts + 1)
+        self.cell.move(LifecycleEvent.CRASHED, last_exit=diagnosis)
+        self.cell.move(LifecycleEvent.START, restarts=self.cell.status.restarts + 1)

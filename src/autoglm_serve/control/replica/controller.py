@@ -13,7 +13,7 @@ from typing import Any
 from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.intent import Intent, IntentCell
-from autoglm_serve.control.replica.lifecycle import Event, after
+from autoglm_serve.control.replica.lifecycle import LifecycleEvent, after
 from autoglm_serve.control.replica.process_run import ProcessRun
 from autoglm_serve.control.replica.status_cell import StatusCell, first_status
 from autoglm_serve.control.tasks import first_of, running
@@ -134,7 +134,7 @@ class ReplicaController:
     def drain(self) -> None:
         """A replica that serves goes on with what it has; any other has nothing to finish."""
         if self.cell.state is ReplicaState.READY:
-            self.cell.move(Event.DRAIN)
+            self.cell.move(LifecycleEvent.DRAIN)
             self._intent.make(Intent.DRAIN)
         elif self.cell.state is not ReplicaState.DRAINING:
             self.end(0.0)
@@ -158,12 +158,12 @@ class ReplicaController:
                     await self._intent.changed(self._intent.version)
                     self._leave_failure()
         if self.cell.state in (ReplicaState.WAITING, ReplicaState.FAILED):
-            self.cell.move(Event.STOP, retry_in_s=None)
+            self.cell.move(LifecycleEvent.STOP, retry_in_s=None)
 
     def _leave_failure(self) -> None:
         """A failed replica that is put to sleep may be woken to a new try; one that is renewed gets it."""
         if self.cell.state is ReplicaState.FAILED and self._intent.now in (Intent.SLEEP, Intent.RUN):
-            self.cell.move(Event.STOP)
+            self.cell.move(LifecycleEvent.STOP)
             self._crashes = 0
 
     async def _wait_to_retry(self) -> None:
@@ -175,7 +175,7 @@ class ReplicaController:
         if self._intent.now is Intent.RUN:
             await self._live()
         else:
-            self.cell.move(Event.STOP, retry_in_s=None)
+            self.cell.move(LifecycleEvent.STOP, retry_in_s=None)
 
     async def _live(self) -> None:
         self._process_of = desired = self.desired
@@ -201,7 +201,7 @@ class ReplicaController:
         again = status.state is ReplicaState.WAITING and not self._renewed
         self._renewed = False
         self.cell.move(
-            Event.START,
+            LifecycleEvent.START,
             **_whereabouts(process),
             answers_to=self._spec.names,
             gpus=self._process_of.placement.gpus,
@@ -217,7 +217,7 @@ class ReplicaController:
         )
 
     def _cannot_start(self, problem: OSError) -> None:
-        self.cell.move(Event.START)
+        self.cell.move(LifecycleEvent.START)
         missing = isinstance(problem, FileNotFoundError | PermissionError)
         diagnosis = Diagnosis(
             cause=ExitCause.ENGINE_MISSING if missing else ExitCause.UNKNOWN,
@@ -232,10 +232,10 @@ class ReplicaController:
         if status.state is ReplicaState.STOPPING and self._intent.now is Intent.RENEW and not run.stuck:
             self._renewed = True
             self._intent.make(Intent.RUN)
-            self.cell.move(Event.RENEWED, retry_in_s=0.0, **NO_PROCESS)
+            self.cell.move(LifecycleEvent.RENEWED, retry_in_s=0.0, **NO_PROCESS)
             return
         if status.state in (ReplicaState.STOPPING, ReplicaState.DRAINING) and not run.stuck:
-            self.cell.move(Event.ENDED, **NO_PROCESS)
+            self.cell.move(LifecycleEvent.ENDED, **NO_PROCESS)
             logger.info("%s: stopped", status.id)
             return
         self._was_ever_ready |= run.ready_at_s is not None
@@ -279,12 +279,12 @@ class ReplicaController:
             tries = f" It was started {self._crashes} times and never became ready."
             diagnosis = replace(diagnosis, summary=diagnosis.summary + tries, retryable=False)
         if not diagnosis.retryable:
-            self.cell.move(Event.DOOMED, last_exit=diagnosis, lost=self._lost, **NO_PROCESS)
+            self.cell.move(LifecycleEvent.DOOMED, last_exit=diagnosis, lost=self._lost, **NO_PROCESS)
             logger.error("%s: failed. %s %s", status.id, diagnosis.summary, diagnosis.remedy)
             return
         delay_s = effects.back_off.delay_s(self._crashes, effects.rng.random())
         facts: Mapping[str, Any] = {**NO_PROCESS, "last_exit": diagnosis, "lost": self._lost}
-        self.cell.move(Event.CRASHED, retry_in_s=delay_s, **facts)
+        self.cell.move(LifecycleEvent.CRASHED, retry_in_s=delay_s, **facts)
         words = f"{diagnosis.summary} {diagnosis.remedy}".strip() if self._degraded else diagnosis.summary
         logger.warning("%s: %s Starting again in %.1f s.", status.id, words, delay_s)
 
@@ -314,7 +314,7 @@ def _whereabouts(process: RunningProcess) -> dict[str, Any]:
 def _adopted(status: ReplicaStatus, found: RunningProcess) -> ReplicaStatus:
     return replace(
         status,
-        state=after(status.state, Event.ADOPTED),
+        state=after(status.state, LifecycleEvent.ADOPTED),
         progress=Progress(stage="ready", fraction=1.0),
         **_whereabouts(found),
     )

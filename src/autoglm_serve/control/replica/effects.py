@@ -12,7 +12,7 @@ from autoglm_serve.control.replica.health import Health
 from autoglm_serve.launch.base import Launcher
 
 
-class Ask(Protocol):
+class AskHealth(Protocol):
     """`health.ask`, or a fake of it."""
 
     def __call__(self, base_url: str, path: str, /, *, timeout_s: float) -> Awaitable[Health]: ...
@@ -63,7 +63,7 @@ class Effects:
     launcher: Launcher[Any]
     clock: Clock
     rng: random.Random
-    ask: Ask
+    ask: AskHealth
     generate: Generate
     counters: Counters
     use: Callable[[int], tuple[int, int]]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from autoglm_serve.core.replica import ReplicaState as S
 
 
-class Event(StrEnum):
+class LifecycleEvent(StrEnum):
     """What can happen to a replica."""
 
     START = "start"  # its process is started, or an address is looked at again
@@ -25,9 +25,9 @@ class Event(StrEnum):
     DOOMED = "doomed"  # gone by itself; every start ends this way
 
 
-E = Event
+E = LifecycleEvent
 
-TRANSITIONS: Mapping[tuple[S, Event], S] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[S, LifecycleEvent], S] = MappingProxyType(
     {
         (S.STOPPED, E.START): S.STARTING,
         (S.WAITING, E.START): S.STARTING,
@@ -60,7 +60,7 @@ class IllegalMove(Exception):
     """An event that cannot happen in this state."""
 
 
-def after(state: S, event: Event) -> S:
+def after(state: S, event: LifecycleEvent) -> S:
     """The state that follows; raises IllegalMove where the table has none."""
     try:
         return TRANSITIONS[state, event]

@@ -12,7 +12,7 @@ from functools import reduce
 from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.control.replica.intent import IntentCell
-from autoglm_serve.control.replica.lifecycle import Event
+from autoglm_serve.control.replica.lifecycle import LifecycleEvent
 from autoglm_serve.control.replica.progress import Standstill, Work, after_look
 from autoglm_serve.control.replica.status_cell import StatusCell
 from autoglm_serve.control.tasks import first_of, running
@@ -65,7 +65,7 @@ class ProcessRun:
                 await first_of(exited, *others)
                 if not exited.done():
                     others[0].cancel()
-                    self._cell.move(Event.STUCK if self.stuck else Event.STOP)
+                    self._cell.move(LifecycleEvent.STUCK if self.stuck else LifecycleEvent.STOP)
                     await self._end(exited, intent)
                 return exited.result() if exited.done() else self._immortal()
         except BaseException:
@@ -113,7 +113,7 @@ class ProcessRun:
             return False
         self.ready_at_s = clock.now_s()
         self._cell.move(
-            Event.ANSWERED,
+            LifecycleEvent.ANSWERED,
             start_s=self.ready_at_s - self._started_s,
             progress=Progress(stage="ready", fraction=1.0),
         )

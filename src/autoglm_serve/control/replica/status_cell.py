@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoglm_serve.control.replica.desired import DesiredReplica
-from autoglm_serve.control.replica.lifecycle import Event, after
+from autoglm_serve.control.replica.lifecycle import LifecycleEvent, after
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 
 
@@ -32,7 +32,7 @@ class StatusCell:
     def state(self) -> ReplicaState:
         return self.status.state
 
-    def move(self, event: Event, **facts: Any) -> None:
+    def move(self, event: LifecycleEvent, **facts: Any) -> None:
         """Follows the table of transitions; raises IllegalMove where it has none."""
         self.note(state=after(self.status.state, event), **facts)
 

@@ -31,7 +31,7 @@ from autoglm_serve.core.model import AudioSpan
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.engines.hosts import audio, transcription
 from autoglm_serve.engines.hosts.llama_cpp_host import add_flags, load, log, require_model, require_port
-from autoglm_serve.engines.hosts.transcription import Ask, Segment
+from autoglm_serve.engines.hosts.transcription import Segment, TranscriptionRequest
 
 PROMPT = "Please transcribe this audio into text"
 """The prompt that GLM-ASR is trained on; it stands behind the audio."""
@@ -193,11 +193,11 @@ async def _refused(request: Request, refusal: Exception) -> Response:
     return Response(body, status_code=refusal.status, media_type="application/json")
 
 
-async def _collect(listener: Listener, sound: "array[int]", ask: Ask) -> list[str | Segment]:
+async def _collect(listener: Listener, sound: "array[int]", ask: TranscriptionRequest) -> list[str | Segment]:
     return [piece async for piece in listener.hear(sound, ask.temperature)]
 
 
-async def _events(listener: Listener, sound: "array[int]", ask: Ask) -> AsyncIterator[bytes]:
+async def _events(listener: Listener, sound: "array[int]", ask: TranscriptionRequest) -> AsyncIterator[bytes]:
     """A stream of the OpenAI API: its deltas make up the text of its last event."""
     segments: list[Segment] = []
     try:
@@ -242,7 +242,7 @@ async def serve(app: Starlette, host: str, port: int, grace_s: float) -> None:
         lifespan="off",
         timeout_graceful_shutdown=int(grace_s),
     )
-    server = _Server(config)
+    server = _SpeechServer(config)
     loop = asyncio.get_running_loop()
     told = False
 
@@ -260,7 +260,7 @@ async def serve(app: Starlette, host: str, port: int, grace_s: float) -> None:
     await server.serve()
 
 
-class _Server(uvicorn.Server):
+class _SpeechServer(uvicorn.Server):
     """uvicorn without its signal handlers: a stop has to linger first."""
 
     @contextlib.contextmanager

@@ -20,7 +20,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class TranscriptionRequest:
     """A request. `prompt` is taken and not used: the model is trained on one prompt, its own."""
 
     file: bytes
@@ -42,14 +42,14 @@ class Segment:
     completion_tokens: int = 0
 
 
-def read_ask(fields: Mapping[str, bytes]) -> Ask:
+def read_ask(fields: Mapping[str, bytes]) -> TranscriptionRequest:
     """The form's fields as a request. Raises Refusal, which names the field."""
     if "file" not in fields:
         raise _refusal("missing_field", "The form has no 'file' with the audio.", "file")
     stream = _text(fields, "stream") or "false"
     if stream.lower() not in ("true", "false"):
         raise _refusal("wrong_type", "'stream' must be true or false.", "stream")
-    return Ask(
+    return TranscriptionRequest(
         file=fields["file"],
         format=_format(_text(fields, "response_format")),
         temperature=_temperature(_text(fields, "temperature")),
@@ -58,7 +58,7 @@ def read_ask(fields: Mapping[str, bytes]) -> Ask:
     )
 
 
-def answer(segments: list[Segment], ask: Ask, duration_s: float) -> tuple[str, bytes]:
+def answer(segments: list[Segment], ask: TranscriptionRequest, duration_s: float) -> tuple[str, bytes]:
     """Content type and body of an answer that comes in one piece."""
     text = whole_text(segments)
     if ask.format is Format.TEXT:

@@ -21,7 +21,7 @@ from autoglm_serve.gateway.admission.media import (
     picture_in,
     picture_in_base64,
 )
-from autoglm_serve.gateway.admission.parts import TEXT_KEYS, Part, parts
+from autoglm_serve.gateway.admission.parts import TEXT_KEYS, MessagePart, parts
 from autoglm_serve.gateway.wire.splice import Path
 
 MAX_PICTURE_PIXELS = 50_000_000  # decoded it takes 3 bytes a pixel and more in the engine
@@ -95,7 +95,7 @@ def read_media(body: Json, policy: MediaPolicy, engine: str = "", path: str = _C
     return media
 
 
-def _in_the_form_of(path: str, part: Part, key: str, text: str, media: Media) -> None:
+def _in_the_form_of(path: str, part: MessagePart, key: str, text: str, media: Media) -> None:
     """In a chat a picture's address stands in an object, in /v1/responses it does not."""
     if path == _CHAT and key == "image_url" and part.value.get("type") == "image_url":
         where = (*part.path, key)
@@ -106,12 +106,12 @@ def _in_the_form_of(path: str, part: Part, key: str, text: str, media: Media) ->
         media.edits[part.path] = media.edits.pop((*part.path, key), text)
 
 
-def is_audio(part: Part) -> bool:
+def is_audio(part: MessagePart) -> bool:
     kind = part.value.get("type")
     return isinstance(kind, str) and kind in AUDIO_TYPES
 
 
-def _found(part: Part) -> Iterator[tuple[str, str]]:
+def _found(part: MessagePart) -> Iterator[tuple[str, str]]:
     """The strings of an object that are media or addresses of them."""
     for key, value in part.value.items():
         if isinstance(value, str):
@@ -121,12 +121,12 @@ def _found(part: Part) -> Iterator[tuple[str, str]]:
             _wrong_shape(part, key)
 
 
-def _wrong_shape(part: Part, key: str) -> None:
+def _wrong_shape(part: MessagePart, key: str) -> None:
     where = f"{part}.{key}"
     _refuse("wrong_type", f"'{where}' must be an object with a 'url'.", where)
 
 
-def _judge(part: Part, key: str, text: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _judge(part: MessagePart, key: str, text: str, policy: MediaPolicy, engine: str, media: Media) -> None:
     head = data_url(text)
     where = f"{part}.{key}"
     if head is not None:
@@ -148,11 +148,11 @@ def _bytes_of(text: str) -> int:
     return text.end - text.start if isinstance(text, LongText) else len(text)
 
 
-def _means_picture(part: Part, key: str) -> bool:
+def _means_picture(part: MessagePart, key: str) -> bool:
     return key in _PICTURE_KEYS or part.key in _PICTURE_KEYS
 
 
-def _picture(part: Part, key: str, url: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _picture(part: MessagePart, key: str, url: str, policy: MediaPolicy, engine: str, media: Media) -> None:
     where = f"{part}.{key}"
     try:
         picture, usual = picture_in(url)
@@ -163,7 +163,7 @@ def _picture(part: Part, key: str, url: str, policy: MediaPolicy, engine: str, m
     _count(where, picture, policy, engine, media)
 
 
-def _bare(part: Part, where: str, data: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _bare(part: MessagePart, where: str, data: str, policy: MediaPolicy, engine: str, media: Media) -> None:
     """Base64 without a head, which says beside it what it is, or does not."""
     said = part.value.get("media_type")
     if part.value.get("type") == "text":

@@ -33,12 +33,12 @@ TEXT_KEYS = frozenset(
 """Keys under which a string is text, whatever it looks like."""
 
 
-class Part:
+class MessagePart:
     """One object in the content, and the way to it."""
 
     __slots__ = ("above", "depth", "key", "value")
 
-    def __init__(self, above: "Part | None", key: str | int, value: Any, depth: int) -> None:
+    def __init__(self, above: "MessagePart | None", key: str | int, value: Any, depth: int) -> None:
         self.above = above
         self.key = key
         self.value = value
@@ -61,10 +61,10 @@ def written(path: tuple[str | int, ...]) -> str:
     return "".join(steps).removeprefix(".")
 
 
-def parts(body: Json) -> Iterator[Part]:
+def parts(body: Json) -> Iterator[MessagePart]:
     """Every object in the content that is more than a text, outer ones first, in order. Raises Refusal."""
     waiting = [
-        Part(None, name, value, 1)
+        MessagePart(None, name, value, 1)
         for name, value in body.items()
         if type(value) in _CONTAINERS and name in _ROOTS
     ]
@@ -79,13 +79,13 @@ def parts(body: Json) -> Iterator[Part]:
                 _too_many()
             yield part
             inner = [
-                Part(part, key, each, part.depth + 1)
+                MessagePart(part, key, each, part.depth + 1)
                 for key, each in value.items()
                 if isinstance(each, dict | list) and not _is_apart(key, value)
             ]
         else:
             inner = [
-                Part(part, index, each, part.depth + 1)
+                MessagePart(part, index, each, part.depth + 1)
                 for index, each in enumerate(value)
                 if type(each) is list or (type(each) is dict and not _is_text(each))
             ]
@@ -116,7 +116,7 @@ def _too_many() -> None:
     raise Refusal(400, "too_many_parts", message)
 
 
-def _too_deep(part: Part) -> None:
+def _too_deep(part: MessagePart) -> None:
     where = str(part)
     message = f"'{where[:60]}…' nests too deep: content is read {MAX_DEPTH} objects and arrays deep."
     raise Refusal(400, "too_deep", message, param=str(part.path[0]))

@@ -57,7 +57,7 @@ class Caller(Client, Protocol):
     def abort(self) -> None: ...
 
 
-class Clock(Protocol):
+class LoopTime(Protocol):
     """The event loop, as far as time goes."""
 
     def time(self) -> float: ...
@@ -69,7 +69,7 @@ class Delivery:
     def __init__(
         self,
         client: Client,
-        clock: Clock,
+        clock: LoopTime,
         *,
         expected: Expected,
         split_reasoning: bool = False,

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange import reasoning
 from autoglm_serve.gateway.exchange.complaint import complaint, no_answer, no_call
-from autoglm_serve.gateway.exchange.delivery import Clock, Delivery
+from autoglm_serve.gateway.exchange.delivery import Delivery, LoopTime
 from autoglm_serve.gateway.exchange.stream_times import StreamTimes
 from autoglm_serve.gateway.recovery.answer import (
     TURNED_AWAY,
@@ -112,7 +112,7 @@ class Relay:
     def __init__(
         self,
         delivery: Delivery,
-        clock: Clock,
+        clock: LoopTime,
         *,
         ending: "asyncio.Future[Ending]",
         extra: Headers = (),

@@ -20,7 +20,7 @@ class State(StrEnum):
     OVER = "over"  # it carries nothing any more
 
 
-class Event(StrEnum):
+class ConnectionEvent(StrEnum):
     """What can happen to it."""
 
     SEND = "send"  # a request goes out
@@ -47,9 +47,9 @@ class Effect(StrEnum):
     TELL_LOST = "tell lost"
 
 
-S, E, F = State, Event, Effect
+S, E, F = State, ConnectionEvent, Effect
 
-TRANSITIONS: Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[State, ConnectionEvent], tuple[State, tuple[Effect, ...]]] = MappingProxyType(
     {
         (S.IDLE, E.SEND): (S.ANSWERING, ()),
         (S.IDLE, E.STRAY): (S.OVER, (F.CUT,)),
@@ -72,6 +72,6 @@ TRANSITIONS: Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = Ma
 )
 
 
-def after(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
+def after(state: State, event: ConnectionEvent) -> tuple[State, tuple[Effect, ...]]:
     """The state that follows, and what is done on the way; nothing where the table has no such move."""
     return TRANSITIONS.get((state, event)) or (state, ())

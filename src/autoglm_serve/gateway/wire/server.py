@@ -37,7 +37,7 @@ _MOST_BEING_REFUSED = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """What one connection may cost. A time of 0 means no limit."""
 
     max_head_bytes: int = 32 * 1024
@@ -86,7 +86,7 @@ class Handler(Protocol):
 class Connections(set["ClientConnection"]):
     """The open connections of a worker, and what it holds for them; `empty` is set while there are none."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         super().__init__()
         self.held = Held(most_bytes=limits.max_held_bytes, most_of_one_bytes=limits.max_client_bytes)
         self._resting: dict[ClientConnection, None] = {}
@@ -128,7 +128,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(
         self,
         handler: Handler,
-        limits: Limits,
+        limits: ConnectionLimits,
         loop: asyncio.AbstractEventLoop,
         everyone: Connections,
     ) -> None:
@@ -653,7 +653,7 @@ def _bad_http(why: str) -> Refusal:
     return Refusal(400, "bad_http", f"This is not a valid HTTP/1.1 request: {why}.")
 
 
-def _holds_too_much(limits: Limits) -> Refusal:
+def _holds_too_much(limits: ConnectionLimits) -> Refusal:
     message = (
         "This service holds as much of requests and unread answers as it can: "
         f"{limits.max_held_bytes >> 20} MiB in a worker (--max-held-mb), {limits.max_client_bytes >> 20} MiB "
@@ -662,7 +662,7 @@ def _holds_too_much(limits: Limits) -> Refusal:
     return Refusal(503, "too_much_held", message, type=RefusalType.OVERLOADED, retry_after_s=1)
 
 
-def _head_too_large(limits: Limits) -> Refusal:
+def _head_too_large(limits: ConnectionLimits) -> Refusal:
     message = (
         f"The request's head is too large: at most {limits.max_head_bytes} bytes and "
         f"{limits.max_headers} headers are taken."
@@ -670,6 +670,6 @@ def _head_too_large(limits: Limits) -> Refusal:
     return Refusal(431, "headers_too_large", message)
 
 
-def _body_too_large(limits: Limits) -> Refusal:
+def _body_too_large(limits: ConnectionLimits) -> Refusal:
     most = f"{limits.max_body_bytes / 1024 / 1024:.0f} MiB"
     return Refusal(413, "body_too_large", f"The body is larger than {most}, the most taken (--max-body-mb).")

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from autoglm_serve.gateway.wire.connection_state import Effect, Event, State, after
+from autoglm_serve.gateway.wire.connection_state import ConnectionEvent, Effect, State, after
 from autoglm_serve.gateway.wire.envelope import too_many_connections
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
 from autoglm_serve.launch.descriptors import is_shortage
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         """Send a whole request; its answer goes to `reply`. Only on an open, idle connection."""
         assert self._state is State.IDLE, "a connection carries one request at a time"
         assert self._transport is not None
-        self._move(Event.SEND)
+        self._move(ConnectionEvent.SEND)
         self._reading = _Reading(reply)
         self.used += 1
         self._transport.writelines(data)
@@ -121,11 +121,11 @@ class Connection(asyncio.Protocol):
     def pause(self, reply: Reply) -> None:
         """Read nothing for now; has no effect for whose answer is over."""
         if self._answers(reply):
-            self._move(Event.PAUSE)
+            self._move(ConnectionEvent.PAUSE)
 
     def resume(self, reply: Reply) -> None:
         if self._answers(reply):
-            self._move(Event.RESUME)
+            self._move(ConnectionEvent.RESUME)
 
     def drop(self, reply: Reply) -> None:
         """Nobody wants the answer: cut at once, so that the engine sees its client leave and stops.
@@ -133,10 +133,10 @@ class Connection(asyncio.Protocol):
         Has no effect for whose answer is over: the connection may be somebody else's.
         """
         if self._answers(reply):
-            self._move(Event.DROP)
+            self._move(ConnectionEvent.DROP)
 
     def close(self) -> None:
-        self._move(Event.CLOSE)
+        self._move(ConnectionEvent.CLOSE)
 
     @property
     def open(self) -> bool:
@@ -159,28 +159,28 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reading = self._reading
         if reading is None:
-            self._move(Event.STRAY)
+            self._move(ConnectionEvent.STRAY)
             return
         try:
             self._take(data, reading)
         except Exception:  # the loop would log it and leave whoever waits for the reply waiting
             log.exception("a bug in the gateway ended a reply")
-            self._move(Event.DROP)
+            self._move(ConnectionEvent.DROP)
             reading.reply.on_lost("a bug in the gateway")
 
     def _take(self, data: bytes, reading: _Reading) -> None:
         try:
             reading.parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._move(Event.BREAK, f"not HTTP: {error.__context__ or error}")
+            self._move(ConnectionEvent.BREAK, f"not HTTP: {error.__context__ or error}")
             return
         except httptools.HttpParserUpgrade:
-            self._move(Event.BREAK, "it went over to another protocol, which nobody asked for")
+            self._move(ConnectionEvent.BREAK, "it went over to another protocol, which nobody asked for")
             return
         if not reading.in_body:
             reading.unparsed_bytes += len(data)
             if reading.unparsed_bytes > _MAX_HEAD_BYTES:
-                self._move(Event.BREAK, "the head of its answer has no end")
+                self._move(ConnectionEvent.BREAK, "the head of its answer has no end")
             return
         parts = reading.parts
         if parts:
@@ -188,18 +188,18 @@ class Connection(asyncio.Protocol):
             parts.clear()
             reading.reply.on_body(body)
         if reading.complete and self._reading is reading:
-            self._move(Event.WHOLE if self._reusable(reading) else Event.LAST)
+            self._move(ConnectionEvent.WHOLE if self._reusable(reading) else ConnectionEvent.LAST)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         reading = self._reading
         if reading is None:
-            self._move(Event.GONE)
+            self._move(ConnectionEvent.GONE)
         elif exc is None and reading.in_body and ends_with_connection(reading.headers):
-            self._move(Event.LAST)
+            self._move(ConnectionEvent.LAST)
         else:
             why = f"connection lost: {exc}" if exc else "connection closed before the end of the reply"
-            self._move(Event.BREAK, why)
+            self._move(ConnectionEvent.BREAK, why)
 
     # how
 
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
         unsent_bytes = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return reading.keep_alive and self.open and not unsent_bytes
 
-    def _move(self, event: Event, reason: str = "") -> None:
+    def _move(self, event: ConnectionEvent, reason: str = "") -> None:
         self._state, effects = after(self._state, event)
         reading = self._reading
         if reading is not None and self._state in _NOBODY_WAITS:
