@@ -1,6 +1,7 @@
 """Bodies as values: what is read is what a parser reads, within bounds that are named."""
 
 import base64
+import json
 import os
 import time
 
@@ -62,6 +63,19 @@ def test_of_a_picture_set_aside_the_length_and_the_end_are_known() -> None:
         read = parse_object(b'{"a":"%b"}' % written.encode())["a"]
         assert isinstance(read, LongText)
         assert (read.size, read.ending(4)) == (len(payload), payload[-4:])
+
+
+@pytest.mark.parametrize("ending", ["a\\/fD", "\\ud83d\\ude00=", "é世=", "\\u002bAB=", "\\\\/+=", "x" * 9])
+def test_escapes_and_characters_at_the_end_of_a_long_string_are_read(ending: str) -> None:
+    read = parse_object(b'{"a":"%b"}' % (b"A" * (9 * MIB) + ending.encode()))["a"]
+    assert isinstance(read, LongText)
+    assert read.ending(4) == ("AAAA" + json.loads(f'"{ending}"'))[-4:]
+
+
+def test_a_long_string_of_escapes_alone_is_not_searched_to_its_beginning() -> None:
+    read = parse_object(b'{"a":"%b"}' % (b"\\n" * (5 * MIB)))["a"]
+    assert isinstance(read, LongText)
+    assert read.ending(4) == "\\n\\n"
 
 
 @pytest.mark.parametrize(

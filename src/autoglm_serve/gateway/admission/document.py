@@ -34,6 +34,9 @@ _FEW = 2000
 
 _IN_STRING = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 
+_LONGEST_ESCAPE, _LONGEST_PAIR = 6, 12  # \\u0000, and two of them that stand for one character
+_MOST_BACK = 1_000
+
 
 class LongText(str):
     """A long string of a very large body: its beginning, and where the rest is.
@@ -49,9 +52,17 @@ class LongText(str):
         """At most its first `size_bytes` bytes as they stand in the body, decoded."""
         return _beginning(self.body, self.start, min(self.end, self.start + size_bytes))
 
-    def ending(self, size_bytes: int) -> str:
-        """Its last bytes as they stand in the body."""
-        return self.body[max(self.start, self.end - size_bytes) : self.end].decode("utf-8", "replace")
+    def ending(self, length: int) -> str:
+        """Its last characters, escapes read; of one that is nearly all escapes, as they stand in the body."""
+        start = at = max(self.start, self.end - length * _LONGEST_ESCAPE)
+        while at > self.start and b"\\" in self.body[max(self.start, at - _LONGEST_PAIR) : at]:
+            at -= _LONGEST_PAIR  # an escape may span this place
+            if start - at > _MOST_BACK:
+                return self.body[self.end - length : self.end].decode("utf-8", "replace")
+        at = max(at, self.start)
+        while at < self.end and self.body[at] & 0xC0 == 0x80:  # nor is a character cut in two
+            at += 1
+        return str(orjson.loads(b'"%b"' % self.body[at : self.end]))[-length:]
 
     @property
     def size(self) -> int:
