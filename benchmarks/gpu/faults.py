@@ -204,6 +204,8 @@ class Run:
     reloaded: str | None
     struck: list[Struck] = field(default_factory=list)
     starts: list[Fields] = field(default_factory=list)
+    started: set[int] = field(default_factory=set)
+    """The pids that these are of."""
     left: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -222,6 +224,7 @@ class Run:
                 await self.agents.flowing.wait()
                 await asyncio.sleep(self.arguments.settle_s)
                 await self._blows(until_s)
+                await self._note_starts()  # the last blow may have ended since the last look
                 asking.cancel()
                 watching.cancel()
         finally:
@@ -257,15 +260,17 @@ class Run:
 
     async def _watch_starts(self) -> None:
         """Writes down each start of a replica when it is over, from its log, which later starts push away."""
-        seen: set[int] = set()
         while True:
-            for name, replica in (await self.served.replicas()).items():
-                pid = replica["pid"]
-                if replica["state"] == "ready" and pid not in seen:
-                    seen.add(pid)
-                    with suppress(OSError, psutil.Error):
-                        self.starts.append(self._start(name, replica))
+            await self._note_starts()
             await asyncio.sleep(0.5)
+
+    async def _note_starts(self) -> None:
+        for name, replica in (await self.served.replicas()).items():
+            pid = replica["pid"]
+            if replica["state"] == "ready" and pid not in self.started:
+                self.started.add(pid)
+                with suppress(OSError, psutil.Error):
+                    self.starts.append(self._start(name, replica))
 
     def _start(self, name: str, replica: Fields) -> Fields:
         begun = datetime.fromtimestamp(psutil.Process(replica["pid"]).create_time())

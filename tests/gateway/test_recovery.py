@@ -300,7 +300,7 @@ def test_an_answer_in_one_piece_of_which_a_part_went_out_is_not_asked_for_again(
     with pair(tmp_path) as (gateway, *engines):
         strike_whichever_is_asked("reset:1", *engines)
         with pytest.raises(http.client.IncompleteRead):
-            gateway.chat(answer="x" * (3 << 20))
+            gateway.chat(answer="x" * (12 << 20))
         assert sum(len(engine.seen()) for engine in engines) == 1
         check_books(gateway, "broken", 1)
 
