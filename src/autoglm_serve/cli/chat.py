@@ -14,7 +14,7 @@ from autoglm_serve.cli.admin import ADDRESS
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ConfigError, ExitCode, Unreachable
-from autoglm_serve.launch.listeners import dialled
+from autoglm_serve.launch.listeners import local_url
 
 _TIMEOUT_S = 600.0
 _LIST_TIMEOUT_S = 10.0
@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, options: Options) -> int:
-    url = args.url or f"http://{_bracketed(dialled(options.host))}:{options.port}"
+    url = args.url or local_url(options.host, options.port)
     talk = TerminalChat(Server(url, args.api_key), name=args.name, max_tokens=args.max_tokens)
     if args.system:
         talk.messages.append({"role": "system", "content": args.system})
@@ -188,7 +188,3 @@ def picture_part(path: Path) -> dict[str, Any]:
         ) from error
     url = f"data:image/{media_type};base64,{base64.b64encode(data).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -23,6 +23,12 @@ def dialled(host: str) -> str:
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
+def local_url(host: str, port: int) -> str:
+    """The address by which somebody on this machine reaches what listens on `host`."""
+    shown = dialled(host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
 def listen(host: str, port: int, count: int) -> tuple[socket.socket, ...]:
     """`count` listening sockets on one port; port 0 takes any free one.
 

@@ -154,12 +154,8 @@ class LoadOrder:
                 return Verdict.FOUND, entry
         return (Verdict.BUSY if self._others_on((self._shut,), passed) else Verdict.NONE), None
 
-    def other_than(self, passed: Collection[str]) -> bool:
-        """Whether a ready replica is left whose address was not `passed`."""
-        return self._others_on((self._free, self._full, self._shut), passed)
-
     def trusted_other_than(self, passed: Collection[str]) -> bool:
-        """The same, among those that no breaker is open for."""
+        """Whether a ready replica is left that no breaker is open for and whose address was not `passed`."""
         return self._others_on((self._free, self._full), passed)
 
     # how

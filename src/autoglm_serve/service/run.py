@@ -33,7 +33,7 @@ from autoglm_serve.deploy.remember import remember
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.routing.load import LOAD_FILE, MAX_WORKERS, LoadTable
 from autoglm_serve.launch.base import RunningProcess
-from autoglm_serve.launch.listeners import dialled
+from autoglm_serve.launch.listeners import local_url
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import StateDir
 from autoglm_serve.observe import admin
@@ -94,7 +94,7 @@ class Service:
         self._ledgers = Ledgers(os.environ)
         self._doomed = asyncio.Event()
         host, self._port = state.listeners[0].getsockname()[:2]
-        self._url = _url(host, self._port)
+        self._url = local_url(host, self._port)
         self._worker_count = len(state.listeners)
         self._supervisor = Supervisor(
             deployment,
@@ -302,12 +302,6 @@ class Service:
 
 async def _result(future: "asyncio.Future[int]") -> int:
     return await asyncio.shield(future)
-
-
-def _url(host: str, port: int) -> str:
-    """An address that a client on this machine can use."""
-    shown = dialled(host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def _hopeless(statuses: tuple[ReplicaStatus, ...], on_demand: set[str]) -> bool:
