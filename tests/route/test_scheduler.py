@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from autoglm_serve.core.fleet import ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.route.fair_queue import TURNS_IN_A_ROUND
 from autoglm_serve.route.load_order import Verdict
 from autoglm_serve.route.retry_budget import MOST, OPINIONS
 from autoglm_serve.route.scheduler import (
@@ -59,8 +60,16 @@ def replica(
     )
 
 
-def request(client: str = "a", cost_tokens: int = 10, model: ModelView = CHAT) -> RoutingRequest:
-    return RoutingRequest(model=model, cost_tokens=cost_tokens, client=client)
+def request(
+    client: str = "a",
+    cost_tokens: int = 10,
+    model: ModelView = CHAT,
+    holder: str | None = None,
+    size: int = 0,
+) -> RoutingRequest:
+    return RoutingRequest(
+        model=model, cost_tokens=cost_tokens, client=client, holder=holder or client, size_bytes=size
+    )
 
 
 class Desk:
@@ -347,7 +356,12 @@ class Laws(RuleBasedStateMachine):
     ) -> None:
         self.tickets += 1
         wanted = RoutingRequest(
-            model=MODELS[model], cost_tokens=cost, client=client, size_bytes=size, begun=begun
+            model=MODELS[model],
+            cost_tokens=cost,
+            client=client,
+            holder=client if client == "c" else "ab",
+            size_bytes=size,
+            begun=begun,
         )
         for slot in lost & self.fleet.keys():
             wanted = wanted.lost_by(self.fleet[slot].base_url, self.now_s)
@@ -441,6 +455,57 @@ class Laws(RuleBasedStateMachine):
 
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_who_fills_the_queue_gives_way_to_who_has_nothing_in_it() -> None:
+    desk = Desk(replica(0, requests=1), waiting=4)
+    runs = desk.ask(request("greedy"))
+    greedy = [desk.ask(request("greedy")) for _ in range(4)]
+    modest = desk.ask(request("modest"))
+    assert desk.code(greedy[-1]) == "queue_full"
+    rejected = desk.outcomes[greedy[-1]]
+    assert isinstance(rejected, Rejected)
+    assert (rejected.status, rejected.retry_after_s > 0) == (429, True)
+    assert modest not in desk.outcomes
+    desk.end(runs)
+    desk.end(greedy[0])
+    assert desk.where(modest) == "http://0.0"
+
+
+def test_made_up_keys_take_no_place_from_another_address() -> None:
+    desk = Desk(replica(0, requests=1), waiting=50)
+    made_up = [desk.ask(request(f"key {each}", holder="greedy")) for each in range(60)]
+    modest = desk.ask(request("modest"))
+    assert modest not in desk.outcomes
+    assert sum(desk.code(each) == "queue_full" for each in made_up) == 10
+    ended: set[int] = set()
+    while modest not in desk.outcomes:
+        runs = next(each for each in made_up if desk.where(each) is not None and each not in ended)
+        ended.add(runs)
+        desk.end(runs)
+    assert len(ended) <= TURNS_IN_A_ROUND + 1
+
+
+def test_who_keeps_much_gives_way_to_who_keeps_little() -> None:
+    desk = Desk(replica(0, requests=1))
+    desk.ask(request("greedy"))
+    large = [desk.ask(request("greedy", size=300 << 10)) for _ in range(3)]
+    small = desk.ask(request("modest", size=200 << 10))
+    assert desk.code(large[-1]) == "queue_full"
+    assert small not in desk.outcomes
+    too_much = desk.ask(request("modest", size=600 << 10))
+    assert desk.code(too_much) == "queue_full"
+    assert desk.code(large[1]) is None
+
+
+def test_one_client_with_made_up_keys_spends_one_budget() -> None:
+    desk = Desk(replica(0))
+    tries = [
+        desk.scheduler.may_retry(request(f"key {each}", holder="greedy"), desk.now_s)
+        for each in range(int(MOST) + 10)
+    ]
+    assert tries.count(False) == 10
+    assert desk.scheduler.may_retry(request("modest"), desk.now_s)
 
 
 def test_no_client_is_served_twice_while_another_waits() -> None:

@@ -84,7 +84,10 @@ class Hour:
         def event() -> None:
             self.asked += 1
             self.ask(
-                client, RoutingRequest(model=CHAT, cost_tokens=self.dice.choice(COSTS), client=client.name)
+                client,
+                RoutingRequest(
+                    model=CHAT, cost_tokens=self.dice.choice(COSTS), client=client.name, holder=client.name
+                ),
             )
 
         return event

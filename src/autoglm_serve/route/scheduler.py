@@ -18,6 +18,7 @@ from autoglm_serve.core.fleet import ModelView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.route.fair_queue import FairQueue
 from autoglm_serve.route.load_order import Entry, LoadOrder, Verdict
+from autoglm_serve.route.places import Places
 from autoglm_serve.route.retry_budget import OPINIONS, OPINIONS_PER_S, RetryBudgets
 from autoglm_serve.route.work_rate import WorkRate
 
@@ -61,7 +62,9 @@ class RoutingRequest:
     model: ModelView
     cost_tokens: int
     client: str
-    """Whose turn it takes in the queue, and whose budget its retries are paid from."""
+    """Whose turn it takes in the queue."""
+    holder: str
+    """Who is held to account for the client: has its places, and pays for its retries."""
     size_bytes: int = 0
     """Of the body that is kept while it waits."""
     tried: Mapping[str, Setback] = field(default_factory=dict)
@@ -173,11 +176,12 @@ class _Waiter:
 class _Line:
     """One model: its replicas in order, and who waits for them."""
 
-    __slots__ = ("first", "hopeful", "order", "queue", "sleeping", "tokens", "woken_s")
+    __slots__ = ("first", "hopeful", "order", "places", "queue", "sleeping", "tokens", "woken_s")
 
     def __init__(self, bounds: Bounds) -> None:
         self.order = LoadOrder()
-        self.queue: FairQueue[_Waiter] = FairQueue(bounds.waiting)
+        self.queue: FairQueue[_Waiter] = FairQueue()
+        self.places = Places(bounds.waiting)
         self.first: dict[int, _Waiter] = {}
         """The urgent ones, by ticket."""
         self.tokens = 0
@@ -221,7 +225,7 @@ class Scheduler:
         """What was placed and has not ended: slot and request, by ticket."""
         self._alarms: list[tuple[float, int]] = []
         """When to look at which waiter; that of one who waits no more is passed over."""
-        self._waiting_bytes = 0
+        self._waiting_bytes = Places(bounds.waiting_bytes)
         self._rate = WorkRate(now_s)
         self._retries = RetryBudgets()
         self._opinions = RetryBudgets(OPINIONS, OPINIONS_PER_S)
@@ -261,8 +265,11 @@ class Scheduler:
                 return [self._none_for(ticket, request, line)]
         else:
             verdict = Verdict.BUSY if line.order.ready else Verdict.NONE
-        if not request.urgent and self._full_for(line, request):
-            return [self._overloaded(ticket, line, "queue_full", 429, "The queue is full", now_s)]
+        if not request.urgent:
+            leaving = self._room_for(line, request)
+            if leaving is None:
+                return [self._overloaded(ticket, line, "queue_full", 429, "The queue is full", now_s)]
+            effects += [self._give_way(each, now_s) for each in leaving]
         if request.model.on_demand:
             ready_s = max(ready_s, COLD_START_S)
             self._call(line, request.model, effects, now_s)
@@ -332,7 +339,7 @@ class Scheduler:
     def may_retry(self, request: RoutingRequest, now_s: float) -> bool:
         """Whether a request that failed may be sent once more; counts it if so."""
         budgets = self._opinions if request.answers else self._retries
-        return budgets.spend(request.client, now_s)
+        return budgets.spend(request.holder, now_s)
 
     def another_for(self, request: RoutingRequest, address: str, now_s: float) -> bool:
         """A replica other than this one could be asked: it is ready, not left alone, and has not failed the
@@ -395,8 +402,8 @@ class Scheduler:
         load.tokens += request.cost_tokens
         line.order.chosen(entry, load.requests, load.tokens, now_s)
         if not request.tried:
-            self._retries.asked(request.client)
-            self._opinions.asked(request.client)
+            self._retries.asked(request.holder)
+            self._opinions.asked(request.holder)
         self._running[ticket] = (slot, request)
         return Placed(ticket=ticket, replica=entry.replica, carried_tokens=load.tokens)
 
@@ -437,9 +444,10 @@ class Scheduler:
         if request.urgent:
             line.first[ticket] = waiter
         else:
-            line.queue.push(request.client, waiter)
+            line.queue.push(request.holder, request.client, waiter)
             line.tokens += request.cost_tokens
-            self._waiting_bytes += request.size_bytes
+            line.places.take(request.holder, request.client, ticket, 1)
+            self._waiting_bytes.take(request.holder, request.client, ticket, request.size_bytes)
 
     def _pump(self, line: _Line, now_s: float) -> list[Effect]:
         """Place who waits, in turn, until somebody has to wait on."""
@@ -490,18 +498,32 @@ class Scheduler:
         if request.urgent:
             del line.first[waiter.ticket]
         else:
-            line.queue.remove(request.client, waiter)
+            line.queue.remove(request.holder, request.client, waiter)
 
     def _forget(self, waiter: _Waiter, line: _Line) -> None:
         del self._waiters[waiter.ticket]
-        if not waiter.request.urgent:
-            line.tokens -= waiter.request.cost_tokens
-            self._waiting_bytes -= waiter.request.size_bytes
+        request = waiter.request
+        if not request.urgent:
+            line.tokens -= request.cost_tokens
+            line.places.give(request.holder, request.client, waiter.ticket)
+            self._waiting_bytes.give(request.holder, request.client, waiter.ticket)
 
-    def _full_for(self, line: _Line, request: RoutingRequest) -> bool:
-        """Bounded by count, and by the bytes that are kept; one alone may be larger than that."""
-        too_much = self._waiting_bytes + request.size_bytes > self._bounds.waiting_bytes
-        return line.queue.full or (too_much and bool(self._waiting_bytes))
+    def _room_for(self, line: _Line, request: RoutingRequest) -> list[_Waiter] | None:
+        """Who has to leave before it may wait, mostly nobody; None: it may not. Bounded by count, and by the
+        bytes that are kept."""
+        who = request.holder, request.client
+        places = line.places.room_for(*who, 1)
+        kept = self._waiting_bytes.room_for(*who, request.size_bytes)
+        if places is None or kept is None:
+            return None
+        return [self._waiters[ticket] for ticket in dict.fromkeys((*places, *kept))]
+
+    def _give_way(self, waiter: _Waiter, now_s: float) -> Rejected:
+        """It leaves the queue for another that has less in it."""
+        line = self._line(waiter.request.model.name)
+        self._unqueue(waiter)
+        what = "The queue is full, and others who have less in it came"
+        return self._overloaded(waiter.ticket, line, "queue_full", 429, what, now_s)
 
     def _overloaded(
         self, ticket: int, line: _Line, code: str, status: int, what: str, now_s: float

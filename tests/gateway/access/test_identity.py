@@ -10,8 +10,10 @@ from autoglm_serve.gateway.wire.http import Request
 KEYS = st.binary(max_size=20)
 
 
-def request(headers: dict[bytes, bytes], peer: str = "10.0.0.1") -> Request:
-    return Request(method=b"POST", path="/", headers=headers, body=b"", started_s=0, peer=peer)
+def request(headers: dict[bytes, bytes], peer: str = "10.0.0.1", *, loopback: bool = False) -> Request:
+    return Request(
+        method=b"POST", path="/", headers=headers, body=b"", started_s=0, peer=peer, loopback=loopback
+    )
 
 
 def test_a_client_is_its_address_and_its_key() -> None:
@@ -25,6 +27,13 @@ def test_a_client_is_its_address_and_its_key() -> None:
 def test_made_up_keys_do_not_make_another_machine_many(one: bytes, other: bytes) -> None:
     holders = {holder("10.0.0.1", {b"authorization": key}, loopback=False) for key in (one, other)}
     assert holders == {"10.0.0.1"}
+
+
+@given(KEYS, st.booleans())
+def test_who_has_the_bytes_of_a_request_has_all_else_of_it(key: bytes, loopback: bool) -> None:
+    headers = {b"authorization": key}
+    known = identify(request(headers, loopback=loopback))
+    assert known.holder == holder("10.0.0.1", headers, loopback=loopback)
 
 
 def test_those_behind_a_proxy_on_this_machine_are_told_apart() -> None:

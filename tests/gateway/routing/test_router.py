@@ -85,7 +85,9 @@ class World:
 def a_request(
     client: str = "a", cost_tokens: int = 10, model: ModelView = CHAT, size_bytes: int = 0
 ) -> RoutingRequest:
-    return RoutingRequest(model=model, cost_tokens=cost_tokens, client=client, size_bytes=size_bytes)
+    return RoutingRequest(
+        model=model, cost_tokens=cost_tokens, client=client, holder=client, size_bytes=size_bytes
+    )
 
 
 async def settled() -> None:

@@ -23,16 +23,19 @@ class Identity:
 
     name: str
     """Its address and its key: no two who are to be told apart have the same. Never shown, never logged."""
+    holder: str
+    """Who is held to account for it: see `holder`."""
 
 
 def identify(request: Request) -> Identity:
     """Who sent this request."""
-    return Identity(request.peer + _key(request.headers))
+    name = request.peer + _key(request.headers)
+    return Identity(name, name if request.loopback else request.peer)
 
 
 def holder(peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
-    """For whom bytes are held while a request arrives. From other machines it is the address alone, as a key
-    costs nothing to make up; whoever comes from this one may be a proxy for many."""
+    """Who is held to account for bytes, places in the queue, retries and deaths. From other machines it is
+    the address alone, as a key costs nothing to make up; who comes from this one may be a proxy for many."""
     return peer + _key(headers) if loopback else peer
 
 

@@ -114,7 +114,7 @@ def _question(exchange: Exchange, reservation: Reservation) -> Question:
 
 async def _ask_in_turn(exchange: Exchange, question: Question, replica: ReplicaView) -> Ending:
     """Ask at once; a request that a replica may have died of waits until those like it have a token."""
-    suspects, who = exchange.worker.suspects, exchange.identity.name
+    suspects, who = exchange.worker.suspects, exchange.identity.holder
     made_room = await suspects.turn(exchange.call.body, replica.base_url, who)
     if made_room is None:
         return Ending(result=Result.LOST, reason="another request has just lost it")
@@ -170,7 +170,7 @@ async def _hold_against(exchange: Exchange, replica: ReplicaView) -> None:
     worker, ending, body = exchange.worker, exchange.ending, exchange.call.body
     if not ending.asked or ending.events or _is_let_go(replica, worker):
         return
-    who = exchange.identity.name
+    who = exchange.identity.holder
     if await worker.suspects.lost(body, replica, who):
         worker.quarantine.convict(body, exchange.now_s, who)
         raise poisonous()

@@ -85,6 +85,7 @@ class Exchange:
             model=call.model,
             cost_tokens=call.cost_tokens,
             client=self.identity.name,
+            holder=self.identity.holder,
             size_bytes=len(call.body),
         )
 
