@@ -29,6 +29,8 @@ class FakeProcess:
         self.closed = False
         self.mortal = True
         """SIGKILL ends it."""
+        self.burial_s = 0.0
+        """What it leaves behind takes so long to end."""
         self._clock = clock
         self._obeys = obeys
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -57,6 +59,8 @@ class FakeProcess:
         self.leave(signal=9)
 
     async def close(self) -> None:
+        if self.burial_s:
+            await self._clock.sleep(self.burial_s)
         self.closed = True
 
 

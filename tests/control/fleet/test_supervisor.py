@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import signal
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from autoglm_serve.control.replica.controller import ended_by_itself
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Placement, Plan
-from autoglm_serve.core.replica import ExitCause, Loss, ReplicaState
+from autoglm_serve.core.replica import ExitCause, ExitFacts, Loss, ReplicaState
+from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.launch.base import Exit
 from tests.control.worlds import run, world
 from tests.fakes.clock import settled
@@ -124,22 +125,97 @@ def test_a_killed_replica_comes_back_and_the_restart_is_counted(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("how", "by_itself"),
+    ("how", "cause", "by_itself"),
     [
-        (Exit(signal=signal.SIGKILL), False),
-        (Exit(signal=signal.SIGTERM), False),
-        (Exit(signal=signal.SIGKILL, oom_kills=1), True),
-        (Exit(signal=signal.SIGSEGV), True),
-        (Exit(signal=signal.SIGABRT), True),
-        (Exit(code=1), True),
-        (Exit(code=0), False),
-        (Exit(code=143), False),
-        (Exit(), False),
-        (Exit(oom_kills=1), True),
+        (Exit(signal=signal.SIGKILL), ExitCause.KILLED, False),
+        (Exit(signal=signal.SIGTERM), ExitCause.KILLED, False),
+        (Exit(signal=signal.SIGKILL, oom_kills=1), ExitCause.OUT_OF_MEMORY, True),
+        (Exit(signal=signal.SIGSEGV), ExitCause.KILLED, True),
+        (Exit(signal=signal.SIGABRT), ExitCause.KILLED, True),
+        (Exit(code=1), ExitCause.UNKNOWN, True),
+        (Exit(code=0), ExitCause.ASKED, False),
+        (Exit(code=0), ExitCause.UNKNOWN, True),
+        (Exit(code=0), ExitCause.DRIVER, True),
+        (Exit(code=143), ExitCause.UNKNOWN, False),
+        (Exit(), ExitCause.UNKNOWN, False),
+        (Exit(oom_kills=1), ExitCause.UNKNOWN, True),
     ],
 )
-def test_whether_it_ended_by_itself_is_read_from_how(how: Exit, by_itself: bool) -> None:
-    assert ended_by_itself(how) is by_itself
+def test_whether_it_ended_by_itself_is_read_from_how_and_why(
+    how: Exit, cause: ExitCause, by_itself: bool
+) -> None:
+    assert ended_by_itself(how, cause) is by_itself
+
+
+def test_a_vllm_that_ends_well_because_its_core_died_counts_as_ended_by_itself() -> None:
+    """Its exit status is 0 then, as when it is asked to end."""
+    for told, by_itself in (("[shutdown] API server: shutdown triggered", False), ("Shutting down", True)):
+        log = ("AsyncLLM output_handler failed.", "vllm.v1.engine.exceptions.EngineDeadError", told)
+        diagnosis = Vllm().diagnose(ExitFacts(code=0, signal=None, was_ready=True, log_tail=log))
+        assert ended_by_itself(Exit(code=0), diagnosis.cause) is by_itself
+
+
+def test_a_death_is_told_before_what_it_left_is_ended_and_followed_after(tmp_path: Path) -> None:
+    """An engine core with a full GPU takes a second to die: nobody is sent there, and nothing is started."""
+
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            address, dying = w.status.base_url, w.process
+            dying.burial_s = 30.0
+            dying.leave(signal=signal.SIGSEGV)
+            await settled()
+            assert (w.status.state, w.status.pid, w.status.base_url) == (S.WAITING, None, "")
+            assert w.status.lost == Loss(base_url=address, by_itself=True)
+            await w.clock.advance(29)
+            assert not dying.closed
+            assert len(w.launcher.started) == 1
+            await w.clock.advance(3)
+            assert dying.closed
+            assert w.status.state is S.READY
+            assert len(w.launcher.started) == 2
+
+    run(story)
+
+
+def test_a_replica_holds_its_gpus_until_nothing_of_it_is_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        member = faulty_member()
+        on_a_gpu = replace(member, plan=replace(member.plan, placements=(Placement(gpus=(3,)),)))
+        async with world(tmp_path, on_a_gpu) as w:
+            await w.clock.advance(1)
+            controller = w.supervisor.controller("r0")
+            assert controller is not None
+            held = controller.holds
+            assert {gpu for _, gpu in held} == {3}
+            w.process.burial_s = 5.0
+            w.process.leave(code=1)
+            await settled()
+            assert w.status.state is S.WAITING
+            assert controller.holds == held
+            w.launcher.broken = OSError("no room")
+            await w.clock.advance(6)
+            assert controller.holds == frozenset()
+
+    run(story)
+
+
+def test_a_replica_that_is_told_to_end_while_it_is_buried_ends(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path, faulty_member()) as w:
+            await w.clock.advance(1)
+            w.process.burial_s = 5.0
+            w.process.leave(code=1)
+            await settled()
+            removing = asyncio.create_task(w.supervisor.remove("r0", 0.0))
+            await w.clock.advance(1)
+            assert not removing.done()
+            await w.clock.advance(5)
+            await removing
+            assert w.launcher.started[0].closed
+            assert len(w.launcher.started) == 1
+
+    run(story)
 
 
 def test_a_replica_that_served_and_is_gone_is_told_of(tmp_path: Path) -> None:

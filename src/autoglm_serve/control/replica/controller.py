@@ -111,8 +111,8 @@ class ReplicaController:
 
     @property
     def holds(self) -> frozenset[tuple[str, int]]:
-        """The GPUs of its process."""
-        if self.cell.status.pid is None:
+        """The GPUs of its process, until nothing that it started is left."""
+        if self._run is None or self._run.over:
             return frozenset()
         placement = self._process_of.placement
         return frozenset((placement.host, gpu) for gpu in placement.gpus)
@@ -147,7 +147,7 @@ class ReplicaController:
         if self._run is not None:
             status = self.cell.status
             logger.info("%s: goes on with pid %s, port %s", status.id, status.pid, status.port)
-            self._settle(self._run, await self._run.run(self._intent))
+            await self._see_through(self._run)
         while self._intent.now is not Intent.END:
             match self.cell.state:
                 case ReplicaState.WAITING:
@@ -191,7 +191,21 @@ class ReplicaController:
         self._run = ProcessRun(
             process, self._engine, self.cell, self._effects, chats_as=_chats_as(self._spec)
         )
-        self._settle(self._run, await self._run.run(self._intent))
+        await self._see_through(self._run)
+
+    async def _see_through(self, run: ProcessRun) -> None:
+        """One process to its end. That one which served is gone is told at once: what it left behind takes a
+        second to end where it has a GPU."""
+        served = False
+        try:
+            ended = await run.run(self._intent)
+            served = self.cell.state is ReplicaState.READY
+            if served:
+                self._settle(run, ended)
+        finally:
+            await run.bury()
+        if not served:
+            self._settle(run, ended)
 
     def _command_for(self, listen: Listen) -> Command:
         return self._engine.command(self._spec, self.desired.placement, listen)
@@ -239,10 +253,11 @@ class ReplicaController:
             logger.info("%s: stopped", status.id)
             return
         self._was_ever_ready |= run.ready_at_s is not None
+        diagnosis = self._diagnosed(run, ended)
         if run.ready_at_s is not None:
-            by_itself = not run.stuck and ended_by_itself(ended)
+            by_itself = not run.stuck and ended_by_itself(ended, diagnosis.cause)
             self._lost = Loss(base_url=status.base_url, by_itself=by_itself)
-        self._crashed(self._with_less(self._diagnosed(run, ended)), run.ready_for_s())
+        self._crashed(self._with_less(diagnosis), run.ready_for_s())
 
     def _with_less(self, diagnosis: Diagnosis) -> Diagnosis:
         """A start that cannot succeed as planned is tried once with less, or that is offered."""
@@ -289,8 +304,13 @@ class ReplicaController:
         logger.warning("%s: %s Starting again in %.1f s.", status.id, words, delay_s)
 
 
-def ended_by_itself(ended: Exit) -> bool:
-    """Whether what it was asked may be why it ended; false for a signal that somebody sent. Pure."""
+def ended_by_itself(ended: Exit, cause: ExitCause) -> bool:
+    """Whether what it was asked may be why it ended; false for a signal that somebody sent. Pure.
+
+    A status of 0 proves nothing, as vLLM ends with it when its engine core has died: there the cause decides.
+    """
+    if ended.code == 0:
+        return cause is not ExitCause.ASKED
     if ended.code is not None:
         return ended.code not in _ASKED_TO_LEAVE
     if ended.signal in (None, signal.SIGKILL) and ended.oom_kills:
@@ -299,7 +319,7 @@ def ended_by_itself(ended: Exit) -> bool:
 
 
 _SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-_ASKED_TO_LEAVE = frozenset({0, 128 + signal.SIGINT, 128 + signal.SIGTERM})
+_ASKED_TO_LEAVE = frozenset({128 + signal.SIGINT, 128 + signal.SIGTERM})
 
 
 def _whereabouts(process: RunningProcess) -> dict[str, Any]:

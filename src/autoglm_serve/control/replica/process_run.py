@@ -46,6 +46,8 @@ class ProcessRun:
         self.stuck: str = ""
         """What it did not do, where it was ended because it was stuck."""
         self.process = process
+        self.over = False
+        """Nothing of it is alive any more."""
         self._engine = engine
         self._cell = cell
         self._effects = effects
@@ -59,7 +61,10 @@ class ProcessRun:
         return 0.0 if self.ready_at_s is None else self._effects.clock.now_s() - self.ready_at_s
 
     async def run(self, intent: IntentCell) -> Exit:
-        """Returns when the process is gone, by itself or because it is not wanted any more."""
+        """Returns when the process is gone, by itself or because it is not wanted any more.
+
+        What it started may live on until `bury`.
+        """
         try:
             async with running(self.process.exited(), self._watch(), _unwanted(intent)) as (exited, *others):
                 await first_of(exited, *others)
@@ -73,7 +78,12 @@ class ProcessRun:
             raise
         finally:
             self._read_log()
-            await self.process.close()
+
+    async def bury(self) -> None:
+        """After its exit: ends what it left behind, and reads the last of what that wrote."""
+        await self.process.close()
+        self._read_log()
+        self.over = True
 
     async def _end(self, exited: asyncio.Task[Exit], intent: IntentCell) -> None:
         """Asks the process to stop; a new intent, which may have a shorter grace, counts at once."""
