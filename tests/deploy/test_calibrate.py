@@ -28,7 +28,7 @@ from autoglm_serve.probe import hardware_table, measurements
 from tests.plan.worlds import chosen, planned
 
 SPEAKS = """
-import sys, http.server, json, time
+import sys, http.server, json, socketserver, time
 print("Model loading took 19.24 GiB and 5.1 seconds", flush=True)
 print("GPU KV cache size: 2,764,987 tokens", flush=True)
 print("Actual usage is 19.24 GiB for weight, 0.85 GiB for peak activation, 0.22 GiB for non-torch memory, "
@@ -41,7 +41,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b'data: {"choices": [{"delta": {"content": "x"}}]}\\n\\n'); self.wfile.flush()
         self.wfile.write(b"data: [DONE]\\n\\n")
     def log_message(self, *_): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer)
+class Server(socketserver.ThreadingUnixStreamServer):
+    def get_request(self): return (super().get_request()[0], ("unix", 0))
+server = Server(sys.argv[1], Answer)
 print("INFO:     Application startup complete.", flush=True)
 server.serve_forever()
 """
@@ -56,7 +58,7 @@ class Pretender(Vllm):
         self._program = program
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
-        return Command(argv=(sys.executable, "-c", self._program, str(listen.port)))
+        return Command(argv=(sys.executable, "-c", self._program, str(listen.path)))
 
 
 def decision() -> Decision:

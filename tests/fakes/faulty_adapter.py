@@ -30,6 +30,7 @@ class FaultyAdapter(Engine):
     health_path: str = "/health"
     continuation: Continuation = Continuation.PREFILL
     gives_finish: bool = True
+    takes_unix: bool = True
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:
         return Command(

@@ -568,15 +568,20 @@ async def serve(engine: FaultyEngine, args: argparse.Namespace) -> None:
     if args.refuse_for_s:
         await asyncio.sleep(args.refuse_for_s)
     engine.ready_at_s = time.monotonic() + args.ready_after_s
-    server = await loop.create_server(
-        lambda: Connection(engine), args.host, args.port, reuse_port=True, backlog=4096
-    )
+    server: asyncio.Server
+    if args.uds:
+        server = await loop.create_unix_server(lambda: Connection(engine), args.uds, backlog=4096)
+    else:
+        server = await loop.create_server(
+            lambda: Connection(engine), args.host, args.port, reuse_port=True, backlog=4096
+        )
     stop = asyncio.Event()
     if args.sigterm == "ignore":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-    say(f"listening on http://{args.host}:{server.sockets[0].getsockname()[1]}")
+    port = None if args.uds else server.sockets[0].getsockname()[1]
+    say(f"listening on unix:{args.uds}" if args.uds else f"listening on http://{args.host}:{port}")
     with suppress(TimeoutError):
         async with asyncio.timeout(args.exit_after_s):
             await stop.wait()
@@ -592,6 +597,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--host", default="127.0.0.1")
     add("--port", type=int, default=0, help="0 takes a free one and prints it")
+    add("--uds", help="a unix socket instead")
     add("--models", default="faulty", help="names in /v1/models, separated by commas")
     add("--owned-by", default="test", help="in /v1/models: llamacpp and vllm go on from a beginning")
     add("--chunks", type=int, default=16, help="pieces of an answer")

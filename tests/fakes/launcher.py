@@ -27,6 +27,7 @@ class FakeProcess:
         self.graces_s: list[float] = []
         """The grace of each request to stop."""
         self.closed = False
+        self.listens = True
         self.mortal = True
         """SIGKILL ends it."""
         self.burial_s = 0.0
@@ -84,6 +85,7 @@ class FakeLauncher:
         placement: Placement,
         *,
         note: Mapping[str, str] = NO_NOTE,
+        takes_unix: bool = False,
     ) -> FakeProcess:
         if self.broken is not None:
             raise self.broken

@@ -58,6 +58,7 @@ class RemoteProcess:
 
     def __init__(self, launcher: "RemoteLauncher", replica_id: str, told: dict[str, Any]) -> None:
         self.pid: int = told["pid"]
+        self.listens = True
         self.listen = Listen(host=told["host"], port=told["port"])
         self.log = RemoteLog(told["log"])
         self._id = replica_id
@@ -116,6 +117,7 @@ class RemoteLauncher:
         placement: Placement,
         *,
         note: Mapping[str, str] = NO_NOTE,
+        takes_unix: bool = False,
     ) -> RemoteProcess:
         listen = Listen(**await self.ask("lease"))
         made = command(listen)

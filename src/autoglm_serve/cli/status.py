@@ -41,7 +41,7 @@ def render(status: ServiceStatus) -> str:
     )
 
 
-_HEAD = ("replica", "model", "engine", "state", "pid", "port", "gpus", "in flight", "restarts", "last exit")
+_HEAD = ("replica", "model", "engine", "state", "pid", "gpus", "in flight", "restarts", "last exit")
 
 
 def _row(replica: ReplicaReport) -> tuple[str, ...]:
@@ -51,7 +51,6 @@ def _row(replica: ReplicaReport) -> tuple[str, ...]:
         replica.engine,
         replica.state,
         str(replica.pid or "-"),
-        str(replica.port or "-"),
         ",".join(map(str, replica.gpus)) or "-",
         str(replica.in_flight),
         str(replica.restarts),

@@ -35,7 +35,7 @@ class ReplicaView:
     engine: str
     state: ReplicaState
     base_url: str
-    """http://host:port, where its HTTP server listens; empty while it has none."""
+    """http://host:port or unix:path, where its HTTP server listens; empty while it has none."""
     upstream_model: str | None = None
     """The name it knows the model by, where that is not the served name."""
     continuation: Continuation = Continuation.NONE

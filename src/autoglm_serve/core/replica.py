@@ -96,11 +96,12 @@ class ReplicaStatus:
     engine: str
     state: ReplicaState
     base_url: str = ""
-    """http://host:port; empty while it has none."""
+    """http://host:port or unix:path; empty while it has none."""
     answers_to: tuple[str, ...] = ()
     """The names of the model that its process was started with; empty while it has none."""
     pid: int | None = None
     port: int | None = None
+    """None where it listens on a unix socket."""
     gpus: tuple[int, ...] = ()
     restarts: int = 0
     """Starts that followed an exit nobody had asked for."""

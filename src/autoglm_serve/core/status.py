@@ -28,6 +28,8 @@ class ReplicaReport:
     state: ReplicaState
     pid: int | None = None
     port: int | None = None
+    address: str = ""
+    """http://host:port or unix:path; empty while it has none."""
     gpus: tuple[int, ...] = ()
     in_flight: int = 0
     """Requests that it carries."""

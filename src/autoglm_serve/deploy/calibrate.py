@@ -24,6 +24,7 @@ from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import ExitFacts, Progress, ReplicaState, ReplicaStatus
 from autoglm_serve.core.workload import Workload
 from autoglm_serve.engines.base import Engine, Listen
+from autoglm_serve.launch import unix_socket
 from autoglm_serve.launch.base import Launcher, RunningProcess
 from autoglm_serve.plan.calibration import held_against
 from autoglm_serve.probe import measurements
@@ -34,6 +35,8 @@ STARTS = 2
 """Of a measurement, at most."""
 QUESTIONS = 4
 """The first one warms up and is not counted."""
+
+_ANSWER_S = 300.0
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +86,10 @@ async def _measure_once(
 ) -> tuple[MeasuredLedger, MeasuredSpeed]:
     placement = member.plan.placements[0]
     process = await launcher.start(
-        "calibration", lambda listen: engine.command(member, placement, listen), placement
+        "calibration",
+        lambda listen: engine.command(member, placement, listen),
+        placement,
+        takes_unix=engine.takes_unix,
     )
     try:
         ledger = await _until_ready(process, engine, on_progress, sleep)
@@ -177,7 +183,7 @@ def ask_once(listen: Listen, model: str, workload: Workload, number: int) -> Mea
         "ignore_eos": True,
         "stream": True,
     }
-    connection = http.client.HTTPConnection(listen.host, listen.port, timeout=300)
+    connection = _connection(listen)
     try:
         begun = time.perf_counter()
         connection.request(
@@ -198,6 +204,12 @@ def ask_once(listen: Listen, model: str, workload: Workload, number: int) -> Mea
     if len(at) < 2:
         raise EngineFailed("The engine's answer had no tokens to time.", next_step="try again")
     return MeasuredSpeed(ttft_s=at[0], tpot_s=(at[-1] - at[0]) / max(1, workload.output_tokens - 1))
+
+
+def _connection(listen: Listen) -> http.client.HTTPConnection:
+    if listen.path is None:
+        return http.client.HTTPConnection(listen.host, listen.port, timeout=_ANSWER_S)
+    return unix_socket.http_connection(listen.path, timeout_s=_ANSWER_S)
 
 
 def screenshot(width: int, height: int, number: int) -> str:

@@ -7,12 +7,15 @@ from pydantic import TypeAdapter
 
 from autoglm_serve.config.options import Options, Section, declared
 from autoglm_serve.core.plan import Deployment
+from autoglm_serve.launch.private_file import private
 
 
 def remember(path: Path, options: Options, deployment: Deployment) -> None:
     """Write down what was decided, for the control plane that comes after this one. Raises OSError."""
     draft = path.with_suffix(".tmp")
-    draft.write_bytes(TypeAdapter(_Decided).dump_json(_Decided(asked=_asked(options), deployment=deployment)))
+    decided = _Decided(asked=_asked(options), deployment=deployment)
+    with open(draft, "wb", opener=private) as file:
+        file.write(TypeAdapter(_Decided).dump_json(decided))
     draft.replace(path)
 
 

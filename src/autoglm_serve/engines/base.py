@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
+from pathlib import Path
 
 from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
@@ -37,18 +38,23 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
-    """Where a process listens, chosen by who starts it."""
+    """Where a process listens, chosen by who starts it: a unix socket, or a port of a host."""
 
-    host: str
-    port: int
+    host: str = ""
+    port: int | None = None
+    path: Path | None = None
+    """A socket in a folder that no other account may enter; then it has neither host nor port."""
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        """http://HOST:PORT or unix:PATH, as the gateway and the probes take it."""
+        return f"unix:{self.path}" if self.path else f"http://{self.host}:{self.port}"
 
     @property
     def flags(self) -> tuple[str, ...]:
         """As every server here takes it."""
+        if self.path is not None:
+            return ("--uds", str(self.path))
         return ("--host", self.host, "--port", str(self.port))
 
 
@@ -86,6 +92,8 @@ class Engine(ABC):
         {Feature.OTHER_ROLES, Feature.BUILT_IN_TOOLS, Feature.SPOKEN_ANSWER}
     )
     """What it passes over in a request and answers with 200: it is refused before it is asked."""
+    takes_unix: bool = False
+    """It can listen on a unix socket (`--uds PATH`), where no other account of the machine reaches it."""
     takes_key: bool = False
     """A client's Authorization is meant for it and is passed on."""
     start_timeout_s: float = 600.0

@@ -154,7 +154,7 @@ _BY_STATUS: dict[int, Diagnosis] = {
 _STAGES = (
     ("loading model '", Progress(stage="loading the model")),
     ("loaded multimodal model", Progress(stage="starting the server", fraction=0.9)),
-    ("listening on http", Progress(stage="ready", fraction=1.0)),
+    ("listening on ", Progress(stage="ready", fraction=1.0)),
 )
 
 
@@ -187,6 +187,7 @@ class LlamaCpp(Engine):
     undone = Engine.undone | {
         *(Feature.JSON_RESPONSE, Feature.ECHO, Feature.PLAIN_LOGPROBS, Feature.BEST_OF, Feature.SUFFIX),
     }
+    takes_unix = True
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

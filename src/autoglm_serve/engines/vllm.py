@@ -1,8 +1,8 @@
 """vLLM: a plan becomes `vllm serve`, its log progress and a measured ledger, its exits causes.
 
-Each replica is a server of its own on 127.0.0.1; vLLM's internal data parallelism is not used, so that one
-replica's death is one replica's. Starts nothing and reads no file. Checked against the flags and messages of
-vLLM 0.19 to 0.33; what differs between them is in `vllm_versions`.
+Each replica is a server of its own on a unix socket; vLLM's internal data parallelism is not used, so that
+one replica's death is one replica's. Starts nothing and reads no file. Checked against the flags and
+messages of vLLM 0.19 to 0.33; what differs between them is in `vllm_versions`.
 """
 
 import json
@@ -30,6 +30,7 @@ class Vllm(Engine):
     work_metric = re.compile(rb"^vllm:\S*tokens\S*_total.*$", re.MULTILINE)
     variables = ("VLLM_",)
     continuation = Continuation.FLAGS
+    takes_unix = True
     start_timeout_s = 900.0  # compiling and capturing say nothing for minutes on a cold cache
 
     def command(self, member: Member, placement: Placement, listen: Listen) -> Command:

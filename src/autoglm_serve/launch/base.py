@@ -59,6 +59,11 @@ class RunningProcess(Protocol):
     @property
     def log(self) -> Log: ...
 
+    @property
+    def listens(self) -> bool:
+        """Nobody but this process, and what it started, listens at its address now."""
+        ...
+
     async def exited(self) -> Exit:
         """Returns when it has ended, with how. A launcher that cannot be reached is no exit."""
         ...
@@ -108,8 +113,12 @@ class Launcher(Protocol[LeftT]):
         placement: Placement,
         *,
         note: Mapping[str, str] = NO_NOTE,
+        takes_unix: bool = False,
     ) -> RunningProcess:
-        """The command for the address that was chosen, started. Raises OSError where that cannot be."""
+        """The command for the address that was chosen, started. Raises OSError where that cannot be.
+
+        One that `takes_unix` is given a unix socket, where the launcher has a place for one.
+        """
         ...
 
     async def left(self) -> Sequence[LeftT]:

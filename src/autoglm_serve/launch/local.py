@@ -23,11 +23,13 @@ from autoglm_serve.core.links import without_links
 from autoglm_serve.core.plan import Placement
 from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.catalog import ENGINES
+from autoglm_serve.launch import sockets, tcp_sockets
 from autoglm_serve.launch.base import NO_NOTE, Exit
 from autoglm_serve.launch.log_tail import LogTail
 from autoglm_serve.launch.oom import oom_kills
 from autoglm_serve.launch.orphans import end_orphans, find_orphans
 from autoglm_serve.launch.ports import LOOPBACK, PortLease
+from autoglm_serve.launch.private_file import private
 from autoglm_serve.launch.process import MARK, ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
 
@@ -63,6 +65,14 @@ class LocalProcess:
     @property
     def listen(self) -> Listen:
         return self.record.listen
+
+    @property
+    def listens(self) -> bool:
+        """Its socket lies where nobody else can make one; a port may have become somebody else's."""
+        listen = self.listen
+        if listen.port is None:
+            return True
+        return tcp_sockets.held_by(listen.port, (each.pid for each in self.record.identity.family()))
 
     @property
     def log_path(self) -> Path:
@@ -125,6 +135,7 @@ class LocalProcess:
         """After its exit: ends what it left behind and forgets it."""
         await end_session(self.record.identity, 0.0)
         self._records.remove(self.record.id)
+        sockets.remove(self.listen)
         if self._lease is not None:
             self._lease.close()
         os.close(self._pidfd)
@@ -200,8 +211,19 @@ class LocalLauncher:
         placement: Placement,
         *,
         note: Mapping[str, str] = NO_NOTE,
+        takes_unix: bool = False,
     ) -> LocalProcess:
-        """Starts a replica on a loopback port that stays its own. Raises OSError where it cannot be made."""
+        """Starts a replica on a socket of its own, or on a loopback port that stays its own.
+
+        Raises OSError where it cannot be made.
+        """
+        if takes_unix:
+            listen = sockets.fresh(self._state_dir, replica_id)
+            try:
+                return self.spawn(replica_id, command(listen), 0, socket_path=listen.path, note=note)
+            except BaseException:
+                sockets.remove(listen)
+                raise
         lease = PortLease()
         try:
             listen = Listen(host=LOOPBACK, port=lease.port)
@@ -219,6 +241,7 @@ class LocalLauncher:
         port: int,
         *,
         listener: int | None = None,
+        socket_path: Path | None = None,
         note: Mapping[str, str] = NO_NOTE,
     ) -> LocalProcess:
         """Starts a process; one with a `listener` inherits that socket as descriptor 4.
@@ -241,6 +264,7 @@ class LocalLauncher:
                     argv=command.argv,
                     port=port,
                     log_path=log_path,
+                    socket_path=socket_path,
                     fingerprint=command.fingerprint,
                     note=dict(note),
                 )
@@ -287,7 +311,7 @@ class LocalLauncher:
                 older = path if age == 1 else path.with_name(f"{path.name}.{age - 1}")
                 if older.exists():
                     older.replace(path.with_name(f"{path.name}.{age}"))
-            path.touch(mode=0o600)
+            os.close(private(str(path), os.O_CREAT | os.O_WRONLY))
         except OSError as problem:
             log.error("%s runs without a log: %s", replica_id, problem.strerror or problem)
             return Path(os.devnull)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from autoglm_serve.launch import sockets
 from autoglm_serve.launch.process import end_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
 
@@ -24,6 +25,7 @@ def find_orphans(state_dir: Path) -> tuple[ReplicaRecord, ...]:
             orphans.append(record)
         else:
             records.remove(record.id)
+            sockets.remove(record.listen)
     return tuple(orphans)
 
 
@@ -33,6 +35,7 @@ async def end_orphans(state_dir: Path, orphans: Iterable[ReplicaRecord], *, grac
     await asyncio.gather(*(end_session(orphan.identity, grace_s) for orphan in orphans))
     for orphan in orphans:
         records.remove(orphan.id)
+        sockets.remove(orphan.listen)
         logger.warning("%s: pid %d of an earlier service still ran; ended it", orphan.id, orphan.pid)
 
 

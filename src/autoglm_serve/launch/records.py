@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.launch.ports import LOOPBACK
+from autoglm_serve.launch.private_file import private
 from autoglm_serve.launch.process import ProcessIdentity
 
 
@@ -22,7 +23,9 @@ class ReplicaRecord:
     identity: ProcessIdentity
     argv: tuple[str, ...]
     port: int
+    """0 where it listens on a unix socket."""
     log_path: Path
+    socket_path: Path | None = None
     fingerprint: str = ""
     """Of the command that it was started by; a record of before there was one has none."""
     note: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +37,8 @@ class ReplicaRecord:
 
     @property
     def listen(self) -> Listen:
+        if self.socket_path is not None:
+            return Listen(path=self.socket_path)
         return Listen(host=LOOPBACK, port=self.port)
 
     def runs(self, command: Command) -> bool:
@@ -52,8 +57,8 @@ class Records:
         path = self._path(record.id)
         draft = path.with_suffix(".tmp")
         try:
-            with draft.open("w") as file:
-                json.dump(asdict(record) | {"log_path": str(record.log_path)}, file)
+            with open(draft, "w", opener=private) as file:
+                json.dump(asdict(record), file, default=str)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)
@@ -99,6 +104,7 @@ def _record(data: dict[str, object]) -> ReplicaRecord:
                 argv=tuple(map(str, argv)),
                 port=port,
                 log_path=Path(log_path),
+                socket_path=Path(str(path)) if (path := more.get("socket_path")) else None,
                 fingerprint=str(more.get("fingerprint", "")),
                 note=_words(more.get("note")),
             )

@@ -6,8 +6,8 @@ adoption that a kill needs too. The path that it is asked by is not one that the
 
 import http.client
 import os
-import socket
 import time
+from contextlib import closing
 from pathlib import Path
 
 from autoglm_serve.launch import unix_socket
@@ -24,16 +24,10 @@ def ask_to_leave(admin_socket: Path) -> str:
     """
     until_s = time.monotonic() + LEAVING_S
     path = f"{PATH}?successor={os.getpid()}&until_s={until_s:.3f}"
-    connection = http.client.HTTPConnection("localhost", timeout=LEAVING_S)
-    line = socket.socket(socket.AF_UNIX)
-    line.settimeout(LEAVING_S)
     try:
-        line.connect(unix_socket.address(admin_socket))
-        connection.sock = line
-        connection.request("POST", path, body=b"")
-        reply = connection.getresponse()
-        return "" if reply.status < 300 else reply.read().decode("utf-8", "replace")
+        with closing(unix_socket.http_connection(admin_socket, timeout_s=LEAVING_S)) as connection:
+            connection.request("POST", path, body=b"")
+            reply = connection.getresponse()
+            return "" if reply.status < 300 else reply.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
-    finally:
-        line.close()

@@ -1,5 +1,6 @@
 """Unix sockets at paths of any length."""
 
+import http.client
 import os
 import socket
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 _LONGEST = 107  # bytes of a path that the kernel takes
 
 
+def fits(path: Path) -> bool:
+    """The kernel takes the path as it is."""
+    return len(os.fsencode(path)) <= _LONGEST
+
+
 def address(path: Path) -> str:
     """An address for a socket at `path`; a long one is reached through a descriptor of its folder.
 
     The descriptor stays open with the process: ask once for each path.
     """
-    if len(os.fsencode(path)) <= _LONGEST:
+    if fits(path):
         return str(path)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return f"/proc/self/fd/{folder}/{path.name}"
@@ -28,3 +34,17 @@ def listener(path: Path) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def http_connection(path: Path, *, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to what answers HTTP there; the caller closes it. Raises OSError."""
+    connection = http.client.HTTPConnection("localhost", timeout=timeout_s)
+    line = socket.socket(socket.AF_UNIX)
+    try:
+        line.settimeout(timeout_s)
+        line.connect(address(path))
+    except BaseException:
+        line.close()
+        raise
+    connection.sock = line
+    return connection

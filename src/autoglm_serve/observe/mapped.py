@@ -10,7 +10,7 @@ def open_mapped(path: Path, size_bytes: int) -> mmap.mmap:
 
     Raises OSError where the disk has no room for it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(descriptor).st_size != size_bytes:
             os.ftruncate(descriptor, size_bytes)

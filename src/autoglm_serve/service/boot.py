@@ -45,6 +45,7 @@ async def serve(
             deployment = await signals.unless_stopped(_decision(options, reporter, path, takeover=takeover))
         except Stopped:
             return await _end_leftovers(path, options) if lock else ExitCode.STOPPED_AT_ONCE
+        os.umask(0o077)  # sockets and whatever else is made from here on are this account's alone
         lock = lock or held.enter_context(_taken_over(path))
         launcher = LocalLauncher(path)
         left = await inherit(await launcher.left(), launcher, path, options.host, options.port)

@@ -37,7 +37,7 @@ def stand_by(lock: StateDir, successor: int, hear_signals: Callable[[], None]) -
     except ProcessLookupError:
         return False
     try:
-        mark.touch()
+        mark.touch(mode=0o600)
         told: list[int] = []
         for number in _STOPS:
             signal.signal(number, lambda number, frame: told.append(number))

@@ -44,6 +44,7 @@ def _replica(status: ReplicaStatus, in_flight: int) -> ReplicaReport:
         state=status.state,
         pid=status.pid,
         port=status.port,
+        address=status.base_url,
         gpus=status.gpus,
         in_flight=in_flight,
         restarts=status.restarts,

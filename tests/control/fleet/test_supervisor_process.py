@@ -165,7 +165,7 @@ def test_an_engine_that_answers_and_gets_on_with_nothing_is_replaced(tmp_path: P
 
     async def story() -> None:
         use = [0, 0]
-        async with service(tmp_path, faulty_member(), FaultyAdapter(), use=use) as here:
+        async with service(tmp_path, faulty_member(), FaultyAdapter(takes_unix=False), use=use) as here:
             first = await here.until_ready()
             assert first.port is not None
             engine = EngineProcess(process=None, port=first.port)  # type: ignore[arg-type]

@@ -39,6 +39,7 @@ class FullDisk(LocalLauncher):
         port: int,
         *,
         listener: int | None = None,
+        socket_path: Path | None = None,
         note: Mapping[str, str] = NO_NOTE,
     ) -> LocalProcess:
         if self.failures:

@@ -146,7 +146,7 @@ class ReplicaController:
         """Returns once it was told to end and its process is gone."""
         if self._run is not None:
             status = self.cell.status
-            logger.info("%s: goes on with pid %s, port %s", status.id, status.pid, status.port)
+            logger.info("%s: goes on with pid %s at %s", status.id, status.pid, status.base_url)
             await self._see_through(self._run)
         while self._intent.now is not Intent.END:
             match self.cell.state:
@@ -181,7 +181,11 @@ class ReplicaController:
         self._process_of = desired = self.desired
         try:
             process = await self._effects.launcher.start(
-                desired.id, self._command_for, desired.placement, note=desired.note
+                desired.id,
+                self._command_for,
+                desired.placement,
+                note=desired.note,
+                takes_unix=self._engine.takes_unix,
             )
         except OSError as problem:
             self._cannot_start(problem)
@@ -225,9 +229,9 @@ class ReplicaController:
             retry_in_s=None,
         )
         logger.info(
-            "%s: %s of %s %s, pid %d, port %d",
+            "%s: %s of %s %s, pid %d, at %s",
             *(status.id, self._engine.title, status.model),
-            *("started again" if again else "started", process.pid, process.listen.port),
+            *("started again" if again else "started", process.pid, process.listen.url),
         )
 
     def _cannot_start(self, problem: OSError) -> None:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
@@ -84,18 +84,25 @@ async def _exchange(base_url: str, method: bytes, path: str, body: bytes) -> tup
 @asynccontextmanager
 async def _asked(base_url: str, method: bytes, path: str, body: bytes) -> AsyncIterator[asyncio.StreamReader]:
     url = urlsplit(base_url)
-    secure = ssl.create_default_context() if url.scheme == "https" else None
-    port = url.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(url.hostname or "", port, ssl=secure)
+    reader, writer = await _opened(url)
     try:
-        target = (url.path.rstrip("/") + path).encode()
-        head = b"%b %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n" % (method, target, url.netloc.encode())
+        within = "" if url.scheme == "unix" else url.path.rstrip("/")
+        told = (method, (within + path).encode(), url.netloc.encode() or b"localhost")
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n" % told
         if body:
             head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
         writer.write(head + b"\r\n" + body)
         yield reader
     finally:
         writer.transport.abort()
+
+
+async def _opened(url: SplitResult) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if url.scheme == "unix":
+        return await asyncio.open_unix_connection(url.path)
+    secure = ssl.create_default_context() if url.scheme == "https" else None
+    port = url.port or (443 if secure else 80)
+    return await asyncio.open_connection(url.hostname or "", port, ssl=secure)
 
 
 def _status(first_line: bytes) -> int:

@@ -205,7 +205,7 @@ class ProcessRun:
     async def _healthy(self) -> bool:
         status, timeout_s = self._cell.status, self._effects.patience.health_timeout_s
         answer = await self._effects.ask(status.base_url, self._engine.health_path, timeout_s=timeout_s)
-        return answer is Health.OK
+        return answer is Health.OK and self.process.listens
 
     def _read_log(self) -> bool:
         """Takes in new lines; true if there were any."""

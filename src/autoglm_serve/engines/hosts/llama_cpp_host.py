@@ -1,6 +1,6 @@
 """The process of one llama.cpp replica: loads a GGUF and serves it at one address.
 
-`python -m autoglm_serve.engines.hosts.llama_cpp_host --port P --model FILE …`; `engines.llama_cpp` writes
+`python -m autoglm_serve.engines.hosts.llama_cpp_host --uds PATH --model FILE …`; `engines.llama_cpp` writes
 that line and reads the exit status. Owns the settings of llama.cpp's server; knows nothing of fleets.
 
 SIGTERM lets what is in flight finish, for `--grace-s` at most; a second one ends it at once. While the model
@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from autoglm_serve.engines.base import Listen
 from autoglm_serve.engines.llama_cpp import (
     DEFAULT_SLOTS,
     PROMPT_CACHE_MIB,
@@ -38,10 +39,11 @@ FLUSH_S = 0.1
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     settings = arguments(argv)
     require_model(settings)
-    require_port(settings.host, settings.port)
-    server = load(settings, settings.host, settings.port)
+    listen = where(settings)
+    require_address(listen)
+    server = load(settings, listen)
     stop = StopSignal()
-    log(f"ready on http://{settings.host}:{settings.port}")
+    log(f"ready on {listen.url}")
     stop.wait()
     drain(server, settings.grace_s, stop)
     # llama.cpp's threads have nothing left to say; waiting for each of them could only hang.
@@ -57,7 +59,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1")
-    add("--port", type=int, required=True)
+    address = parser.add_mutually_exclusive_group(required=True)
+    address.add_argument("--port", type=int)
+    address.add_argument("--uds", type=Path, help="a unix socket, which ends in .sock")
     add("--model", type=Path, required=True, help="the GGUF file")
     add("--mmproj", type=Path, help="the vision or audio tower")
     add("--alias", default="default", help="the name in /v1/models")
@@ -75,20 +79,29 @@ def require_model(settings: argparse.Namespace) -> None:
             leave(HostExit.MODEL_NOT_FOUND, f"{path} is not there or cannot be read")
 
 
-def require_port(host: str, port: int) -> None:
+def where(settings: argparse.Namespace) -> Listen:
+    """The address that the command line names."""
+    if settings.uds is not None:
+        return Listen(path=settings.uds)
+    return Listen(host=settings.host, port=settings.port)
+
+
+def require_address(listen: Listen) -> None:
     """Fails now rather than after the model is loaded, with a status of its own."""
+    if listen.path is not None:  # its name is this process's alone
+        return
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind((host, port))
+            trial.bind((listen.host, listen.port))
             trial.listen()
         except OSError as problem:
             if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-            leave(HostExit.PORT_TAKEN, f"cannot listen on {host}:{port}: {problem.strerror}")
+            leave(HostExit.PORT_TAKEN, f"cannot listen on {listen.url}: {problem.strerror}")
 
 
-def load(settings: argparse.Namespace, host: str, port: int) -> Any:
+def load(settings: argparse.Namespace, listen: Listen) -> Any:
     """The running server at that address; leaves with a status of its own where it cannot run."""
     try:
         import xllamacpp  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -97,7 +110,7 @@ def load(settings: argparse.Namespace, host: str, port: int) -> Any:
     params = xllamacpp.CommonParams()
     set_model(params, settings)
     set_context(params, settings)
-    set_server(params, host, port)
+    set_server(params, listen)
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     started_s = time.monotonic()
     try:
@@ -131,14 +144,15 @@ def set_context(params: Any, settings: argparse.Namespace) -> None:
     params.cache_ram_mib = settings.prompt_cache_mib
 
 
-def set_server(params: Any, host: str, port: int) -> None:
-    params.hostnames = [host]
-    params.port = port
+def set_server(params: Any, listen: Listen) -> None:
+    params.hostnames = [str(listen.path) if listen.path else listen.host]
+    params.port = listen.port or 0
     params.ui = False
     params.endpoint_metrics = True
     params.endpoint_slots = False
     params.endpoint_props = False
-    params.cors_origins = "null"  # only the gateway talks to it, never a browser
+    params.cors_origins = "https://none.invalid"  # only the gateway talks to it, never a page: not even a
+    # sandboxed one, whose origin is "null"
     params.cors_credentials = False
     params.sse_ping_interval = PING_S
     params.use_jinja = True

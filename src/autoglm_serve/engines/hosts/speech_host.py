@@ -1,9 +1,10 @@
 """The process of one speech replica: an HTTP server in front of llama.cpp in the same process.
 
-`python -m autoglm_serve.engines.hosts.speech_host --port P --model FILE --mmproj FILE …`; `llama_cpp_speech`
-writes that line and reads the exit status. llama.cpp could serve audio by itself, but takes no Ogg, asks
-with a prompt that the model was not trained on, and ends its process over a clip of one sample. Here every
-upload is decoded and measured first; llama.cpp only ever sees WAV of a length that the model was trained on.
+`python -m autoglm_serve.engines.hosts.speech_host --uds PATH --model FILE --mmproj FILE …`;
+`llama_cpp_speech` writes that line and reads the exit status. llama.cpp could serve audio by itself, but
+takes no Ogg, asks with a prompt that the model was not trained on, and ends its process over a clip of one
+sample. Here every upload is decoded and measured first; llama.cpp only ever sees WAV of a length that the
+model was trained on.
 
 SIGTERM lets what is in flight finish, for `--grace-s` at most; a second one ends the process at once.
 """
@@ -29,8 +30,16 @@ from starlette.routing import Route
 from autoglm_serve.core import multipart
 from autoglm_serve.core.model import AudioSpan
 from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.engines.base import Listen
 from autoglm_serve.engines.hosts import audio, transcription
-from autoglm_serve.engines.hosts.llama_cpp_host import add_flags, load, log, require_model, require_port
+from autoglm_serve.engines.hosts.llama_cpp_host import (
+    add_flags,
+    load,
+    log,
+    require_address,
+    require_model,
+    where,
+)
 from autoglm_serve.engines.hosts.transcription import Segment, TranscriptionRequest
 
 PROMPT = "Please transcribe this audio into text"
@@ -51,14 +60,22 @@ Chat = Callable[[Chunk, Callable[[Chunk], None]], None]
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     settings = arguments(argv)
     require_model(settings)
-    require_port(settings.host, settings.port)
+    listen = where(settings)
+    require_address(listen)
     os.environ["LLAMA_MEDIA_MARKER"] = MEDIA_MARKER
-    engine = load(settings, settings.host, port=0)
+    engine = load(settings, _inner(listen))
     span = AudioSpan(shortest_s=settings.min_audio_s, longest_s=settings.max_audio_s)
     listener = Listener(engine.handle_chat_completions, span)
-    asyncio.run(serve(application(listener), settings.host, settings.port, settings.grace_s))
+    asyncio.run(serve(application(listener), listen, settings.grace_s))
     # llama.cpp's threads have nothing left to say; waiting for each of them could only hang.
     os._exit(0)
+
+
+def _inner(listen: Listen) -> Listen:
+    """Where llama.cpp's own server listens, which nobody asks: it cannot be had without one."""
+    if listen.path is None:
+        return Listen(host=listen.host, port=0)
+    return Listen(path=listen.path.with_name("_" + listen.path.name))
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -231,12 +248,13 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def serve(app: Starlette, host: str, port: int, grace_s: float) -> None:
+async def serve(app: Starlette, listen: Listen, grace_s: float) -> None:
     """Answer there until SIGTERM, then finish what is in flight."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        host=listen.host,
+        port=listen.port or 0,
+        uds=str(listen.path) if listen.path else None,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -256,7 +274,7 @@ async def serve(app: Starlette, host: str, port: int, grace_s: float) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    log(f"ready on http://{host}:{port}")
+    log(f"ready on {listen.url}")
     await server.serve()
 
 

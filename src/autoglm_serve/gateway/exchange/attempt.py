@@ -54,7 +54,7 @@ async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> E
         connection = None if fresh else worker.pool.idle(replica.base_url)
         if connection is None:
             try:
-                connection = await worker.pool.connect(replica.base_url)
+                connection = await worker.pool.connect(replica.base_url, ours=replica.is_ours)
             except OSError as error:
                 return Ending(result=Result.LOST, reason=f"cannot connect: {error}", asked=asked)
         kept = connection.used > 0

@@ -168,7 +168,7 @@ class StreamWatch:
         serving = {url for url, each in there.items() if each.state in _SERVING or each.kept_by_others}
         self._doubted = frozenset(url for url in serving if there[url].state not in _SERVING)
         for base_url, address in tuple(self._addresses.items()):
-            if base_url not in serving and not base_url.startswith("unix:"):
+            if base_url not in serving:
                 stopping = base_url in there and there[base_url].state is ReplicaState.STOPPING
                 for relay in tuple(address.relays):
                     relay.lose("the supervisor says that it is gone", innocent=stopping)

@@ -8,6 +8,7 @@ import logging
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, cast
 
 import httptools
@@ -15,7 +16,9 @@ import httptools
 from autoglm_serve.gateway.wire.connection_state import ConnectionEvent, Effect, State, after
 from autoglm_serve.gateway.wire.envelope import too_many_connections
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
+from autoglm_serve.launch import tcp_sockets
 from autoglm_serve.launch.descriptors import is_shortage
+from autoglm_serve.launch.ports import LOOPBACK
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ _LAST_STATUS = 599
 _IDLE_LIMIT = 128  # per address
 _IDLE_S = 4.0  # below uvicorn's and cpp-httplib's keep-alive of 5 s, so that we close first
 _CONNECT_TIMEOUT_S = 5.0
+_FULL_QUEUE_LOOK_S = 0.005
 _UNREAD_BYTES = 256 * 1024
 """Of an answer, taken by the kernel while nobody reads it: left to itself it takes tens of megabytes."""
 _NOBODY_WAITS = (State.IDLE, State.OVER)
@@ -263,18 +267,21 @@ class Pool:
             connection.close()
         return None
 
-    async def connect(self, base_url: str) -> Connection:
-        """A new connection. Raises OSError (TimeoutError is one) where the replica takes none, and Refusal
-        where this machine has no socket for it."""
+    async def connect(self, base_url: str, *, ours: bool = False) -> Connection:
+        """A new connection; to nobody but this account, where a process of `ours` is meant.
+
+        Raises OSError (TimeoutError is one) where the replica takes none, and Refusal where this machine has
+        no socket for it.
+        """
         try:
-            return await self._connect(base_url)
+            return await self._connect(base_url, ours=ours)
         except OSError as error:
             if not is_shortage(error):
                 raise
         self.close()  # what is idle holds what is short
         await asyncio.sleep(0)
         try:
-            return await self._connect(base_url)
+            return await self._connect(base_url, ours=ours)
         except OSError as error:
             if not is_shortage(error):
                 raise
@@ -290,16 +297,36 @@ class Pool:
         connection.close()
         return True
 
-    async def _connect(self, base_url: str) -> Connection:
+    async def _connect(self, base_url: str, *, ours: bool = False) -> Connection:
         def make() -> Connection:
             return Connection(lambda connection: self._keep(base_url, connection))
 
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             if base_url.startswith("unix:"):
-                _, protocol = await self._loop.create_unix_connection(make, base_url.removeprefix("unix:"))
+                protocol = await self._over_unix(make, base_url.removeprefix("unix:"))
             else:
                 tls, host, port = split_base_url(base_url)
                 _, protocol = await self._loop.create_connection(make, host, port, ssl=tls or None)
+                if ours and host == LOOPBACK and not tcp_sockets.is_ours(port):
+                    protocol.close()
+                    raise ConnectionRefusedError("another account listens at its port")
+        return protocol
+
+    async def _over_unix(self, make: Callable[[], Connection], path: str) -> Connection:
+        """Where the queue of who listens is full, TCP waits for room; a unix socket says so at once, and
+        asyncio takes that for a connection."""
+        end = socket.socket(socket.AF_UNIX)
+        try:
+            end.setblocking(False)
+            while True:
+                with suppress(BlockingIOError):
+                    end.connect(path)
+                    break
+                await asyncio.sleep(_FULL_QUEUE_LOOK_S)
+            _, protocol = await self._loop.create_unix_connection(make, sock=end)
+        except BaseException:
+            end.close()
+            raise
         return protocol
 
     def forget(self, base_url: str) -> None:
