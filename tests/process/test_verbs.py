@@ -64,6 +64,18 @@ def test_models_names_what_is_served(service: ServiceProcess) -> None:
     assert f"served at 127.0.0.1:{service.port}: autoglm-phone-demo" in told.stdout
 
 
+def test_verify_finds_nothing_wrong_with_the_demo_model(service: ServiceProcess) -> None:
+    url = f"http://127.0.0.1:{service.port}"
+    told = subprocess.run(
+        [sys.executable, "-m", "autoglm_serve", "verify", "--url", url, "--long-context", "1500"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert told.returncode == ExitCode.OK, told.stdout
+    assert "6 of 6 golden screens" in told.stdout
+
+
 def test_ps_is_status(service: ServiceProcess) -> None:
     assert "r0" in autoglm(service, "ps").stdout
     assert autoglm(service, "ps").returncode == ExitCode.OK

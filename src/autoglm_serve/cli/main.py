@@ -55,6 +55,7 @@ VERBS = (
     ),
     Verb(name="chat", summary="talk to a model in the terminal, with pictures too", with_options=True),
     Verb(name="bench", summary="put a load on any OpenAI-compatible address, and measure"),
+    Verb(name="verify", summary="ask any OpenAI-compatible address whether it serves its model rightly"),
     Verb(name="pull", summary="download a model now, to be served later", with_options=True),
     Verb(
         name="models",
