@@ -13,6 +13,7 @@ from autoglm_serve.cli.config import reference
 from autoglm_serve.cli.main import VERBS, main
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.observe import metrics
@@ -107,6 +108,7 @@ def test_the_api_page_names_every_path_outcome_and_metric() -> None:
         buckets_s=(),
         fleet=FleetView(),
         load=lambda _: metrics.ReplicaLoad(requests=0, cost_tokens=0),
+        status=ServiceStatus(url="", version=""),
     ).decode()
     names = {
         name + ("_total" if kind == "counter" and not name.endswith("_total") else "")

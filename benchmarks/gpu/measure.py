@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from autoglm_serve.core.codec import to_json
 from autoglm_serve.core.engine_traits import Constants
 from autoglm_serve.core.hardware import GIB, Hardware
 from autoglm_serve.core.ledger import TERMS, MeasuredLedger
@@ -394,7 +395,7 @@ def main() -> None:
     raw = json.loads(Path(args.runs).read_text())
     runs = [Run(**{**one, "loads": tuple(map(tuple, one.get("loads", ())))}) for one in raw]
     session = Measuring(args, runs)
-    (session.out / "nvml.json").write_text(gpus.read().to_json())
+    (session.out / "nvml.json").write_bytes(to_json(gpus.read()))
     signal.signal(signal.SIGTERM, lambda *_: session.hurry())
     session.run()
     print(table(session.results))

@@ -20,15 +20,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autoglm_serve.core import fleet_codec
+from autoglm_serve.core.codec import to_json
+from autoglm_serve.core.control_messages import StatusAnswer, encode_news
 from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
-from autoglm_serve.gateway.worker import encode_settings
 
 MODEL = ModelView(
     names=("demo", "alias"),
@@ -80,7 +81,7 @@ class GatewayProcess:
     def set_fleet(self, fleet: FleetView) -> None:
         """Push a view, and return once the worker has it."""
         self.fleet = replace(fleet, version=self.fleet.version + 1)
-        self._line.sendall(fleet_codec.encode(self.fleet) + b"\n")
+        self._line.sendall(encode_news(self.fleet) + b"\n")
         wanted = {replica.id: replica.state.value for replica in fleet.replicas}
         while json.loads(self.ask("GET", "/ready")[2])["replicas"] != wanted:
             pass
@@ -166,7 +167,13 @@ def running_gateway(
     )
     view = fleet if fleet is not None else fleet_of(urls)
     with socket.create_server((host, 0)) as listener, _control_socket(settings) as control:
-        argv = [sys.executable, "-m", "autoglm_serve.gateway.worker", "--settings", encode_settings(settings)]
+        argv = [
+            sys.executable,
+            "-m",
+            "autoglm_serve.gateway.worker",
+            "--settings",
+            settings_argument(settings),
+        ]
         argv += ["--listen-fd", str(listener.fileno())]
         with subprocess.Popen(argv, pass_fds=[listener.fileno()], env=_environment()) as process:
             try:
@@ -187,6 +194,11 @@ def running_gateway(
                 process.kill()
 
 
+def settings_argument(settings: Settings) -> str:
+    """As a worker is started with them."""
+    return to_json(settings).decode()
+
+
 def _environment() -> dict[str, str]:
     source = Path(__file__).resolve().parents[2] / "src"
     return {**os.environ, "PYTHONPATH": str(source)}
@@ -201,8 +213,14 @@ def _control_socket(settings: Settings) -> socket.socket:
 
 
 def _listen(line: socket.socket, heard: list[dict[str, Any]]) -> None:
+    answer = encode_news(StatusAnswer(status=ServiceStatus(url="", version="test"))) + b"\n"
     try:
         with line.makefile("rb") as lines:
-            heard.extend(json.loads(text) for text in lines)
+            for text in lines:
+                message = json.loads(text)
+                if message == {"asks": "status"}:
+                    line.sendall(answer)
+                else:
+                    heard.append(message)
     except (OSError, ValueError):
         return

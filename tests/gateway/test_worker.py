@@ -13,12 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoglm_serve.core import fleet_codec
+from autoglm_serve.core.control_messages import encode_news
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
-from autoglm_serve.gateway.worker import encode_settings
 from autoglm_serve.launch.handover import HURRY
 from autoglm_serve.observe import counter_file
 from tests.fakes.engine_process import EngineProcess, running_engine
@@ -28,6 +27,7 @@ from tests.gateway.gateway_process import (
     _environment,
     fleet_of,
     running_gateway,
+    settings_argument,
 )
 from tests.gateway.raw_http import chat, post, wire
 
@@ -135,7 +135,7 @@ class Workers:
 
     def __init__(self, state_dir: Path, urls: list[str], count: int, stack: ExitStack) -> None:
         self._stack = stack
-        self._view = fleet_codec.encode(fleet_of(urls)) + b"\n"
+        self._view = encode_news(fleet_of(urls)) + b"\n"
         self.settings = Settings(
             version="test",
             state_dir=state_dir,
@@ -163,7 +163,7 @@ class Workers:
         """Start a worker and hand it the fleet."""
         descriptor = self.listeners[index].fileno()
         argv = [sys.executable, "-m", "autoglm_serve.gateway.worker", "--listen-fd", str(descriptor)]
-        argv += ["--settings", encode_settings(replace(self.settings, worker_id=index))]
+        argv += ["--settings", settings_argument(replace(self.settings, worker_id=index))]
         process = self._stack.enter_context(subprocess.Popen(argv, pass_fds=[descriptor], env=_environment()))
         self._stack.callback(process.kill)
         line = self._stack.enter_context(self._control.accept()[0])

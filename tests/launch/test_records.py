@@ -23,7 +23,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_a_record_of_before_there_were_marks_is_read(tmp_path: Path) -> None:
     Records(tmp_path).write(RECORD)
     path = tmp_path / "replicas" / "r0.json"
-    path.write_text(path.read_text().replace(', "mark": "m"', ""))
+    path.write_text(path.read_text().replace(',"mark":"m"', ""))
     assert Records(tmp_path).read_all()[0].identity == replace(RECORD.identity, mark="")
 
 
@@ -54,3 +54,14 @@ def test_a_draft_that_was_not_finished_is_no_record(tmp_path: Path) -> None:
 def test_others_may_not_look(tmp_path: Path) -> None:
     Records(tmp_path).write(RECORD)
     assert (tmp_path / "replicas").stat().st_mode & 0o077 == 0
+
+
+def test_a_record_that_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    written = (
+        '{"id": "r0", "identity": {"pid": 12, "start_ticks": 345, "boot_id": "b", "mark": "m"}, '
+        '"argv": ["engine", "--port", "1"], "port": 1, "log_path": "/x/r0.log", "fingerprint": "f", '
+        '"note": {"slot": "3"}}'
+    )
+    (tmp_path / "replicas").mkdir()
+    (tmp_path / "replicas" / "r0.json").write_text(written)
+    assert Records(tmp_path).read_all() == (replace(RECORD, fingerprint="f", note={"slot": "3"}),)

@@ -6,14 +6,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.status import GatewayReport, ReplicaReport, ServiceStatus
 from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S, Account, Outcome
 from autoglm_serve.gateway.recovery.journal import Usage
 from autoglm_serve.observe import counter_file
 from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.observe.metrics import ReplicaLoad, exposition
 
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-def samples(counts: dict[counter_file.Key, int]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+
+def samples(counts: dict[counter_file.Key, int], status: ServiceStatus | None = None) -> Samples:
     replica = ReplicaView(
         id="r0", slot=3, model="m", engine="e", state=ReplicaState.READY, base_url="http://x"
     )
@@ -23,6 +26,7 @@ def samples(counts: dict[counter_file.Key, int]) -> dict[tuple[str, frozenset[tu
         buckets_s=LATENCY_BUCKETS_S,
         fleet=FleetView(replicas=(replica,)),
         load=lambda slot: ReplicaLoad(requests=slot, cost_tokens=slot * 100),
+        status=status,
     )
     families = text_string_to_metric_families(text.decode())
     return {
@@ -65,3 +69,20 @@ def test_each_replica_shows_its_one_state_and_its_load() -> None:
     assert seen["autoglm_replica_in_flight_requests", frozenset(labels)] == 3
     assert seen["autoglm_replica_in_flight_cost_tokens", frozenset(labels)] == 300
     assert seen["autoglm_build_info", frozenset({"version": "1.2"}.items())] == 1
+
+
+def test_what_only_the_control_plane_knows_is_there_while_it_says_it() -> None:
+    report = ReplicaReport(id="r0", model="m", engine="e", state=ReplicaState.READY, restarts=2, start_s=1.5)
+    status = ServiceStatus(
+        url="u", version="1", replicas=(report,), gateway=GatewayReport(workers=2, serving=1, restarts=4)
+    )
+    seen, without = samples({}, status), samples({})
+    labels = frozenset({"model": "m", "replica": "r0", "engine": "e"}.items())
+    told = {
+        ("autoglm_replica_restarts_total", labels): 2,
+        ("autoglm_replica_start_seconds", labels): 1.5,
+        ("autoglm_gateway_workers", frozenset[tuple[str, str]]()): 1,
+        ("autoglm_gateway_restarts_total", frozenset[tuple[str, str]]()): 4,
+    }
+    assert {key: seen[key] for key in told} == told
+    assert not told.keys() & without.keys()

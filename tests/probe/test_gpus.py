@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from autoglm_serve.core.codec import from_json, to_json
 from autoglm_serve.core.hardware import GIB, Link
 from autoglm_serve.probe.gpus import Driver, GpuReading, Snapshot, hardware, other_accelerator, read
 
@@ -87,12 +88,12 @@ def test_mig_and_narrow_slots_are_said() -> None:
 
 
 def test_a_snapshot_survives_json() -> None:
-    assert Snapshot.from_json(HOST.to_json()) == HOST
+    assert from_json(Snapshot, to_json(HOST)) == HOST
 
 
 def test_a_recorded_host() -> None:
     """Four H200s of one host, each with NVLink to each."""
-    snapshot = Snapshot.from_json((CAPTURED / "h200x4.json").read_text())
+    snapshot = from_json(Snapshot, (CAPTURED / "h200x4.json").read_text())
     found = hardware(snapshot)
     assert [gpu.spec.key for gpu in found.gpus] == ["h200"] * 4
     assert found.weakest_link((0, 1, 2, 3)) is Link.NVLINK

@@ -34,6 +34,8 @@ class ReplicaReport:
     in_flight: int = 0
     """Requests that it carries."""
     restarts: int = 0
+    start_s: float | None = None
+    """Seconds from its last start to readiness; None where it was not ready, or not started here."""
     last_exit: Diagnosis | None = None
     progress: Progress | None = None
     memory: MeasuredLedger | None = None

@@ -1,11 +1,11 @@
 """What was decided, on disk, for the control plane that comes after this one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from autoglm_serve.config.options import Options, Section, declared
+from autoglm_serve.core.codec import from_json, to_json
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.launch.private_file import private
 
@@ -13,9 +13,8 @@ from autoglm_serve.launch.private_file import private
 def remember(path: Path, options: Options, deployment: Deployment) -> None:
     """Write down what was decided, for the control plane that comes after this one. Raises OSError."""
     draft = path.with_suffix(".tmp")
-    decided = _Decided(asked=_asked(options), deployment=deployment)
     with open(draft, "wb", opener=private) as file:
-        file.write(TypeAdapter(_Decided).dump_json(decided))
+        file.write(to_json(_Decided(asked=_asked(options), deployment=deployment)))
     draft.replace(path)
 
 
@@ -25,10 +24,10 @@ def recall(path: Path, options: Options | None) -> Deployment | None:
     While replicas run, deciding anew would find their memory taken.
     """
     try:
-        decided = TypeAdapter(_Decided).validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        decided = from_json(_Decided, path.read_bytes())
+    except (OSError, ValueError, TypeError):
         return None
-    return decided.deployment if options is None or decided.asked == _asked(options) else None
+    return decided.deployment if options is None or _same(decided.asked, options) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,12 @@ class _Decided:
 
 
 DECISIVE = frozenset({Section.MODEL, Section.ENGINE, Section.PLAN, Section.SPEECH})
+
+
+def _same(asked: Mapping[str, str], options: Options) -> bool:
+    """An option that there was not when it was decided counts as it does by default."""
+    before = {**_asked(Options()), **asked}
+    return all(before[name] == value for name, value in _asked(options).items())
 
 
 def _asked(options: Options) -> dict[str, str]:

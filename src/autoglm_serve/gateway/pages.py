@@ -1,12 +1,14 @@
 """Paths that the gateway answers by itself: health, models, metrics, preflight, and what is not served."""
 
 from collections.abc import Callable
+from functools import partial
 
 import orjson
 
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S
 from autoglm_serve.gateway.exchange.delivery import Client
@@ -23,13 +25,21 @@ _PREFLIGHT: Headers = (
 )
 
 
-def answer(client: Client, request: Request, worker: Worker) -> bool:
-    """Answer `request` if it is ours to answer; False leaves it to `dispatch`. Raises Refusal."""
+METRICS = "/metrics"
+
+
+def answer(client: Client, request: Request, worker: Worker, status: ServiceStatus | None = None) -> bool:
+    """Answer `request` if it is ours to answer; False leaves it to `dispatch`. Raises Refusal.
+
+    `status` is what the control plane has said for it, where it was asked.
+    """
     if request.method == b"OPTIONS":
         client.respond(204, _PREFLIGHT, b"")
         return True
     page = _PAGES.get(request.path)
-    if page is None and request.path.startswith("/v1/models/"):
+    if request.path == METRICS:
+        page = partial(_metrics, status)
+    elif request.path.startswith("/v1/models/"):
         page = _one_model
     if page is not None:
         if request.method not in (b"GET", b"HEAD"):
@@ -104,7 +114,7 @@ def _one_model(request: Request, worker: Worker) -> _Page:
     return 200, _JSON, orjson.dumps(_card(name, model))
 
 
-def _metrics(request: Request, worker: Worker) -> _Page:
+def _metrics(status: ServiceStatus | None, request: Request, worker: Worker) -> _Page:
     # Imported when first asked for: a worker that nobody scrapes does not carry the library.
     from autoglm_serve.observe import metrics
 
@@ -121,6 +131,7 @@ def _metrics(request: Request, worker: Worker) -> _Page:
         buckets_s=LATENCY_BUCKETS_S,
         fleet=worker.fleet.view,
         load=load,
+        status=status,
     )
     return 200, ((b"content-type", metrics.CONTENT_TYPE),), text
 
@@ -144,7 +155,6 @@ _PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
     "/health": _health,
     "/ready": _ready,
     "/version": _version,
-    "/metrics": _metrics,
     "/v1/models": _models,
 }
 

@@ -13,6 +13,7 @@ from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.wire.server import ConnectionLimits
@@ -79,6 +80,7 @@ class Worker:
     settings: Settings
     loop: asyncio.AbstractEventLoop
     fleet: FleetHolder
+    control: WorkerEnd
     load: LoadTable
     counters: CounterFile
     pool: Pool

@@ -16,18 +16,15 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-import orjson
 import uvloop
 
+from autoglm_serve.core.codec import from_json
 from autoglm_serve.core.refusal import Refusal
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway import admin, pages
 from autoglm_serve.gateway.access.identity import RequestIds, holder
-from autoglm_serve.gateway.admission.fields import FieldPolicy
-from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.admission.plain import usual_path
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
@@ -66,29 +63,11 @@ _COLLECT_AFTER = 10_000
 """Objects more than before."""
 _ASLEEP_S = 1.0
 """A sweep that is so late was not busy but stopped, with the whole machine perhaps."""
+_STATUS_S = 0.5
+"""For the control plane to say how the service is; without its word a scrape shows a gap there."""
 _SETTLE_S = 0.02
 _LAST_WORDS_S = 1.0
 """In which those whose request is cut can be told."""
-
-
-def encode_settings(settings: Settings) -> str:
-    """The settings as the one argument that a worker is started with."""
-    return orjson.dumps(dataclasses.asdict(settings), default=str).decode()
-
-
-def decode_settings(text: str) -> Settings:
-    raw: dict[str, Any] = orjson.loads(text)
-    return Settings(
-        **{
-            **raw,
-            "state_dir": Path(raw["state_dir"]),
-            "limits": ConnectionLimits(
-                **{**raw["limits"], "allow_origin": tuple(raw["limits"]["allow_origin"])}
-            ),
-            "media": MediaPolicy(**raw["media"]),
-            "fields": FieldPolicy(**{**raw["fields"], "allowed": tuple(raw["fields"]["allowed"])}),
-        }
-    )
 
 
 async def run(settings: Settings, listener: socket.socket) -> None:
@@ -96,7 +75,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     fleet = FleetHolder(loop)
     link = WorkerEnd(settings.control_socket, settings.worker_id, fleet)
-    worker = _worker(settings, loop, fleet, link.wake)
+    worker = _worker(settings, loop, fleet, link)
     fleet.listeners += (
         worker.quarantine.fleet_changed,
         lambda view: worker.suspects.wake(),
@@ -153,7 +132,7 @@ def affordable(limits: ConnectionLimits, most_open: int) -> ConnectionLimits:
 
 
 def _worker(
-    settings: Settings, loop: asyncio.AbstractEventLoop, fleet: FleetHolder, wake: Callable[[str], None]
+    settings: Settings, loop: asyncio.AbstractEventLoop, fleet: FleetHolder, link: WorkerEnd
 ) -> Worker:
     """The worker's collaborators, put together."""
     load = LoadTable(settings.load_path, settings.worker_id)
@@ -163,13 +142,14 @@ def _worker(
         loop,
         workers=settings.workers,
         bounds=Bounds(waiting=settings.max_waiting, waiting_bytes=settings.max_waiting_bytes),
-        wake=wake,
+        wake=link.wake,
     )
     quarantine, pool = Quarantine(), Pool(loop)
     return Worker(
         settings=settings,
         loop=loop,
         fleet=fleet,
+        control=link,
         load=load,
         counters=CounterFile(settings.counter_paths[settings.worker_id]),
         pool=pool,
@@ -196,10 +176,15 @@ class Requests:
     def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
         request.id = self._ids.of(request)
         request.path = usual_path(request.path)
-        if self._answered_here(client, request):
+        if request.path == pages.METRICS:
+            served = self._scraped(client, request)
+        elif self._answered_here(client, request):
             return None
-        serve = admin.forward if request.path.startswith("/admin/") else dispatch.dispatch
-        task = self._worker.loop.create_task(serve(client, request, self._worker))
+        elif request.path.startswith("/admin/"):
+            served = admin.forward(client, request, self._worker)
+        else:
+            served = dispatch.dispatch(client, request, self._worker)
+        task = self._worker.loop.create_task(served)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -216,11 +201,16 @@ class Requests:
         account.outcome = Outcome.REFUSED
         account.close(self._worker.loop.time())
 
-    def _answered_here(self, client: ClientConnection, request: Request) -> bool:
+    async def _scraped(self, client: ClientConnection, request: Request) -> None:
+        self._answered_here(client, request, await self._worker.control.status(_STATUS_S))
+
+    def _answered_here(
+        self, client: ClientConnection, request: Request, status: ServiceStatus | None = None
+    ) -> bool:
         """False leaves the request to `dispatch`. Health checks and scrapes are no business to count."""
         account = Account(self._worker.counters, "other", request.started_s)
         try:
-            return pages.answer(client, request, self._worker)
+            return pages.answer(client, request, self._worker, status)
         except Refusal as refusal:
             account.outcome = Outcome.REFUSED
             client.refuse(refusal)
@@ -321,7 +311,7 @@ def main(argv: list[str] | None = None) -> None:
     gc.freeze()  # what is there now stays: no collection has to look at it
     listener = socket.socket(fileno=arguments.listen_fd)
     _spare_the_collector()
-    uvloop.run(run(decode_settings(arguments.settings), listener))
+    uvloop.run(run(from_json(Settings, arguments.settings), listener))
 
 
 if __name__ == "__main__":

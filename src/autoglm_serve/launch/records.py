@@ -3,12 +3,12 @@
 `<state_dir>/replicas/<id>.json` is written whole or not at all and is on the disk before the process may run.
 """
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_serve.core.codec import from_json, to_json
 from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.launch.ports import LOOPBACK
 from autoglm_serve.launch.private_file import private
@@ -57,8 +57,8 @@ class Records:
         path = self._path(record.id)
         draft = path.with_suffix(".tmp")
         try:
-            with open(draft, "w", opener=private) as file:
-                json.dump(asdict(record), file, default=str)
+            with open(draft, "wb", opener=private) as file:
+                file.write(to_json(record))
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)
@@ -77,39 +77,10 @@ class Records:
         found = []
         for path in sorted(self._folder.glob("*.json")):
             try:
-                found.append(_record(json.loads(path.read_text())))
-            except (ValueError, KeyError, TypeError):
+                found.append(from_json(ReplicaRecord, path.read_bytes()))
+            except (ValueError, TypeError):
                 path.unlink(missing_ok=True)
         return tuple(found)
 
     def _path(self, replica_id: str) -> Path:
         return self._folder / f"{replica_id}.json"
-
-
-def _record(data: dict[str, object]) -> ReplicaRecord:
-    match data:
-        case {
-            "id": str(replica_id),
-            "identity": {"pid": int(pid), "start_ticks": int(ticks), "boot_id": str(boot), **rest},
-            "argv": [*argv],
-            "port": int(port),
-            "log_path": str(log_path),
-            **more,
-        }:
-            return ReplicaRecord(
-                id=replica_id,
-                identity=ProcessIdentity(
-                    pid=pid, start_ticks=ticks, boot_id=boot, mark=str(rest.get("mark", ""))
-                ),
-                argv=tuple(map(str, argv)),
-                port=port,
-                log_path=Path(log_path),
-                socket_path=Path(str(path)) if (path := more.get("socket_path")) else None,
-                fingerprint=str(more.get("fingerprint", "")),
-                note=_words(more.get("note")),
-            )
-    raise ValueError("not a replica record")
-
-
-def _words(value: object) -> dict[str, str]:
-    return {str(name): str(word) for name, word in value.items()} if isinstance(value, dict) else {}

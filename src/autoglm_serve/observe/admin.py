@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from autoglm_serve.core.codec import to_json
 from autoglm_serve.core.refusal import RefusalType
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.launch import takeover, unix_socket
@@ -118,7 +119,7 @@ def _refused(
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value, default=str), status, media_type="application/json")
+    return Response(to_json(value), status, media_type="application/json")
 
 
 async def serve(path: Path, shown: Callable[[], ServiceStatus], operator: AdminOperator) -> None:

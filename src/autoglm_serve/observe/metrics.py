@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.observe.counter_file import Key
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -35,14 +36,17 @@ def exposition(
     buckets_s: Sequence[float],
     fleet: FleetView,
     load: Callable[[int], ReplicaLoad],
+    status: ServiceStatus | None,
 ) -> bytes:
-    """The text of /metrics. `load` tells of a slot; `counts` was filled with the bounds `buckets_s`."""
+    """The text of /metrics. `load` tells of a slot; `counts` was filled with the bounds `buckets_s`; `status`
+    is what only the control plane knows: while it is away, those metrics are not there."""
     registry = CollectorRegistry()
     families = (
         *_counters(counts),
         _histogram("duration", "From the first byte of a request to its end.", counts, buckets_s),
         _histogram("ttft", "From the first byte of a request to the first content sent.", counts, buckets_s),
         *_replicas(fleet, load),
+        *(_kept(status) if status is not None else ()),
         InfoMetricFamily("autoglm_build", "What runs here.", {"version": version}),
     )
     registry.register(_Families(families))
@@ -84,12 +88,16 @@ def _histogram(name: str, help_text: str, counts: Mapping[Key, int], bounds_s: S
     return family
 
 
+_REPLICA = ("model", "replica", "engine")
+
+
 def _replicas(fleet: FleetView, load: Callable[[int], ReplicaLoad]) -> Iterator[Metric]:
-    labels = ("model", "replica", "engine")
     prefix = "autoglm_replica"
-    states = GaugeMetricFamily(f"{prefix}_state", "1 for the state it is in.", labels=(*labels, "state"))
-    requests = GaugeMetricFamily(f"{prefix}_in_flight_requests", "Requests it carries.", labels=labels)
-    cost = GaugeMetricFamily(f"{prefix}_in_flight_cost_tokens", "Outstanding cost, in tokens.", labels=labels)
+    states = GaugeMetricFamily(f"{prefix}_state", "1 for the state it is in.", labels=(*_REPLICA, "state"))
+    requests = GaugeMetricFamily(f"{prefix}_in_flight_requests", "Requests it carries.", labels=_REPLICA)
+    cost = GaugeMetricFamily(
+        f"{prefix}_in_flight_cost_tokens", "Outstanding cost, in tokens.", labels=_REPLICA
+    )
     for replica in fleet.replicas:
         values = (replica.model, replica.id, replica.engine)
         carried = load(replica.slot)
@@ -98,3 +106,22 @@ def _replicas(fleet: FleetView, load: Callable[[int], ReplicaLoad]) -> Iterator[
         for state in ReplicaState:
             states.add_metric((*values, state), float(state is replica.state))
     return iter((states, requests, cost))
+
+
+def _kept(status: ServiceStatus) -> Iterator[Metric]:
+    """What became of the processes that are kept alive."""
+    restarts = CounterMetricFamily(
+        "autoglm_replica_restarts", "Starts that followed an exit nobody had asked for.", labels=_REPLICA
+    )
+    start = GaugeMetricFamily(
+        "autoglm_replica_start_seconds", "From its last start until it was ready.", labels=_REPLICA
+    )
+    for replica in status.replicas:
+        values = (replica.model, replica.id, replica.engine)
+        restarts.add_metric(values, replica.restarts)
+        if replica.start_s is not None:
+            start.add_metric(values, replica.start_s)
+    gateway = status.gateway
+    workers = GaugeMetricFamily("autoglm_gateway_workers", "Those that take connections.", gateway.serving)
+    again = CounterMetricFamily("autoglm_gateway_restarts", "Workers started again.", gateway.restarts)
+    return iter((restarts, start, workers, again))

@@ -5,12 +5,11 @@ driver that does not answer. `nvidia-ml-py` is imported only when asked. `Snapsh
 that the hosts of other people can be recorded once and replayed in tests.
 """
 
-import json
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -78,25 +77,6 @@ class Snapshot:
     """Pairs that may read each other's memory over PCIe or NVLink."""
     unsaid: tuple[tuple[int, int], ...] = ()
     """Pairs that the driver says nothing about, as in some virtual machines: the table's usual link holds."""
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Snapshot":
-        raw = json.loads(text)
-        readings = tuple(GpuReading(**_frozen(item)) for item in raw.pop("gpus"))
-        driver = Driver(raw.pop("driver"))
-        return cls(driver=driver, gpus=readings, **_frozen(raw))
-
-
-def _frozen(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists become tuples again."""
-
-    def deep(value: Any) -> Any:
-        return tuple(deep(item) for item in value) if isinstance(value, list) else value
-
-    return {key: deep(value) for key, value in raw.items()}
 
 
 # --- snapshot to hardware (pure) -------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autoglm_serve.core.ledger import Badge, Ledger, MeasuredLedger, MeasuredSpeed, Predicted, Subject
+from autoglm_serve.core.codec import from_plain
 from autoglm_serve.plan.calibration import Measurement
 
 FORMAT = 2  # 1 was predicted by a formula for rounds
@@ -79,19 +79,7 @@ def _parse(raw: dict[str, Any]) -> Measurement:
         _require(figures, least=0)
     for figures in filter(None, (speed, asked)):
         _require(figures, least=1e-9)
-    return Measurement(
-        subject=Subject(**raw["subject"]),
-        gpus_per_replica=int(raw["gpus_per_replica"]),
-        predicted=Ledger(**{**predicted, "badge": Badge(predicted["badge"])}),
-        measured=MeasuredLedger(**raw["measured"]),
-        predicted_speed=_speed(asked) if asked else None,
-        measured_speed=MeasuredSpeed(**speed) if speed else None,
-    )
-
-
-def _speed(asked: dict[str, Any]) -> Predicted:
-    ranges = {name: None if asked.get(name) is None else (asked[name][0], asked[name][1]) for name in RANGES}
-    return Predicted(**{**asked, **ranges, "badge": Badge(asked["badge"])})
+    return from_plain(Measurement, raw)
 
 
 def _require(figures: dict[str, Any], *, least: float) -> None:

@@ -23,11 +23,11 @@ from autoglm_serve.control.reaper import collect_orphans, is_first
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
+from autoglm_serve.core.control_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.core.status import GatewayReport, ServiceStatus
-from autoglm_serve.core.worker_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
 from autoglm_serve.deploy.calibrate import Ledgers
 from autoglm_serve.deploy.remember import remember
 from autoglm_serve.engines.catalog import ENGINES
@@ -128,7 +128,7 @@ class Service:
             left=self._load.clear,
             beats=self._load.beats,
         )
-        self._line = ControlPlaneEnd(self._state_dir / CONTROL_SOCKET, self._heard)
+        self._line = ControlPlaneEnd(self._state_dir / CONTROL_SOCKET, self._heard, self._status)
         rolling = Rolling(
             supervisor=self._supervisor,
             in_flight=self._load.requests,

@@ -48,6 +48,7 @@ def _replica(status: ReplicaStatus, in_flight: int) -> ReplicaReport:
         gpus=status.gpus,
         in_flight=in_flight,
         restarts=status.restarts,
+        start_s=status.start_s,
         last_exit=status.last_exit,
         progress=status.progress,
         memory=status.memory,

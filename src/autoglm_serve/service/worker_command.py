@@ -5,12 +5,12 @@ from pathlib import Path
 
 from autoglm_serve import __version__
 from autoglm_serve.config.options import Options
+from autoglm_serve.core.codec import to_json
 from autoglm_serve.engines.base import Command
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
-from autoglm_serve.gateway.worker import encode_settings
 
 
 def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:
@@ -45,7 +45,7 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
     return Command(
         argv=(
             *(sys.executable, "-m", "autoglm_serve.gateway.worker"),
-            *("--settings", encode_settings(settings), "--listen-fd", str(descriptor)),
+            *("--settings", to_json(settings).decode(), "--listen-fd", str(descriptor)),
             *("--log-format", "json" if options.log_format == "json" else "plain"),
             *("--log-level", options.log_level),
         )

@@ -11,12 +11,14 @@ import pytest
 
 from autoglm_serve.control.tasks import running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
+from autoglm_serve.core.control_messages import Joined, WakeModel, WorkerMessage
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.core.worker_messages import Joined, WakeModel, WorkerMessage
+from autoglm_serve.core.status import GatewayReport, ServiceStatus
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 
+STATUS = ServiceStatus(url="http://x", version="1", gateway=GatewayReport(restarts=2))
 REPLICA = ReplicaView(id="r0", slot=0, model="m", engine="e", state=ReplicaState.READY, base_url="http://a:1")
 
 
@@ -49,7 +51,7 @@ def run(tmp_path: Path) -> Run:
     def go(scenario: Callable[[Line], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
             heard: asyncio.Queue[WorkerMessage] = asyncio.Queue()
-            control = ControlPlaneEnd(tmp_path / "control.sock", heard.put_nowait)
+            control = ControlPlaneEnd(tmp_path / "control.sock", heard.put_nowait, lambda: STATUS)
             fleet = FleetHolder(asyncio.get_running_loop())
             worker = WorkerEnd(tmp_path / "control.sock", 3, fleet)
             async with running(control.run(), worker.run()):
@@ -104,3 +106,35 @@ def test_a_model_that_is_waited_for_is_named_to_the_control_plane(run: Run) -> N
             assert await line.heard.get() == WakeModel(model="speech")
 
     run(scenario)
+
+
+def test_what_only_the_control_plane_knows_is_answered_to_all_who_ask(run: Run) -> None:
+    async def scenario(line: Line) -> None:
+        assert await line.worker.status(10) is None  # before it is on the line
+        line.control.push(view(1))
+        await line.knows(view(1))
+        answers = await asyncio.gather(*(line.worker.status(10) for _ in range(3)))
+        assert answers == [STATUS, STATUS, STATUS]
+        assert await line.worker.status(10) == STATUS
+
+    run(scenario)
+
+
+def test_a_control_plane_that_does_not_answer_is_waited_for_no_longer_than_was_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        lines: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            async for said in reader:
+                lines.put_nowait(said)
+            writer.close()
+
+        server = await asyncio.start_unix_server(deaf, tmp_path / "control.sock")
+        worker = WorkerEnd(tmp_path / "control.sock", 3, FleetHolder(asyncio.get_running_loop()))
+        async with server, running(worker.run()):
+            await lines.get()
+            assert await worker.status(0.01) is None
+            assert await worker.status(0.01) is None
+            assert lines.qsize() == 1  # it is not asked again while it owes an answer
+
+    asyncio.run(main())

@@ -15,6 +15,7 @@ from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
@@ -109,6 +110,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         settings=settings,
         loop=loop,
         fleet=fleet,
+        control=WorkerEnd(settings.control_socket, 0, fleet),
         load=load,
         counters=CounterFile(state_dir / "counters-0"),
         pool=cast("Pool", Engine(loop)),

@@ -1,4 +1,5 @@
-"""A worker's end of the control channel: the fleet view and its changes come down it, messages go up.
+"""A worker's end of the control channel: the fleet view and its changes come down it, messages go up, and
+what only the control plane knows is asked of it.
 
 Newline-delimited JSON on a unix socket. The worker goes on with the last view while the line is down, and
 keeps trying: the gateway outlives the control plane. On every new line the whole view comes first, so that
@@ -10,9 +11,18 @@ import logging
 import os
 from pathlib import Path
 
-from autoglm_serve.core import fleet_codec, worker_messages
-from autoglm_serve.core.fleet import FleetView
-from autoglm_serve.core.worker_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
+from autoglm_serve.core import control_messages
+from autoglm_serve.core.control_messages import (
+    Joined,
+    Leaving,
+    Serving,
+    StatusAnswer,
+    StatusQuestion,
+    WakeModel,
+    WorkerMessage,
+)
+from autoglm_serve.core.fleet import FleetChange, FleetView
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.launch import unix_socket
 
@@ -31,6 +41,8 @@ class WorkerEnd:
         self._fleet = fleet
         self._writer: asyncio.StreamWriter | None = None
         self._now: Serving | Leaving | None = None
+        self._question: asyncio.Future[ServiceStatus | None] | None = None
+        """Who asks meanwhile waits for the same answer."""
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -40,7 +52,7 @@ class WorkerEnd:
                 log.warning("the control plane is gone; going on with the fleet as it was")
             except OSError:
                 pass
-            except (ValueError, LookupError, TypeError) as error:  # cut off in the middle of a line
+            except (ValueError, TypeError) as error:  # cut off in the middle of a line
                 log.warning("the control plane sent what is no fleet view: %r", error)
             await asyncio.sleep(_RETRY_S)
 
@@ -58,9 +70,24 @@ class WorkerEnd:
         self._now = Leaving(pid=os.getpid())
         self._say(self._now)
 
+    async def status(self, timeout_s: float) -> ServiceStatus | None:
+        """How the service is; None while the control plane is away, or answers too late."""
+        if self._writer is None:
+            return None
+        if self._question is None:
+            self._question = asyncio.get_running_loop().create_future()
+            self._say(StatusQuestion())
+        answered, _ = await asyncio.wait((self._question,), timeout=timeout_s)
+        return answered.pop().result() if answered else None
+
+    def _answered(self, status: ServiceStatus | None) -> None:
+        question, self._question = self._question, None
+        if question is not None:
+            question.set_result(status)
+
     def _say(self, message: WorkerMessage) -> None:
         if self._writer is not None:
-            self._writer.write(worker_messages.encode(message) + b"\n")
+            self._writer.write(control_messages.encode_message(message) + b"\n")
 
     async def _session(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self._address, limit=_LINE_LIMIT_BYTES)
@@ -70,8 +97,14 @@ class WorkerEnd:
             if self._now is not None:
                 self._say(self._now)
             async for line in reader:
-                news = fleet_codec.decode(line)
-                self._fleet.replace(news if isinstance(news, FleetView) else self._fleet.view.after(news))
+                match news := control_messages.decode_news(line):
+                    case StatusAnswer(status=status):
+                        self._answered(status)
+                    case FleetView():
+                        self._fleet.replace(news)
+                    case FleetChange():
+                        self._fleet.replace(self._fleet.view.after(news))
         finally:
             self._writer = None
+            self._answered(None)
             writer.close()
