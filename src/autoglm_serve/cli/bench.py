@@ -15,7 +15,7 @@ from autoglm_serve.bench.load import run as send
 from autoglm_serve.bench.page import HEAD, Row, cells, page
 from autoglm_serve.bench.paired import ratios
 from autoglm_serve.bench.workloads import Agent, Questions, Replay, RequestShape, Screens, Sessions, Speech
-from autoglm_serve.cli.chat import Server
+from autoglm_serve.cli.running_service import RunningService
 from autoglm_serve.cli.table import table
 from autoglm_serve.core.errors import ConfigError, ExitCode
 
@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C keeps what there is
-    name = args.model or Server(args.url, args.api_key).first_model()
+    name = args.model or RunningService(args.url, args.api_key).first_model()
     workload = _workload(args, name)
     plan = LoadPlan(
         url=args.url,

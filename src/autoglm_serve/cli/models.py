@@ -5,11 +5,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.running_service import ADDRESS, RunningService
 from autoglm_serve.cli.table import table
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode, Unreachable
+from autoglm_serve.launch.listeners import local_url
 
 _GIB = 2**30
 _TIMEOUT_S = 2.0
@@ -36,7 +37,7 @@ def run(args: Namespace, options: Options) -> int:
         return ExitCode.OK
     rows = [(model.name, f"{model.size_bytes / _GIB:.2f} GiB", model.where) for model in local]
     print(table(("model", "size", "where"), rows))
-    address = f"{options.host}:{options.port}"
+    address = local_url(options.host, options.port).removeprefix("http://")
     print(f"\nserved at {address}: {', '.join(served)}" if served else f"\nnothing is served at {address}")
     return ExitCode.OK
 
@@ -44,7 +45,7 @@ def run(args: Namespace, options: Options) -> int:
 def served_names(options: Options) -> list[str]:
     """What the service at this address answers to; nothing where none runs."""
     try:
-        answer = Admin(options.host, options.port).ask("GET", "/v1/models", timeout_s=_TIMEOUT_S)
+        answer = RunningService.of(options).ask("GET", "/v1/models", timeout_s=_TIMEOUT_S)
     except Unreachable:
         return []
     return [str(model["id"]) for model in answer.get("data", ())]

@@ -3,8 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.running_service import ADDRESS, RunningService
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode
 
@@ -25,11 +25,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, options: Options) -> int:
-    admin = Admin(options.host, options.port)
-    admin.ask("POST", "/admin/restart", wanted(args))
+    service = RunningService.of(options)
+    service.ask("POST", "/admin/restart", wanted(args))
     seen = 0
     while True:
-        told = admin.ask("GET", f"/admin/steps?after={seen}")
+        told = service.ask("GET", f"/admin/steps?after={seen}")
         for line in told["lines"]:
             print(line, flush=True)
         seen += len(told["lines"])

@@ -4,11 +4,10 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from autoglm_serve.cli.admin import ADDRESS, Admin
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.running_service import ADDRESS, RunningService
 from autoglm_serve.cli.table import table
 from autoglm_serve.config.options import Options
-from autoglm_serve.core.codec import from_plain
 from autoglm_serve.core.errors import ExitCode
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.core.status import ReplicaReport, ServiceStatus
@@ -22,8 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, options: Options) -> int:
-    said = Admin(options.host, options.port).ask("GET", "/admin/status", timeout_s=_TIMEOUT_S)
-    status = from_plain(ServiceStatus, said)
+    status, said = RunningService.of(options).status(timeout_s=_TIMEOUT_S)
     if args.json:
         print(json.dumps(said, indent=2, ensure_ascii=False))
     else:

@@ -8,8 +8,8 @@ from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path
 
-from autoglm_serve.cli.admin import ADDRESS
 from autoglm_serve.cli.parser import add_flags
+from autoglm_serve.cli.running_service import ADDRESS
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode, Unreachable
 from autoglm_serve.launch.state_dir import holder
