@@ -90,7 +90,7 @@ def test_the_plan_that_a_readme_shows_is_what_the_planner_says(
 
 def test_the_map_names_every_package_with_its_layer() -> None:
     table = read("docs/architecture.md").partition("## Packages")[2].partition("\n## ")[0]
-    mapped = {name: int(layer) for layer, name in re.findall(r"^\| (\d) \| `(\w+)` \|", table, re.MULTILINE)}
+    mapped = {name: int(layer) for layer, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", table, re.MULTILINE)}
     contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
     layers = enumerate(contract["layers"], 1)
     assert mapped == {name: number for number, layer in layers for name in re.findall(r"\w+", layer)}

@@ -9,28 +9,28 @@ from xml.etree import ElementTree
 import pytest
 
 from autoglm_serve.cli.main import main
-from autoglm_serve.verify.address import Address
-from autoglm_serve.verify.finding import Finding, Outcome
+from autoglm_serve.verify.finding import CheckOutcome, Finding
 from autoglm_serve.verify.golden import golden_screens
 from autoglm_serve.verify.report import as_junit
 from autoglm_serve.verify.run import verify
 from autoglm_serve.verify.screens import point_of
-from autoglm_serve.verify.subject import Subject
+from autoglm_serve.verify.served_model import ServedModel
+from autoglm_serve.verify.server import AskedServer
 from tests.fakes.broken_serving import BREAKAGES
 from tests.fakes.golden_model import NAME, Serving, served
 
 
 def findings_of(serving: Serving) -> dict[str, Finding]:
     with served(serving) as url:
-        address = Address(url=url, timeout_s=20)
-        subject = Subject(address=address, served=address.served(), name=NAME, long_tokens=4000)
+        address = AskedServer(url=url, timeout_s=20)
+        subject = ServedModel(address=address, served=address.served(), name=NAME, long_tokens=4000)
         return {finding.check: finding for finding in verify(subject)}
 
 
 def test_a_server_that_is_right_passes() -> None:
     found = findings_of(Serving())
-    assert {finding.said for finding in found.values() if finding.outcome is Outcome.FAILED} == set()
-    assert {check for check, finding in found.items() if finding.outcome is Outcome.SKIPPED} <= {
+    assert {finding.said for finding in found.values() if finding.outcome is CheckOutcome.FAILED} == set()
+    assert {check for check, finding in found.items() if finding.outcome is CheckOutcome.SKIPPED} <= {
         "picture tokens",
         "speech",
     }
@@ -40,7 +40,7 @@ def test_a_server_that_is_right_passes() -> None:
 def test_a_broken_server_fails_by_the_check_that_names_its_fault(broken: str) -> None:
     serving, check = BREAKAGES[broken]
     finding = findings_of(serving)[check]
-    assert finding.outcome is Outcome.FAILED, finding
+    assert finding.outcome is CheckOutcome.FAILED, finding
     assert finding.next_step
 
 
@@ -82,7 +82,7 @@ def test_the_command_fails_for_a_broken_server_and_writes_what_build_servers_rea
 def test_what_a_server_says_can_not_break_the_report() -> None:
     said = 'a <b> & "c" \x00\x1b[31m'
     xml = as_junit(
-        "http://x", said, [Finding(check="taps", outcome=Outcome.FAILED, said=said, next_step=said)]
+        "http://x", said, [Finding(check="taps", outcome=CheckOutcome.FAILED, said=said, next_step=said)]
     )
     assert ElementTree.fromstring(xml.partition("?>")[2]).get("failures") == "1"
 

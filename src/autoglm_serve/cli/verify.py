@@ -6,11 +6,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from autoglm_serve.core.errors import ConfigError, ExitCode, Unreachable
-from autoglm_serve.verify.address import Address, NotAnswered, Served
-from autoglm_serve.verify.finding import Finding, Outcome
+from autoglm_serve.verify.finding import CheckOutcome, Finding
 from autoglm_serve.verify.report import as_json, as_junit, line, summary
 from autoglm_serve.verify.run import CHECKS, verify
-from autoglm_serve.verify.subject import Subject
+from autoglm_serve.verify.served_model import ServedModel
+from autoglm_serve.verify.server import AskedServer, NotAnswered, Served
 
 _LONG_TOKENS = 6000
 
@@ -37,9 +37,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    address = Address(url=args.url, key=args.api_key, timeout_s=args.timeout)
+    address = AskedServer(url=args.url, key=args.api_key, timeout_s=args.timeout)
     served = _served(address)
-    subject = Subject(
+    subject = ServedModel(
         address=address, served=served, name=args.model or served[0].name, long_tokens=args.long_context
     )
     if not args.json:
@@ -51,11 +51,11 @@ def run(args: Namespace) -> int:
         print(summary(findings))
     if args.junit:
         _write(args.junit, as_junit(args.url, subject.name, findings))
-    failed = any(one.outcome is Outcome.FAILED for one in findings)
+    failed = any(one.outcome is CheckOutcome.FAILED for one in findings)
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _served(address: Address) -> tuple[Served, ...]:
+def _served(address: AskedServer) -> tuple[Served, ...]:
     try:
         served = address.served()
     except NotAnswered as error:

@@ -1,5 +1,6 @@
-"""Does an address serve its model rightly? Whom is asked (`address`, `subject`), what with (`golden`), what
-is held against what (`text`, `screens`, `crowd`, `speech`), in what order (`run`), how it is told (`report`).
+"""Does an address serve its model rightly? Whom is asked (`server`, `served_model`), with what (`golden`),
+what is held against what (`text`, `screens`, `crowd`, `speech`),
+in what order (`run`) and how it is told (`report`).
 
 Knows nothing of our own service: any OpenAI-compatible address can be asked.
 """

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from .finding import failed, warned
 from .golden import GoldenScreen
 from .screens import point_of
-from .subject import Subject
+from .served_model import ServedModel
 
 _ROUNDS = 2
 
 
-def concurrency(subject: Subject) -> str:
+def concurrency(subject: ServedModel) -> str:
     """Asked all at once, every question has the answer that it has alone."""
     alone = [answer.text for _, answer in subject.golden]
     bodies = [subject.body(screen.content()) for screen, _ in subject.golden] * _ROUNDS

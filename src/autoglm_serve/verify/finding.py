@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     PASSED = "passed"
     WARNED = "warned"
     FAILED = "failed"
@@ -16,7 +16,7 @@ class Finding:
     """One check and its outcome."""
 
     check: str
-    outcome: Outcome
+    outcome: CheckOutcome
     said: str
     """What was found, with its evidence."""
     next_step: str = ""
@@ -27,7 +27,7 @@ class Finding:
 class Judged(Exception):
     """Ends a check early, with its outcome."""
 
-    def __init__(self, outcome: Outcome, said: str, next_step: str = "") -> None:
+    def __init__(self, outcome: CheckOutcome, said: str, next_step: str = "") -> None:
         super().__init__(said)
         self.outcome = outcome
         self.said = said
@@ -35,12 +35,12 @@ class Judged(Exception):
 
 
 def failed(said: str, next_step: str) -> Judged:
-    return Judged(Outcome.FAILED, said, next_step)
+    return Judged(CheckOutcome.FAILED, said, next_step)
 
 
 def warned(said: str, next_step: str) -> Judged:
-    return Judged(Outcome.WARNED, said, next_step)
+    return Judged(CheckOutcome.WARNED, said, next_step)
 
 
 def skipped(said: str, next_step: str = "") -> Judged:
-    return Judged(Outcome.SKIPPED, said, next_step)
+    return Judged(CheckOutcome.SKIPPED, said, next_step)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from .finding import Finding, Outcome
+from .finding import CheckOutcome, Finding
 
 _MARKS = {
-    Outcome.PASSED: "ok",
-    Outcome.WARNED: "warning",
-    Outcome.FAILED: "FAILED",
-    Outcome.SKIPPED: "skipped",
+    CheckOutcome.PASSED: "ok",
+    CheckOutcome.WARNED: "warning",
+    CheckOutcome.FAILED: "FAILED",
+    CheckOutcome.SKIPPED: "skipped",
 }
 _WIDTH = 16
 
@@ -23,7 +23,7 @@ def line(finding: Finding) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    counts = [(outcome, sum(one.outcome is outcome for one in findings)) for outcome in Outcome]
+    counts = [(outcome, sum(one.outcome is outcome for one in findings)) for outcome in CheckOutcome]
     seconds = sum(one.seconds for one in findings)
     return ", ".join(f"{count} {outcome}" for outcome, count in counts if count) + f", in {seconds:.0f} s"
 
@@ -34,17 +34,18 @@ def as_json(url: str, model: str, findings: Sequence[Finding]) -> str:
 
 
 def as_junit(url: str, model: str, findings: Sequence[Finding]) -> str:
+    broken, left_out = _count(findings, CheckOutcome.FAILED), _count(findings, CheckOutcome.SKIPPED)
     suite = ElementTree.Element(
-        "testsuite", name=_plain(f"{model} at {url}"), tests=str(len(findings)),
-        failures=str(_count(findings, Outcome.FAILED)), skipped=str(_count(findings, Outcome.SKIPPED)),
+        "testsuite", name=_plain(f"{model} at {url}"), tests=str(len(findings)), failures=str(broken),
+        skipped=str(left_out),
     )  # fmt: skip
     for one in findings:
         case = ElementTree.SubElement(
             suite, "testcase", classname="autoglm.verify", name=one.check, time=f"{one.seconds:.3f}"
         )
-        if one.outcome is Outcome.FAILED:
+        if one.outcome is CheckOutcome.FAILED:
             ElementTree.SubElement(case, "failure", message=_plain(one.said)).text = _plain(one.next_step)
-        elif one.outcome is Outcome.SKIPPED:
+        elif one.outcome is CheckOutcome.SKIPPED:
             ElementTree.SubElement(case, "skipped", message=_plain(one.said))
         else:
             ElementTree.SubElement(case, "system-out").text = _plain(f"{one.said} {one.next_step}".strip())
@@ -52,7 +53,7 @@ def as_junit(url: str, model: str, findings: Sequence[Finding]) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
-def _count(findings: Sequence[Finding], outcome: Outcome) -> int:
+def _count(findings: Sequence[Finding], outcome: CheckOutcome) -> int:
     return sum(one.outcome is outcome for one in findings)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from . import crowd, screens, speech, text
-from .address import NotAnswered
-from .finding import Finding, Judged, Outcome
-from .subject import Subject
+from .finding import CheckOutcome, Finding, Judged
+from .served_model import ServedModel
+from .server import NotAnswered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class Check:
     """A check's name, and what is done: it says what it found right, or raises Judged or NotAnswered."""
 
     name: str
-    run: Callable[[Subject], str]
+    run: Callable[[ServedModel], str]
 
 
 CHECKS = tuple(
@@ -39,7 +39,7 @@ CHECKS = tuple(
 
 
 def verify(
-    subject: Subject, *, told: Callable[[Finding], None] = lambda finding: None
+    subject: ServedModel, *, told: Callable[[Finding], None] = lambda finding: None
 ) -> tuple[Finding, ...]:
     """What every check found. `told` is given each finding as it is there."""
     findings = []
@@ -51,13 +51,13 @@ def verify(
     return tuple(findings)
 
 
-def _finding(check: Check, subject: Subject) -> Finding:
+def _finding(check: Check, subject: ServedModel) -> Finding:
     try:
-        return Finding(check=check.name, outcome=Outcome.PASSED, said=check.run(subject))
+        return Finding(check=check.name, outcome=CheckOutcome.PASSED, said=check.run(subject))
     except Judged as judged:
         return Finding(check=check.name, outcome=judged.outcome, said=judged.said, next_step=judged.next_step)
     except NotAnswered as error:
         return Finding(
-            check=check.name, outcome=Outcome.FAILED, said=f"Not answered: {error}.",
+            check=check.name, outcome=CheckOutcome.FAILED, said=f"Not answered: {error}.",
             next_step="Read the server's log of that moment.",
         )  # fmt: skip

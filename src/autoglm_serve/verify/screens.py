@@ -7,10 +7,10 @@ from typing import Any
 
 from autoglm_serve.demo.actions import cut
 
-from .address import Answer
 from .finding import failed, skipped, warned
 from .golden import GoldenScreen, golden_screens
-from .subject import Subject
+from .served_model import ServedModel
+from .server import Completion
 
 _ELEMENT = re.compile(r"element\s*=\s*\[\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*\]")
 _ENOUGH = 5 / 6
@@ -42,7 +42,7 @@ def point_of(reply: str) -> Point | None:
     return (float(found.group(1)), float(found.group(2))) if found else None
 
 
-def taps(subject: Subject) -> str:
+def taps(subject: ServedModel) -> str:
     """The model taps what it is told to, in thousandths of the screen."""
     points = [(screen, point_of(answer.text)) for screen, answer in subject.golden]
     hits = _hits(points, lambda screen, x, y: (x, y))
@@ -78,7 +78,7 @@ def _where(points: list[tuple[GoldenScreen, Point | None]]) -> str:
     )
 
 
-def picture_seen(subject: Subject) -> str:
+def picture_seen(subject: ServedModel) -> str:
     """The answer hangs on the picture, and the picture is counted."""
     screen, seen = subject.golden[0]
     blind = subject.whole([{"type": "text", "text": screen.task}])
@@ -97,7 +97,7 @@ def picture_seen(subject: Subject) -> str:
     return f"it is {tokens} tokens, and the answer is another without it"
 
 
-def picture_tokens(subject: Subject) -> str:
+def picture_tokens(subject: ServedModel) -> str:
     """A picture is as many tokens as its family makes of it."""
     screen, seen = subject.golden[0]
     tokens = seen.prompt_tokens - subject.whole([{"type": "text", "text": screen.task}]).prompt_tokens
@@ -115,7 +115,7 @@ def picture_tokens(subject: Subject) -> str:
     return f"{tokens} tokens of {expected} expected at {_PIXELS_A_TOKEN} pixels a token"
 
 
-def long_context(subject: Subject) -> str:
+def long_context(subject: ServedModel) -> str:
     """A long prompt is read to its last token, and the task is still done."""
     context = subject.context_tokens
     tokens = min(subject.long_tokens, context - 1500 if context else subject.long_tokens)
@@ -141,12 +141,12 @@ def long_context(subject: Subject) -> str:
     )
 
 
-def _taps(screen: GoldenScreen, answer: Answer) -> bool:
+def _taps(screen: GoldenScreen, answer: Completion) -> bool:
     point = point_of(answer.text)
     return point is not None and screen.is_hit(*point)
 
 
-def _after_rules(subject: Subject, screen: GoldenScreen, tokens: float) -> dict[str, Any]:
+def _after_rules(subject: ServedModel, screen: GoldenScreen, tokens: float) -> dict[str, Any]:
     """A screen after a system prompt of about so many tokens."""
     rules = _RULE * max(1, round(tokens / _RULE_TOKENS))
     return subject.talk([{"role": "system", "content": rules}, {"role": "user", "content": screen.content()}])

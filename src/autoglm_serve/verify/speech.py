@@ -4,16 +4,16 @@ import random
 
 from autoglm_serve.demo import evaluate, judge, speech
 
-from .address import NotAnswered
 from .finding import failed, skipped
-from .subject import Subject
+from .served_model import ServedModel
+from .server import NotAnswered
 
 _PHRASES = 3
 _MOST_ERRORS = 0.2
 _HEARS = ("asr", "whisper", "speech", "transcri", "voxtral")
 
 
-def transcription(subject: Subject) -> str:
+def transcription(subject: ServedModel) -> str:
     """Commands that a synthetic voice speaks are written down."""
     name = next(
         (one.name for one in subject.served if any(word in one.name.lower() for word in _HEARS)), None
@@ -37,7 +37,7 @@ def transcription(subject: Subject) -> str:
     return f"{said - wrong} of {said} words or characters of {_PHRASES} commands"
 
 
-def _written(subject: Subject, name: str, wav: bytes) -> str:
+def _written(subject: ServedModel, name: str, wav: bytes) -> str:
     address = subject.address
     hearing = evaluate.Address(url=address.url, key=address.key, timeout_s=address.timeout_s)
     try:

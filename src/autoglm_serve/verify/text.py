@@ -2,10 +2,10 @@
 
 import re
 
-from .address import Answer, NotAnswered
 from .finding import failed, skipped, warned
 from .golden import golden_screens
-from .subject import Subject
+from .served_model import ServedModel
+from .server import Completion, NotAnswered
 
 _SPECIAL = re.compile(
     r"<\|[a-z_]+\|>|</s>|<eos>|<pad>|\[(?:EOS|BOS|PAD|gMASK)\]|<sop>|<eop>|<(?:start|end)_of_turn>"
@@ -18,7 +18,7 @@ _SHORT_TOKENS = 8
 _LONGEST_SENT_TOKENS = 40_000
 
 
-def name(subject: Subject) -> str:
+def name(subject: ServedModel) -> str:
     """The answer is of the model that was asked."""
     listed = {one.name for one in subject.served}
     if subject.name not in listed:
@@ -36,7 +36,7 @@ def name(subject: Subject) -> str:
     return f"{subject.name} is listed and signs its answers"
 
 
-def stream(subject: Subject) -> str:
+def stream(subject: ServedModel) -> str:
     """A stream says what the whole answer says, and ends as one should."""
     whole, streamed = subject.golden[0][1], subject.golden_streamed
     if streamed.faults:
@@ -73,7 +73,7 @@ def _has_doubled(whole: str, streamed: str) -> bool:
     )
 
 
-def parts(subject: Subject) -> str:
+def parts(subject: ServedModel) -> str:
     """A text and a list with that text in it are the same prompt."""
     text = "Hello, who are you?"
     plain = subject.whole(text, max_tokens=32)
@@ -93,7 +93,7 @@ def parts(subject: Subject) -> str:
     return f"{plain.prompt_tokens} tokens either way"
 
 
-def stop_tokens(subject: Subject) -> str:
+def stop_tokens(subject: ServedModel) -> str:
     """An answer ends by itself, says no special token, and stops where it was asked to."""
     for _, answer in subject.golden:
         if found := _SPECIAL.search(answer.text):
@@ -114,7 +114,7 @@ def stop_tokens(subject: Subject) -> str:
 _STOP = "Check the model's generation_config.json (eos_token_id) and that the engine reads it."
 
 
-def _stops_where_asked(subject: Subject) -> str:
+def _stops_where_asked(subject: ServedModel) -> str:
     screen, answer = subject.golden[0]
     mark = answer.text[len(answer.text) // 2 :][:4]
     if len(mark) < 4:
@@ -132,7 +132,7 @@ def _stops_where_asked(subject: Subject) -> str:
     return "`stop` is heeded" if cut.text.rstrip() == wanted.rstrip() else "`stop` ends an answer"
 
 
-def thinking(subject: Subject) -> str:
+def thinking(subject: ServedModel) -> str:
     """What the model thinks is told apart or marked, and can be switched off where the model can."""
     for _, answer in subject.golden:
         _leaks(answer)
@@ -149,12 +149,12 @@ def thinking(subject: Subject) -> str:
     return "can be switched off"
 
 
-def _thinks(answer: Answer) -> bool:
+def _thinks(answer: Completion) -> bool:
     inside = re.search(r"<think>(.*?)</think>", answer.text, re.DOTALL)
     return bool(answer.thought.strip() or (inside and inside.group(1).strip()))
 
 
-def _leaks(answer: Answer) -> None:
+def _leaks(answer: Completion) -> None:
     opened, closed = answer.text.count("<think>"), answer.text.count("</think>")
     next_step = "Give the engine the model's reasoning parser (vLLM: --reasoning-parser), or none at all."
     if opened != closed:
@@ -163,7 +163,7 @@ def _leaks(answer: Answer) -> None:
         raise failed("What was thought stands in the answer once more.", next_step)
 
 
-def usage(subject: Subject) -> str:
+def usage(subject: ServedModel) -> str:
     """Tokens are counted as they are: they grow with the text, and a bound is a bound."""
     few, some, many = (
         subject.whole("Say yes." + _WORD * count, max_tokens=1) for count in (_FEW, _SOME, _MANY)
@@ -194,13 +194,13 @@ def usage(subject: Subject) -> str:
 _USAGE = "Usage can't be trusted for bills or limits here: look at what counts it, the engine or a proxy."
 
 
-def _adds_up(answer: Answer) -> None:
+def _adds_up(answer: Completion) -> None:
     total = answer.usage.get("total_tokens")
     if not answer.prompt_tokens or total != answer.prompt_tokens + answer.output_tokens:
         raise failed(f"Usage does not add up: {answer.usage}.", _USAGE)
 
 
-def _is_plausible(subject: Subject, counted: int) -> None:
+def _is_plausible(subject: ServedModel, counted: int) -> None:
     """120 more of the commonest word are as many tokens as the address counts, or about as many as words."""
     words = _SOME - _FEW
     told = subject.address.tokens_of(subject.name, _WORD * words)
@@ -210,7 +210,7 @@ def _is_plausible(subject: Subject, counted: int) -> None:
         raise failed(f"{words} common words were counted as {counted} tokens ({what}).", _USAGE)
 
 
-def refusals(subject: Subject) -> str:
+def refusals(subject: ServedModel) -> str:
     """What can't be answered is refused with a 4xx: a model that is not there, a prompt over the context."""
     try:
         subject.address.whole({**subject.body("Hello", max_tokens=4), "model": "no-such-model"})

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .address import Address, Answer, Content, Message, Served
 from .golden import GoldenScreen, golden_screens
+from .server import AskedServer, Completion, Content, Message, Served
 
 GREEDY: dict[str, Any] = {"temperature": 0, "seed": 0}
 """Sampling under which the same question has the same answer, or nearly, on a busy GPU."""
@@ -14,10 +14,10 @@ MOST_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ServedModel:
     """A model at an address. What several checks need is asked once."""
 
-    address: Address
+    address: AskedServer
     served: tuple[Served, ...]
     name: str
     long_tokens: int
@@ -33,14 +33,14 @@ class Subject:
     def talk(self, messages: list[Message], *, max_tokens: int = MOST_TOKENS, **more: Any) -> dict[str, Any]:
         return {"model": self.name, "messages": messages, "max_tokens": max_tokens, **GREEDY, **more}
 
-    def whole(self, content: Content, *, max_tokens: int = MOST_TOKENS, **more: Any) -> Answer:
+    def whole(self, content: Content, *, max_tokens: int = MOST_TOKENS, **more: Any) -> Completion:
         return self.address.whole(self.body(content, max_tokens=max_tokens, **more))
 
     @cached_property
-    def golden(self) -> tuple[tuple[GoldenScreen, Answer], ...]:
+    def golden(self) -> tuple[tuple[GoldenScreen, Completion], ...]:
         """Every golden screen and what is answered to it alone."""
         return tuple((screen, self.whole(screen.content())) for screen in golden_screens())
 
     @cached_property
-    def golden_streamed(self) -> Answer:
+    def golden_streamed(self) -> Completion:
         return self.address.stream(self.body(golden_screens()[0].content()))

@@ -26,7 +26,7 @@ class NotAnswered(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Completion:
     """One answer, whole or put together from its stream."""
 
     text: str
@@ -56,7 +56,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class AskedServer:
     """An address, and how long it may take to answer."""
 
     url: str
@@ -71,13 +71,13 @@ class Address:
         except (TypeError, LookupError, AttributeError) as error:
             raise NotAnswered("the list of models has none of the shape that OpenAI's has") from error
 
-    def whole(self, body: dict[str, Any]) -> Answer:
+    def whole(self, body: dict[str, Any]) -> Completion:
         """The answer in one piece. Raises NotAnswered."""
         answer = self._json("POST", "/v1/chat/completions", body)
         try:
             choice = answer["choices"][0]
             message = choice["message"]
-            return Answer(
+            return Completion(
                 text=str(message.get("content") or ""),
                 thought=_thought(message),
                 finish_reason=choice.get("finish_reason"),
@@ -87,11 +87,11 @@ class Address:
         except (TypeError, LookupError, AttributeError, ValueError) as error:
             raise NotAnswered("200, but no chat completion") from error
 
-    def stream(self, body: dict[str, Any]) -> Answer:
+    def stream(self, body: dict[str, Any]) -> Completion:
         """The answer in pieces, put together. Raises NotAnswered."""
         told = {**body, "stream": True, "stream_options": {"include_usage": True}}
         with self._reply("POST", "/v1/chat/completions", told) as reply:
-            heard = _Heard()
+            heard = _StreamedCompletion()
             try:
                 for line in reply:
                     if line.startswith(b"data:"):
@@ -143,7 +143,7 @@ class Address:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Heard:
+class _StreamedCompletion:
     """What a stream has said so far."""
 
     text: str = ""
@@ -177,12 +177,12 @@ class _Heard:
             self.thought += _thought(delta)
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
-    def answer(self) -> Answer:
+    def answer(self) -> Completion:
         if not self.done:
             self.faults.append("it ends without [DONE]")
         if self.finish_reason is None:
             self.faults.append("no finish_reason was sent")
-        return Answer(
+        return Completion(
             text=self.text, thought=self.thought, finish_reason=self.finish_reason, model=self.model,
             usage=self.usage, faults=tuple(dict.fromkeys(self.faults)),
         )  # fmt: skip
