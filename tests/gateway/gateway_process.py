@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,10 +27,12 @@ from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView, Mo
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.core.status import ServiceStatus
+from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.tls import TlsFiles
 
 MODEL = ModelView(
     names=("demo", "alias"),
@@ -75,6 +78,8 @@ class GatewayProcess:
     state_dir: Path
     _line: socket.socket
     fleet: FleetView
+    trusts: ssl.SSLContext | None = None
+    """As its client sees it, where it speaks TLS."""
     heard: list[dict[str, Any]] = field(default_factory=list)
     """What the worker said on the line after its greeting."""
 
@@ -98,6 +103,8 @@ class GatewayProcess:
     ) -> tuple[int, dict[str, str], bytes]:
         """One request on a connection of its own: status, headers (lower case), body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        if self.trusts is not None:
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self.trusts)
         try:
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
             connection.request(method, path, body=data, headers=headers or {})
@@ -147,6 +154,9 @@ def running_gateway(
     request_timeout_s: float = 0.0,
     drain_timeout_s: float = 5.0,
     host: str = "127.0.0.1",
+    doors: DoorPolicy = DoorPolicy(),  # noqa: B008
+    tls: TlsFiles | None = None,
+    trusts: ssl.SSLContext | None = None,
 ) -> Iterator[GatewayProcess]:
     """A worker that routes to `urls` when the block begins, and is gone when it ends."""
     settings = Settings(
@@ -164,6 +174,8 @@ def running_gateway(
         stall_s=stall_s,
         request_timeout_s=request_timeout_s,
         drain_timeout_s=drain_timeout_s,
+        doors=doors,
+        tls=tls,
     )
     view = fleet if fleet is not None else fleet_of(urls)
     with socket.create_server((host, 0)) as listener, _control_socket(settings) as control:
@@ -185,6 +197,7 @@ def running_gateway(
                         state_dir=state_dir,
                         _line=line,
                         fleet=view,
+                        trusts=trusts,
                     )
                     listening = threading.Thread(target=_listen, args=(line, gateway.heard), daemon=True)
                     listening.start()

@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, options: Options) -> int:
-    url = args.url or local_url(options.host, options.port)
+    url = args.url or local_url(options.host, options.port, tls=options.tls_cert is not None)
     talk = TerminalChat(RunningService(url, args.api_key), name=args.name, max_tokens=args.max_tokens)
     if args.system:
         talk.messages.append({"role": "system", "content": args.system})

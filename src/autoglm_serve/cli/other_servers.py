@@ -34,6 +34,11 @@ SAME: Mapping[str, str] = MappingProxyType(
         "-q": "--quantization",
         "-t": "--threads",
         "--allowed-origins": "--allow-origin",
+        "--ssl-certfile": "--tls-cert",
+        "--ssl-cert-file": "--tls-cert",
+        "--ssl-keyfile": "--tls-key",
+        "--ssl-key-file": "--tls-key",
+        "--ssl-ca-certs": "--tls-client-ca",
         "--uvicorn-log-level": "--log-level",
     }
 )

@@ -183,6 +183,46 @@ class Options:
         Whole, Ge(0), Le(65535), Doc(Section.ADDRESS, "TCP port to listen on. 0 takes any free one.", "PORT")
     ] = 8000
 
+    tls_cert: Annotated[
+        Folder,
+        Doc(
+            Section.ADDRESS,
+            "Answer HTTPS under this certificate (PEM, the chain, leaf first). Changed files are used within "
+            "a second, for new connections.",
+            "FILE",
+            unset="plain HTTP",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Folder,
+        Doc(
+            Section.ADDRESS,
+            "The certificate's key (PEM, without a password).",
+            "FILE",
+            unset="in the same file as the certificate",
+        ),
+    ] = None
+    tls_client_ca: Annotated[
+        Folder,
+        Doc(
+            Section.ADDRESS,
+            "Ask every client for a certificate that one of these authorities has signed (PEM; mutual TLS).",
+            "FILE",
+            unset="clients need none",
+        ),
+    ] = None
+    allow_host: Annotated[
+        Names,
+        Doc(
+            Section.ADDRESS,
+            "Names under which the service may be asked (the Host header), beside addresses of numbers, "
+            "localhost and --host. * is any. Name the one under which a proxy on this machine is asked, if "
+            "it hands that on.",
+            "NAME[,NAME]",
+            unset="none more while it listens for this machine alone, else any",
+        ),
+    ] = ()
+
     model: Annotated[
         Text | None,
         Doc(
@@ -376,7 +416,8 @@ class Options:
         Names,
         Doc(
             Section.GATEWAY,
-            "Web origins whose pages may call the API (CORS). * is any; an empty list in the file is none.",
+            "Web origins whose pages may call the API (CORS); what pages of others ask is not done. * is "
+            "any; an empty list in the file is none.",
             "ORIGIN[,ORIGIN]",
             unset="none",
         ),
@@ -555,8 +596,20 @@ class Options:
     @property
     def refuses_unknown_fields(self) -> bool:
         if self.unknown_fields == "auto":
-            return self.host not in ("localhost", "::1") and not self.host.startswith("127.")
+            return not self.for_this_machine_alone
         return self.unknown_fields == "refuse"
+
+    @property
+    def let_in_hosts(self) -> tuple[str, ...]:
+        """The names under which the service may be asked, in lower case; * is any."""
+        if not self.allow_host and not self.for_this_machine_alone:
+            return ("*",)
+        return ("localhost", self.host.lower(), *(name.lower() for name in self.allow_host))
+
+    @property
+    def for_this_machine_alone(self) -> bool:
+        """No other machine reaches the address that is listened on."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     @property
     def max_queue_bytes(self) -> int:

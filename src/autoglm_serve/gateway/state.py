@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
@@ -17,6 +18,7 @@ from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.tls import TlsFiles
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover
 from autoglm_serve.observe.counter_file import CounterFile
@@ -48,6 +50,9 @@ class Settings:
     request_timeout_s: float
     """The longest a request may take; 0 for no limit."""
     drain_timeout_s: float
+    doors: DoorPolicy = field(default_factory=DoorPolicy)
+    tls: TlsFiles | None = None
+    """None: plain HTTP."""
 
     @property
     def control_socket(self) -> Path:

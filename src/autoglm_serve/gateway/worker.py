@@ -24,6 +24,7 @@ from autoglm_serve.core.codec import from_json
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway import admin, pages
+from autoglm_serve.gateway.access.doors import Doors
 from autoglm_serve.gateway.access.identity import RequestIds, holder
 from autoglm_serve.gateway.admission.plain import usual_path
 from autoglm_serve.gateway.exchange import dispatch
@@ -41,6 +42,7 @@ from autoglm_serve.gateway.state import Settings, Worker
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.server import ClientConnection, ConnectionLimits, Connections
+from autoglm_serve.gateway.wire.tls import Certificate
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import descriptors
 from autoglm_serve.launch.handover import HURRY, Giver
@@ -94,18 +96,21 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGQUIT, retire.set)
     giver = Giver(settings.handover_socket, listener)
     giver.watch(loop.add_reader, loop.remove_reader)
+    certificate = Certificate(settings.tls) if settings.tls else None
     connections = Connections(settings.limits)
     requests = Requests(worker)
     limits = affordable(settings.limits, descriptors.raise_limit())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
-        keeping = group.create_task(_keep(giver))
+        keeping = group.create_task(_keep(giver, certificate))
         await fleet.first_view()  # until then connections wait in the socket's queue
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
         server = await loop.create_server(
             lambda: ClientConnection(requests, limits, loop, connections),
             sock=listener,
             backlog=BACKLOG,
+            ssl=certificate.context if certificate else None,
+            ssl_handshake_timeout=settings.limits.header_timeout_s if certificate else None,
         )
         link.serving()
         await _either(stop, retire)
@@ -168,6 +173,7 @@ class Requests:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._ids = RequestIds()
+        self._doors = Doors(worker.settings.doors)
         self._tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
 
     def holder(self, peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
@@ -210,6 +216,7 @@ class Requests:
         """False leaves the request to `dispatch`. Health checks and scrapes are no business to count."""
         account = Account(self._worker.counters, "other", request.started_s)
         try:
+            self._doors.check(request)
             return pages.answer(client, request, self._worker, status)
         except Refusal as refusal:
             account.outcome = Outcome.REFUSED
@@ -239,11 +246,14 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         worker.router.tick()
 
 
-async def _keep(giver: Giver) -> None:
-    """Whoever deletes the state directory leaves the next control plane without our socket."""
+async def _keep(giver: Giver, certificate: Certificate | None) -> None:
+    """Whoever deletes the state directory leaves the next control plane without our socket; whoever renews
+    the certificate tells nobody."""
     while True:
         await asyncio.sleep(_KEEP_S)
         giver.keep()
+        if certificate is not None:
+            certificate.look()
 
 
 async def _retire(connections: Connections, stop: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ from autoglm_serve.deploy.own_memory import own_of
 from autoglm_serve.deploy.remember import recall, remember
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.routing.load import MAX_WORKERS
+from autoglm_serve.gateway.wire import tls
 from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.records import Records
@@ -24,6 +25,7 @@ from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
 from autoglm_serve.service.reporter import Reporter
 from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, BootState, Service
 from autoglm_serve.service.signals import Signals, Stopped
+from autoglm_serve.service.worker_command import tls_files
 
 
 async def serve(
@@ -35,6 +37,8 @@ async def serve(
     plane that runs in the same state directory is asked to leave, and this one goes on with all that it runs.
     A mistake in the options ends nothing that runs.
     """
+    if (files := tls_files(options)) is not None:
+        tls.context(files)  # a certificate that is no use is said before anything is started
     signals = Signals()
     signals.listen()
     with ExitStack() as held:

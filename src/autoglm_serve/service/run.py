@@ -94,7 +94,7 @@ class Service:
         self._ledgers = Ledgers(os.environ)
         self._doomed = asyncio.Event()
         host, self._port = state.listeners[0].getsockname()[:2]
-        self._url = local_url(host, self._port)
+        self._url = local_url(host, self._port, tls=options.tls_cert is not None)
         self._worker_count = len(state.listeners)
         self._supervisor = Supervisor(
             deployment,

@@ -7,10 +7,12 @@ from autoglm_serve import __version__
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.codec import to_json
 from autoglm_serve.engines.base import Command
+from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.state import Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.tls import TlsFiles
 
 
 def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:
@@ -30,6 +32,8 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
             allow_origin=options.allow_origin,
         ),
         fields=FieldPolicy(allowed=options.allow_field, refuse_unknown=options.refuses_unknown_fields),
+        doors=DoorPolicy(hosts=options.let_in_hosts, origins=options.allow_origin),
+        tls=tls_files(options),
         media=MediaPolicy(
             allow_remote=options.allow_image_url,
             max_pixels=options.max_request_megapixels * 1_000_000,
@@ -49,4 +53,15 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
             *("--log-format", "json" if options.log_format == "json" else "plain"),
             *("--log-level", options.log_level),
         )
+    )
+
+
+def tls_files(options: Options) -> TlsFiles | None:
+    """The certificate under which the gateway answers; None where it speaks plain HTTP."""
+    if options.tls_cert is None:
+        return None
+    return TlsFiles(
+        certificate=options.tls_cert.absolute(),
+        key=(options.tls_key or options.tls_cert).absolute(),
+        client_authority=options.tls_client_ca and options.tls_client_ca.absolute(),
     )

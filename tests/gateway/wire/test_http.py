@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.wire.server import ConnectionLimits
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
@@ -196,6 +197,42 @@ def test_who_offers_to_upgrade_may_ask_to_close(gateway: GatewayProcess) -> None
         assert client.ended
 
 
+def test_who_offers_to_upgrade_without_end_is_refused(gateway: GatewayProcess) -> None:
+    offer = f"GET /health {HOST}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode()
+    with wire(gateway) as client:
+        client.send(offer * 1000)
+        answers = [client.answer()]
+        while answers[-1].status == 200:
+            answers.append(client.answer())
+        assert answers[-1].error["code"] == "bad_http"
+        assert client.ended
+    assert gateway.ask("GET", "/health")[0] == 200
+
+
+def test_a_request_without_a_host_is_none_of_http_1_1(gateway: GatewayProcess) -> None:
+    with wire(gateway) as client:
+        assert client.send("GET /health HTTP/1.1\r\n\r\n").answer().error["code"] == "bad_http"
+    with wire(gateway) as client:
+        assert client.send("GET /health HTTP/1.0\r\n\r\n").answer().status == 200
+
+
+def test_a_page_that_was_led_here_gets_nothing_done(tmp_path: Path, engine: EngineProcess) -> None:
+    doors = DoorPolicy(hosts=("localhost",), origins=("https://page.example",))
+    with running_gateway(tmp_path, [engine.url], doors=doors) as strict:
+        before = len(engine.seen())
+        body = {"messages": [{"role": "user", "content": "hi"}]}
+        for method, headers, code in (
+            ("POST", {"Host": "evil.example"}, "host_not_allowed"),
+            ("OPTIONS", {"Host": "evil.example"}, "host_not_allowed"),
+            ("POST", {"Origin": "null"}, "origin_not_allowed"),
+            ("POST", {"Origin": "https://other.example"}, "origin_not_allowed"),
+        ):
+            status, _, answer = strict.ask(method, "/v1/chat/completions", body, headers)
+            assert (status, json.loads(answer)["error"]["code"]) == (403, code)
+        assert len(engine.seen()) == before
+        assert strict.ask("POST", "/v1/chat/completions", body, {"Origin": "https://page.example"})[0] == 200
+
+
 def test_a_target_in_absolute_form_means_its_path(gateway: GatewayProcess) -> None:
     with wire(gateway) as client:
         assert client.send(f"GET http://x/health?a=b {HOST}\r\n").answer().status == 200
@@ -229,6 +266,16 @@ CHUNKED = A_POST + "Transfer-Encoding: chunked\r\n\r\n"
         A_POST + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
         A_POST + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         A_POST + "Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}",
+        A_POST + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        A_POST + "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        A_POST + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        A_POST + "Host: y\r\nContent-Length: 2\r\n\r\n{}",
+        A_POST + "Authorization: Bearer a\r\nAuthorization: Bearer b\r\nContent-Length: 2\r\n\r\n{}",
+        A_POST + "Content-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        "GET /health\r\n\r\n",
+        "GET /health HTTP/0.9\r\n\r\n",
+        "GET /health HTTP/1.2\r\nHost: x\r\n\r\n",
+        "GET /health HTTP/2.0\r\nHost: x\r\n\r\n",
         A_POST + "X: a\r\n obs-fold\r\n\r\n",
         A_POST + "X: a\x00b\r\n\r\n",
         A_POST + "X: a\rb\r\n\r\n",

@@ -4,6 +4,7 @@ Owns connections while they are used. Knows nothing of why this replica, or of w
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from autoglm_serve.gateway.wire.splice import slot
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _PASSED_ON = (b"accept", b"traceparent")
+_HARMLESS = re.compile(rb"[ -~]{1,256}")
+"""What of those may stand in an engine's log."""
 _KEYS = (b"authorization",)
 """Engines that get the client's key: only a service that we did not start may have keys of its own."""
 
@@ -111,7 +114,7 @@ def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[byt
         pieces = _renamed(call, body, replica.upstream_model)
     headers: Headers = ((b"content-type", call.content_type), (REQUEST_ID, _attempt_id(exchange)))
     for name in (*_PASSED_ON, *(_KEYS if replica.takes_key else ())):
-        if name in request.headers:
+        if name in request.headers and (name in _KEYS or _HARMLESS.fullmatch(request.headers[name])):
             headers += ((name, request.headers[name]),)
     host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"
     return request_head(b"POST", request.path, host.encode(), headers, sum(map(len, pieces))), *pieces

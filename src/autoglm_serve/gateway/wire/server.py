@@ -67,6 +67,13 @@ class ConnectionLimits:
     """Web origins whose pages may read the answers (CORS); * is any, empty is none."""
 
 
+_MOST_OFFERS = 8
+"""To upgrade, in what arrives at once. Each has what follows it read again."""
+_ONCE = frozenset({b"host", b"transfer-encoding", b"content-encoding", b"authorization"})
+"""Headers of which a proxy in front may have read the one, and we the other."""
+_VERSIONS = frozenset({"1.0", "1.1"})
+
+
 class Handler(Protocol):
     """What requests mean: the worker's side of a connection."""
 
@@ -228,16 +235,16 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_rest(_head_too_large(self._limits))
 
     def _feed(self, data: bytes) -> None:
-        rest = b""
-        try:
-            self._parser.feed_data(data)
-            return
-        except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]
-        # Not in there: what is raised from here on would be taken for a consequence of the offer.
-        self._parse_again_without_upgrade(rest)
+        for _ in range(_MOST_OFFERS):
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade(data[upgrade.args[0] :])
+            else:
+                return
+        self._refuse_rest(_bad_http("it offers to upgrade again and again"))
 
-    def _parse_again_without_upgrade(self, rest: bytes) -> None:
+    def _without_upgrade(self, rest: bytes) -> bytes:
         """Pass over an offer to upgrade, as RFC 9110 allows: Java's client offers h2c with its first POST.
 
         llhttp takes what follows the head for another protocol, so the head is read again without the offer.
@@ -247,7 +254,7 @@ class ClientConnection(asyncio.Protocol):
         self._reset()
         self._parser = httptools.HttpRequestParser(self)
         lines = [b"%b %b HTTP/%b" % (method, url, version.encode()), *(b"%b: %b" % item for item in headers)]
-        self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        return b"\r\n".join(lines) + b"\r\n\r\n" + rest
 
     def pause_writing(self) -> None:
         limits, transport = self._limits, self._transport
@@ -283,7 +290,10 @@ class ClientConnection(asyncio.Protocol):
         self._header_count += 1
         self._count_head(len(name) + len(value))
         if not self._in_body:  # a trailer must not pass for a header
-            self._headers[name.lower()] = value
+            name = name.lower()
+            if name in self._headers and name in _ONCE:
+                raise _bad_http(f"it has two headers {name.decode('latin-1')}")
+            self._headers[name] = value
 
     def _count_head(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes
@@ -297,6 +307,9 @@ class ClientConnection(asyncio.Protocol):
             if self._parser.get_method() == b"CONNECT":
                 raise _bad_http("this is no proxy, CONNECT goes nowhere")
             return
+        coding = self._headers.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            raise _bad_http("its transfer-encoding is not chunked")
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._limits.max_body_bytes:
             raise _body_too_large(self._limits)
@@ -349,7 +362,9 @@ class ClientConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
             return
-        target = self._url.decode("latin-1")
+        target, version = self._url.decode("latin-1"), self._parser.get_http_version()
+        if version not in _VERSIONS:
+            raise _bad_http(f"HTTP/{version} is not spoken here")
         request = Request(
             method=self._parser.get_method(),
             path=path_of(target),
@@ -358,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
             body=self._body,
             started_s=self._begun_s,
             keep_alive=self._parser.should_keep_alive(),
-            http10=self._parser.get_http_version() == "1.0",
+            http10=version == "1.0",
             loopback=self._loopback,
             peer=self._peer,
         )
