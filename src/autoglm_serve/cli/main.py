@@ -56,6 +56,11 @@ VERBS = (
     Verb(name="chat", summary="talk to a model in the terminal, with pictures too", with_options=True),
     Verb(name="bench", summary="put a load on any OpenAI-compatible address, and measure"),
     Verb(name="verify", summary="ask any OpenAI-compatible address whether it serves its model rightly"),
+    Verb(
+        name="doctor",
+        summary="say what is wrong with this machine or a service, and what mends it",
+        with_options=True,
+    ),
     Verb(name="pull", summary="download a model now, to be served later", with_options=True),
     Verb(
         name="models",
