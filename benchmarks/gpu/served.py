@@ -19,6 +19,8 @@ from typing import Any
 
 import psutil
 
+from autoglm_serve.launch import admin_token
+
 Fields = dict[str, Any]
 LOOK_S = 0.2
 END_S = 60.0
@@ -155,7 +157,7 @@ class Served:
     def _get(self, path: str) -> Fields | None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"x-api-key": admin_token.read(self.state_dir)})
             reply = connection.getresponse()
             body: Fields = json.loads(reply.read())
             return body if reply.status == 200 else None

@@ -30,9 +30,10 @@ from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
-from autoglm_serve.gateway.state import Settings
+from autoglm_serve.gateway.state import KeySettings, Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
+from autoglm_serve.launch import admin_token
 
 MODEL = ModelView(
     names=("demo", "alias"),
@@ -113,6 +114,14 @@ class GatewayProcess:
         finally:
             connection.close()
 
+    def administer(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """As who may read the state directory."""
+        admin_token.ensure(self.state_dir)
+        token = {"Authorization": f"Bearer {admin_token.read(self.state_dir)}"}
+        return self.ask(method, path, body, {**(headers or {}), **token})
+
     def chat(self, content: object = "hello", **fields: object) -> tuple[int, dict[str, str], bytes]:
         """One chat completion with a single user message."""
         body = {"model": "demo", "messages": [{"role": "user", "content": content}], **fields}
@@ -157,6 +166,7 @@ def running_gateway(
     doors: DoorPolicy = DoorPolicy(),  # noqa: B008
     tls: TlsFiles | None = None,
     trusts: ssl.SSLContext | None = None,
+    keys: KeySettings = KeySettings(),  # noqa: B008
 ) -> Iterator[GatewayProcess]:
     """A worker that routes to `urls` when the block begins, and is gone when it ends."""
     settings = Settings(
@@ -166,6 +176,7 @@ def running_gateway(
         workers=1,
         limits=limits,
         fields=FieldPolicy(),
+        keys=keys,
         media=MediaPolicy(allow_remote=allow_remote),
         wait_ready_s=wait_ready_s,
         wait_turn_s=wait_turn_s,

@@ -17,14 +17,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+
+from autoglm_serve.launch import admin_token
 
 PATIENCE_S = 60.0
 Reply = tuple[int, dict[str, str], bytes]
@@ -59,13 +62,17 @@ class ServiceProcess:
         finally:
             connection.close()
 
+    def administer(self, method: str, path: str, body: object = None) -> Reply:
+        """As who may read the state directory."""
+        return self.ask(method, path, body, {"x-api-key": admin_token.read(self.state_dir)})
+
     def chat(self, content: object = "hello", **fields: object) -> Reply:
         """One chat completion with a single user message."""
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
         return self.ask("POST", "/v1/chat/completions", body)
 
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads(self.ask("GET", "/admin/status")[2])
+        status: dict[str, Any] = json.loads(self.administer("GET", "/admin/status")[2])
         return status
 
     def replicas(self) -> list[dict[str, Any]]:
@@ -109,6 +116,7 @@ def running_service(
     serving: bool = True,
     inside: Sequence[str] = (),
     path: Sequence[Path] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[ServiceProcess]:
     """A service that answers requests when the block begins; or that was just started (`serving=False`).
 
@@ -122,7 +130,7 @@ def running_service(
             *("--state-dir", str(folder), "--log-format", "json"),
         ]
         with subprocess.Popen(
-            argv, cwd=temporary, env=environment(path), stderr=subprocess.PIPE, text=True
+            argv, cwd=temporary, env={**environment(path), **environ}, stderr=subprocess.PIPE, text=True
         ) as process:
             service = ServiceProcess(process=process, state_dir=folder)
             urls: queue.Queue[str | None] = queue.Queue()

@@ -179,7 +179,7 @@ STEPS = ("r0: draining", "r0: ready again", "r1: draining", "r1: ready again", "
 def is_over(service: ServiceProcess) -> bool:
     """Whether the undertaking has ended, as far as a worker is there to tell."""
     try:
-        status, _, body = service.ask("GET", "/admin/steps")
+        status, _, body = service.administer("GET", "/admin/steps")
     except (OSError, http.client.HTTPException):
         return False
     return status == 200 and json.loads(body)["good"] is not None
@@ -202,7 +202,9 @@ def test_a_restart_survives_a_blow_at_every_step_and_the_next_one_goes_well(
         for step in STEPS:
             service.wait_for_replicas(all_ready)
             del service.log[:]
-            status, _, body = service.ask("POST", "/admin/restart", {"replicas": None, "workers": True})
+            status, _, body = service.administer(
+                "POST", "/admin/restart", {"replicas": None, "workers": True}
+            )
             assert status == 202, body
             wait_for_log(service, step)
             strike(service, *BLOWS[blow])

@@ -1,5 +1,6 @@
 """`autoglm chat`: talk to a model in the terminal; what is streamed is shown as it comes."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoglm_serve.cli.parser import add_flags
-from autoglm_serve.cli.running_service import ADDRESS, RunningService
+from autoglm_serve.cli.running_service import ADDRESS, KEY_VARIABLE, RunningService
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ConfigError, ExitCode
 from autoglm_serve.launch.listeners import local_url
@@ -25,7 +26,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--image", action="append", default=[], metavar="FILE", help="Show it this picture first."
     )
     parser.add_argument("--url", metavar="URL", help="Ask this address instead: http://HOST:PORT or …/v1.")
-    parser.add_argument("--api-key", default="EMPTY", metavar="KEY", help="The API key to send. [EMPTY]")
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get(KEY_VARIABLE) or "EMPTY",
+        metavar="KEY",
+        help=f"The API key to send. [{KEY_VARIABLE}, or EMPTY]",
+    )
     parser.add_argument("--model", dest="name", metavar="NAME", help="Whom to ask. [the first there is]")
     parser.add_argument(
         "--system", metavar="TEXT", help="Instructions that the conversation begins with. [none]"

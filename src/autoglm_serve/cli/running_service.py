@@ -1,13 +1,17 @@
-"""A service that runs, asked over HTTP: its admin API, and the OpenAI API of any address.
+"""A service that runs, asked over HTTP: its admin API by the socket in its state directory, and the OpenAI
+API of any address.
 
 Whatever goes wrong is Unreachable, with the words of who was asked where it gave some.
 """
 
 import http.client
 import json
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -15,11 +19,16 @@ from autoglm_serve.config.options import Options
 from autoglm_serve.core.codec import from_plain
 from autoglm_serve.core.errors import Unreachable
 from autoglm_serve.core.status import ServiceStatus
+from autoglm_serve.launch import admin_token, unix_socket
+from autoglm_serve.launch.handover import is_door
 from autoglm_serve.launch.listeners import local_url
+from autoglm_serve.launch.state_dir import ADMIN_SOCKET
+from autoglm_serve.probe.ports import unix_sockets_beside
 
 ADDRESS = {
-    "host": "The address that the service listens on, one of this machine.",
+    "host": "The address that the service listens on.",
     "port": "The TCP port that the service listens on.",
+    "state_dir": "The service's state directory, where it is not found by the port.",
 }
 """What `serve` listens on is what other verbs connect to, in words for --help."""
 _TIMEOUT_S = 600.0
@@ -27,13 +36,18 @@ _TIMEOUT_S = 600.0
 _LIST_TIMEOUT_S = 10.0
 _SHOWN = "`autoglm status` shows what there is and what it does."
 ADMIN = "/admin/"
+KEY_VARIABLE = "AUTOGLM_API_KEY"
+"""Holds the key for a service that asks for one."""
 
 
 class RunningService:
     """The service at one address."""
 
-    def __init__(self, url: str, key: str | None = None, *, named_by: str = "--url") -> None:
-        """`named_by` are the flags by which a person gives another address."""
+    def __init__(
+        self, url: str, key: str | None = None, *, state_dir: Path | None = None, named_by: str = "--url"
+    ) -> None:
+        """`state_dir` leads to its admin API; `named_by` are the flags by which a person names another."""
+        self._state_dir = state_dir
         self.url = url.rstrip("/").removesuffix("/v1")
         self._named_by = named_by
         self._headers = {"content-type": "application/json"}
@@ -43,7 +57,12 @@ class RunningService:
     @classmethod
     def of(cls, options: Options) -> "RunningService":
         """The one that listens where these options say, on this machine."""
-        return cls(local_url(options.host, options.port), named_by="--host and --port")
+        return cls(
+            local_url(options.host, options.port),
+            os.environ.get(KEY_VARIABLE) or None,
+            state_dir=options.state_dir or state_dir_at(options.port),
+            named_by="--host and --port",
+        )
 
     def ask(
         self, method: str, path: str, body: object = None, *, timeout_s: float = _TIMEOUT_S
@@ -91,12 +110,13 @@ class RunningService:
         self, method: str, path: str, body: object, timeout_s: float
     ) -> Iterator[http.client.HTTPResponse]:
         """The reply, to be read within the block."""
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+        state_dir = self._state_dir if path.startswith(ADMIN) else None
+        connection = _by_socket(state_dir, timeout_s) or self._by_address(timeout_s)
+        token = admin_token.read(state_dir) if state_dir is not None else ""
+        headers = self._headers | ({"authorization": f"Bearer {token}"} if token else {})
         try:
             data = None if body is None else json.dumps(body)
-            connection.request(method, parts.path + path, body=data, headers=self._headers)
+            connection.request(method, urlsplit(self.url).path + path, body=data, headers=headers)
             with connection.getresponse() as reply:
                 if reply.status >= 300:
                     raise self._refused(_message(reply.read()), _next_step(path, reply.status))
@@ -105,6 +125,11 @@ class RunningService:
             raise self._no_service(error) from error
         finally:
             connection.close()
+
+    def _by_address(self, timeout_s: float) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname or "", parts.port, timeout=timeout_s)
 
     def _no_service(self, error: Exception) -> Unreachable:
         return Unreachable(
@@ -122,7 +147,43 @@ def _next_step(path: str, status: int) -> str:
         return "Start it with the flags of before; it goes on with what runs."
     if status == HTTPStatus.CONFLICT or not path.startswith(ADMIN):
         return _SHOWN
-    return "Ask from the machine that it runs on; look at its log."
+    return (
+        "Ask as the account that it runs as (or name its --state-dir), or with a key of scope admin in "
+        f"{KEY_VARIABLE}; look at its log."
+    )
+
+
+def state_dir_at(port: int) -> Path | None:
+    """The state directory of this account's service that listens on this port."""
+    for found in unix_sockets_beside(port):
+        named = found.is_absolute() and (found.name == ADMIN_SOCKET or is_door(found))
+        if named and found.parent.is_dir() and found.parent.stat().st_uid == os.geteuid():
+            return found.parent
+    return None
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(unix_socket.address(self._path))
+
+
+def _by_socket(state_dir: Path | None, timeout_s: float) -> http.client.HTTPConnection | None:
+    """A connection to the control plane; None where nobody is there, and the gateway may say why."""
+    if state_dir is None:
+        return None
+    connection = _UnixConnection(state_dir / ADMIN_SOCKET, timeout_s)
+    try:
+        connection.connect()
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def _message(body: bytes) -> str:

@@ -34,6 +34,7 @@ class Section(StrEnum):
     ENGINE = "Engine"
     PLAN = "Plan for GPUs"
     GATEWAY = "Gateway"
+    ACCESS = "Access"
     SPEECH = "Speech"
     STATE = "State and logs"
 
@@ -222,6 +223,14 @@ class Options:
             unset="none more while it listens for this machine alone, else any",
         ),
     ] = ()
+    open_to_network: Annotated[
+        bool,
+        Doc(
+            Section.ADDRESS,
+            "Listen on an address that other machines reach though there are no API keys: whoever reaches it "
+            "may use it.",
+        ),
+    ] = False
 
     model: Annotated[
         Text | None,
@@ -551,6 +560,27 @@ class Options:
             "SECONDS",
         ),
     ] = 20.0
+
+    keys_file: Annotated[
+        Folder,
+        Doc(
+            Section.ACCESS,
+            "The API keys, one a line, as `autoglm keys` writes them, or as bare secrets. The variable "
+            "AUTOGLM_KEYS may hold more of the same. While there are none, any key is taken.",
+            "FILE",
+            unset="keys.jsonl in the state directory",
+        ),
+    ] = None
+    upstream_key_file: Annotated[
+        Folder,
+        Doc(
+            Section.ACCESS,
+            "Holds the key that this service sends to the servers of --upstream. What its own clients send "
+            "never goes there.",
+            "FILE",
+            unset="none is sent",
+        ),
+    ] = None
 
     speech: Annotated[
         bool,

@@ -24,6 +24,8 @@ from autoglm_serve.core.wording import did_you_mean
 
 CONFIG_VARIABLE = "AUTOGLM_CONFIG"
 CONFIG_FILE = "autoglm.toml"
+KEYS_VARIABLE = "AUTOGLM_KEYS"
+"""No setting, and never shown as one: it holds API keys."""
 
 CLIENT_VARIABLES = frozenset(
     """
@@ -203,7 +205,7 @@ def _from_environment(environ: Mapping[str, str], unknown: list[str]) -> Found:
         if variable in by_variable:
             origin = Origin(source=Source.ENVIRONMENT, where=variable)
             found[by_variable[variable]] = (value, origin)
-        elif variable not in CLIENT_VARIABLES:
+        elif variable != KEYS_VARIABLE and variable not in CLIENT_VARIABLES:
             unknown.append(f"{variable}: no option has this name.{did_you_mean(variable, by_variable)}")
     return found
 

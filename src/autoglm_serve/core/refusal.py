@@ -29,6 +29,7 @@ class Refusal(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         close: bool = False,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -38,3 +39,5 @@ class Refusal(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.close = close
+        self.headers = headers
+        """What the answer says beside it."""

@@ -31,10 +31,11 @@ def change_of(before: Options, after: Options) -> Change:
         live=tuple(o.name for o in live),
         not_live=tuple(fixed),
         for_deployment=any(o.doc.section in DECISIVE for o in live),
-        for_workers=any(o.doc.section is Section.GATEWAY for o in live),
+        for_workers=any(o.doc.section in _OF_WORKERS for o in live),
     )
 
 
+_OF_WORKERS = frozenset({Section.GATEWAY, Section.ACCESS})
 _FIXED = frozenset({Section.ADDRESS, Section.STATE})
 _FIXED_OPTIONS = frozenset({"gateway_workers", "upstream"})
 _AMENDABLE = frozenset({"served_model_name", "engine_args"})

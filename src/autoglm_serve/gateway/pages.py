@@ -1,6 +1,6 @@
 """Paths that the gateway answers by itself: health, models, metrics, preflight, and what is not served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import orjson
@@ -9,14 +9,19 @@ from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.core.status import ServiceStatus
+from autoglm_serve.gateway.access.credentials import presented
+from autoglm_serve.gateway.access.permission import visible_to
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S
 from autoglm_serve.gateway.exchange.delivery import Client
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Headers, Request
+from autoglm_serve.keys.key import Scope
+from autoglm_serve.launch import admin_token
 from autoglm_serve.observe import counter_file
 
+_TEXT: Headers = ((b"content-type", b"text/plain; charset=utf-8"),)
 _JSON: Headers = ((b"content-type", JSON_TYPE),)
 _PREFLIGHT: Headers = (
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
@@ -50,7 +55,7 @@ def answer(client: Client, request: Request, worker: Worker, status: ServiceStat
         if request.method != b"POST":
             raise _wrong_method(request, "POST")
         return False
-    if request.path.startswith("/admin/") and _may_administer(request):
+    if request.path.startswith("/admin/") and _may_administer(request, worker):
         return False
     raise Refusal(
         404,
@@ -61,25 +66,27 @@ def answer(client: Client, request: Request, worker: Worker, status: ServiceStat
     )
 
 
-def _may_administer(request: Request) -> bool:
-    """Only a person on this machine: no other host, no proxy that runs here, no web page in a browser here.
+def _may_administer(request: Request, worker: Worker) -> bool:
+    """Only who has the service's token, which its state directory keeps, or a key for it.
 
-    A page of any site can make the browser post to 127.0.0.1, and by DNS rebinding under its own name.
+    Where a request comes from says nothing: a proxy on this machine passes on what anybody asks, and so does
+    a browser.
     """
-    headers = request.headers
-    host = headers.get(b"host", b"")
-    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() else host
-    origin = headers.get(b"origin")
-    return (
-        request.loopback
-        and name in _THIS_MACHINE
-        and (origin is None or origin.partition(b"://")[2] == host)
-        and headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
-        and not headers.keys() & {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"}
-    )
+    if has_admin_token(request.headers, worker):
+        return True
+    try:
+        return Scope.ADMIN in worker.keyring.find(request.headers).scopes
+    except Refusal:
+        return False
 
 
-_THIS_MACHINE = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+def has_admin_token(headers: Mapping[bytes, bytes], worker: Worker) -> bool:
+    try:
+        secret = presented(headers)
+    except Refusal:
+        return False
+    return secret is not None and admin_token.is_right(worker.settings.state_dir, secret)
+
 
 _Page = tuple[int, Headers, bytes]
 
@@ -100,15 +107,17 @@ def _version(request: Request, worker: Worker) -> _Page:
 
 
 def _models(request: Request, worker: Worker) -> _Page:
-    data = [_card(name, model) for model in worker.fleet.view.models for name in model.names]
+    view = _visible(request, worker)
+    data = [_card(name, model) for model in view.models for name in model.names]
     return 200, _JSON, orjson.dumps({"object": "list", "data": data})
 
 
 def _one_model(request: Request, worker: Worker) -> _Page:
+    view = _visible(request, worker)
     name = request.path.removeprefix("/v1/models/")
-    model = worker.fleet.view.model(name)
+    model = view.model(name)
     if model is None:
-        served = ", ".join(worker.fleet.view.served_names) or "none"
+        served = ", ".join(view.served_names) or "none"
         message = f"The model '{name[:200]}' is not served here. Served: {served}."
         raise Refusal(404, "model_not_found", message, type=RefusalType.NOT_FOUND, param="model")
     return 200, _JSON, orjson.dumps(_card(name, model))
@@ -118,6 +127,7 @@ def _metrics(status: ServiceStatus | None, request: Request, worker: Worker) -> 
     # Imported when first asked for: a worker that nobody scrapes does not carry the library.
     from autoglm_serve.observe import metrics
 
+    worker.keyring.of(request, Scope.METRICS)
     settings = worker.settings
 
     def load(slot: int) -> metrics.ReplicaLoad:
@@ -139,6 +149,8 @@ def _metrics(status: ServiceStatus | None, request: Request, worker: Worker) -> 
 def _home(request: Request, worker: Worker) -> _Page:
     """For whoever opens the address in a browser, or asks it with a tool that begins there."""
     view = worker.fleet.view
+    if worker.keyring.guarded:
+        return 200, _TEXT, b"autoglm-serve: an OpenAI-compatible API under /v1, for who has an API key\n"
     host = request.headers.get(b"host", b"").decode("ascii", "replace") or "this address"
     lines = [
         f"autoglm-serve {worker.settings.version}",
@@ -147,7 +159,7 @@ def _home(request: Request, worker: Worker) -> _Page:
         f"replicas: {', '.join(f'{id} {state}' for id, state in fleet_states(view).items()) or 'none'}",
         "GET /v1/models, /health, /ready, /metrics, /version; POST /v1/chat/completions …",
     ]
-    return 200, ((b"content-type", b"text/plain; charset=utf-8"),), "\n".join(lines).encode() + b"\n"
+    return 200, _TEXT, "\n".join(lines).encode() + b"\n"
 
 
 _PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
@@ -157,6 +169,10 @@ _PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
     "/version": _version,
     "/v1/models": _models,
 }
+
+
+def _visible(request: Request, worker: Worker) -> FleetView:
+    return visible_to(worker.keyring.of(request, Scope.INFERENCE), worker.fleet.view)
 
 
 def fleet_states(view: FleetView) -> dict[str, ReplicaState]:

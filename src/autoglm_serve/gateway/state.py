@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoglm_serve.gateway.access.doors import DoorPolicy
+from autoglm_serve.gateway.access.keyring import Keyring
+from autoglm_serve.gateway.access.upstream_key import UpstreamKey
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
@@ -21,7 +23,20 @@ from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover
+from autoglm_serve.launch.state_dir import ADMIN_SOCKET
 from autoglm_serve.observe.counter_file import CounterFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """Where keys are."""
+
+    files: tuple[Path, ...] = ()
+    """Of the clients."""
+    required: bool = False
+    """Clients need one even if the files are gone."""
+    upstream: Path | None = None
+    """Holds the key that this service has at servers which it did not start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +68,7 @@ class Settings:
     doors: DoorPolicy = field(default_factory=DoorPolicy)
     tls: TlsFiles | None = None
     """None: plain HTTP."""
+    keys: KeySettings = field(default_factory=KeySettings)
 
     @property
     def control_socket(self) -> Path:
@@ -67,7 +83,7 @@ class Settings:
     @property
     def admin_socket(self) -> Path:
         """The control plane's admin API answers here."""
-        return self.state_dir / "admin.sock"
+        return self.state_dir / ADMIN_SOCKET
 
     @property
     def load_path(self) -> Path:
@@ -95,5 +111,7 @@ class Worker:
     suspects: Suspects
     habits: Habits
     life_signs: LifeSigns
+    keyring: Keyring = field(default_factory=Keyring)
+    upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
     """Where requests are read that would hold up the loop."""

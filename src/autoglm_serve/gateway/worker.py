@@ -26,6 +26,8 @@ from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway import admin, pages
 from autoglm_serve.gateway.access.doors import Doors
 from autoglm_serve.gateway.access.identity import RequestIds, holder
+from autoglm_serve.gateway.access.keyring import Keyring
+from autoglm_serve.gateway.access.upstream_key import UpstreamKey
 from autoglm_serve.gateway.admission.plain import usual_path
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
@@ -150,6 +152,8 @@ def _worker(
         wake=link.wake,
     )
     quarantine, pool = Quarantine(), Pool(loop)
+    keyring = Keyring(settings.keys.files, required=settings.keys.required)
+    keyring.load()
     return Worker(
         settings=settings,
         loop=loop,
@@ -164,6 +168,8 @@ def _worker(
         suspects=Suspects(quarantine, fleet, loop.time, pool.takes_connections),
         habits=Habits(),
         life_signs=LifeSigns(),
+        keyring=keyring,
+        upstream_key=UpstreamKey(settings.keys.upstream),
     )
 
 
@@ -177,7 +183,13 @@ class Requests:
         self._tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
 
     def holder(self, peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
-        return holder(peer, headers, loopback=loopback)
+        worker = self._worker
+        try:
+            return holder(peer, headers, worker.keyring, loopback=loopback)
+        except Refusal:
+            if pages.has_admin_token(headers, worker):
+                return peer
+            raise
 
     def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
         request.id = self._ids.of(request)
@@ -243,6 +255,8 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         worker.pool.sweep()
         worker.streams.sweep(now_s)
         worker.life_signs.sweep(now_s)
+        worker.keyring.look(worker.loop, worker.readers)
+        worker.upstream_key.look()
         worker.router.tick()
 
 

@@ -25,6 +25,11 @@ def path(state_dir: Path, worker_id: int) -> Path:
     return state_dir / f"listener-{worker_id}.sock"
 
 
+def is_door(path: Path) -> bool:
+    """Some worker gives its socket there."""
+    return path.name.startswith("listener-") and path.suffix == ".sock"
+
+
 class Giver:
     """The worker's end: whoever connects gets a copy of the socket. The folder keeps strangers out."""
 

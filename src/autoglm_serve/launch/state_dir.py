@@ -9,6 +9,8 @@ from types import TracebackType
 
 from autoglm_serve.core.errors import ConfigError, StateDirBusy
 
+ADMIN_SOCKET = "admin.sock"
+"""In it: where the control plane answers."""
 _LOOK_S = 0.01
 
 

@@ -20,10 +20,11 @@ from autoglm_serve.gateway.wire import tls
 from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.records import Records
-from autoglm_serve.launch.state_dir import StateDir
+from autoglm_serve.launch.state_dir import ADMIN_SOCKET, StateDir
 from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
+from autoglm_serve.service.guard import prepare
 from autoglm_serve.service.reporter import Reporter
-from autoglm_serve.service.run import ADMIN_SOCKET, DECIDED, BootState, Service
+from autoglm_serve.service.run import DECIDED, BootState, Service
 from autoglm_serve.service.signals import Signals, Stopped
 from autoglm_serve.service.worker_command import tls_files
 
@@ -45,6 +46,8 @@ async def serve(
         listeners = _any_port(options, held)
         path = _state_dir(options, listeners)
         lock = None if takeover else held.enter_context(StateDir(path))
+        with _usable(path):
+            guarded = prepare(options, path, os.environ)
         try:  # first decided, then changed: a mistake ends nothing that runs
             deployment = await signals.unless_stopped(_decision(options, reporter, path, takeover=takeover))
         except Stopped:
@@ -64,6 +67,7 @@ async def serve(
             desired=desired,
             found=found,
             taken_over=takeover,
+            guarded=guarded,
         )
         with _usable(path):
             service = Service(options, deployment, state, reporter, read_options, signals)

@@ -32,13 +32,15 @@ from autoglm_serve.deploy.calibrate import Ledgers
 from autoglm_serve.deploy.remember import remember
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.routing.load import LOAD_FILE, MAX_WORKERS, LoadTable
+from autoglm_serve.launch import admin_token
 from autoglm_serve.launch.base import RunningProcess
 from autoglm_serve.launch.listeners import local_url
 from autoglm_serve.launch.local import LocalLauncher
-from autoglm_serve.launch.state_dir import StateDir
+from autoglm_serve.launch.state_dir import ADMIN_SOCKET, StateDir
 from autoglm_serve.observe import admin
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.service.change import Operator
+from autoglm_serve.service.guard import has_keys, key_files
 from autoglm_serve.service.in_force import InForce
 from autoglm_serve.service.reporter import Reporter
 from autoglm_serve.service.signals import Signals
@@ -48,7 +50,6 @@ from autoglm_serve.service.worker_command import worker_command
 
 log = logging.getLogger(__name__)
 
-ADMIN_SOCKET = "admin.sock"
 CONTROL_SOCKET = "control.sock"
 _STATE_LOOK_S = 0.5
 DECIDED = "deployment.json"
@@ -68,6 +69,8 @@ class BootState:
     found: Mapping[str, RunningProcess]
     taken_over: bool = False
     """From a control plane that ran: its workers run its code."""
+    guarded: bool = False
+    """Clients need an API key."""
 
 
 class Service:
@@ -88,6 +91,7 @@ class Service:
         self._state_dir = state.lock.path
         self._in_force = InForce(options, deployment)
         self._taken_over = state.taken_over
+        self._guarded = state.guarded
         self._created_s = int(time.time())
         self._view_version = 0
         self._load = LoadTable(self._state_dir / LOAD_FILE)
@@ -121,6 +125,7 @@ class Service:
                 worker_ids(len(state.listeners)),
                 worker_id,
                 descriptor,
+                guarded=self._guarded,
             ),
             launcher=state.launcher,
             clock=RealClock(),
@@ -199,6 +204,7 @@ class Service:
         """Returns when somebody has deleted the state directory, or a door or the lock in it."""
         doors = (self._state_dir / CONTROL_SOCKET, self._state_dir / ADMIN_SOCKET)
         while self._lock.intact and all(door.exists() for door in doors):
+            self._guarded = self._guarded or has_keys(key_files(self._in_force.options, self._state_dir))
             await RealClock().sleep(_STATE_LOOK_S)
 
     async def _make_state_again(self) -> None:
@@ -209,6 +215,7 @@ class Service:
             other = None if self._lock.intact else self._lock.make_again()
             if other is None:
                 remember(self._state_dir / DECIDED, self._in_force.options, self._in_force.deployment)
+                admin_token.ensure(self._state_dir)
         except OSError as problem:
             log.error("the state directory %s was deleted, and cannot be made: %s", self._state_dir, problem)
             return

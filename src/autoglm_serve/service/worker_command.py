@@ -10,12 +10,15 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
-from autoglm_serve.gateway.state import Settings
+from autoglm_serve.gateway.state import KeySettings, Settings
 from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
+from autoglm_serve.service.guard import key_files
 
 
-def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int) -> Command:
+def worker_command(
+    options: Options, state_dir: Path, rows: int, worker_id: int, descriptor: int, *, guarded: bool = False
+) -> Command:
     """The gateway worker of this id, one of `rows`; `descriptor` is the listening socket that it inherits."""
     settings = Settings(
         version=__version__,
@@ -34,6 +37,9 @@ def worker_command(options: Options, state_dir: Path, rows: int, worker_id: int,
         fields=FieldPolicy(allowed=options.allow_field, refuse_unknown=options.refuses_unknown_fields),
         doors=DoorPolicy(hosts=options.let_in_hosts, origins=options.allow_origin),
         tls=tls_files(options),
+        keys=KeySettings(
+            files=key_files(options, state_dir), required=guarded, upstream=options.upstream_key_file
+        ),
         media=MediaPolicy(
             allow_remote=options.allow_image_url,
             max_pixels=options.max_request_megapixels * 1_000_000,

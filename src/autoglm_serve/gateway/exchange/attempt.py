@@ -25,8 +25,6 @@ from autoglm_serve.gateway.wire.upstream import Connection
 _PASSED_ON = (b"accept", b"traceparent")
 _HARMLESS = re.compile(rb"[ -~]{1,256}")
 """What of those may stand in an engine's log."""
-_KEYS = (b"authorization",)
-"""Engines that get the client's key: only a service that we did not start may have keys of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +111,11 @@ def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[byt
     if replica.upstream_model and replica.upstream_model != call.named_model:
         pieces = _renamed(call, body, replica.upstream_model)
     headers: Headers = ((b"content-type", call.content_type), (REQUEST_ID, _attempt_id(exchange)))
-    for name in (*_PASSED_ON, *(_KEYS if replica.takes_key else ())):
-        if name in request.headers and (name in _KEYS or _HARMLESS.fullmatch(request.headers[name])):
+    for name in _PASSED_ON:
+        if name in request.headers and _HARMLESS.fullmatch(request.headers[name]):
             headers += ((name, request.headers[name]),)
+    if replica.takes_key:  # ours with it; a client's key never leaves this service
+        headers += exchange.worker.upstream_key.headers
     host = replica.base_url.partition("://")[2].partition("/")[0] or "localhost"
     return request_head(b"POST", request.path, host.encode(), headers, sum(map(len, pieces))), *pieces
 

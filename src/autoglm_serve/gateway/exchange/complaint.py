@@ -221,9 +221,7 @@ def _no_model(said: _Said) -> Refusal:
 
 
 def _no_key(said: _Said) -> Refusal:
-    message = (
-        "The server behind this service (--upstream) does not take this key. Send its key as your API key."
-    )
+    message = "The server behind this service (--upstream) wants another key than it was sent (--upstream-key-file)."
     return Refusal(said.status, "upstream_key", message, type=RefusalType.PERMISSION)
 
 

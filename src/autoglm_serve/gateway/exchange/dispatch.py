@@ -10,6 +10,7 @@ from functools import partial
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.access.identity import identify
+from autoglm_serve.gateway.access.permission import visible_to
 from autoglm_serve.gateway.admission.admit import Call, admit, is_light
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import Outcome
@@ -57,14 +58,15 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
 
 
 def _who_asks(exchange: Exchange) -> None:
-    exchange.identity = identify(exchange.request)
+    exchange.identity = identify(exchange.request, exchange.worker.keyring)
 
 
 def _what_is_asked(exchange: Exchange) -> Awaitable[None] | None:
     """What takes long to read is read in another thread, one after the other."""
     request, worker = exchange.request, exchange.worker
     settings = worker.settings
-    ask = partial(admit, request, ENDPOINTS[request.path], worker.fleet.view, settings.media, settings.fields)
+    view = visible_to(exchange.identity.key, worker.fleet.view)
+    ask = partial(admit, request, ENDPOINTS[request.path], view, settings.media, settings.fields)
     if not is_light(request):
         return _read_elsewhere(exchange, ask)
     exchange.admitted(ask())

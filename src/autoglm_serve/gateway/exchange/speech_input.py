@@ -16,6 +16,7 @@ from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
+from autoglm_serve.gateway.access.permission import visible_to
 from autoglm_serve.gateway.admission.admit import admit
 from autoglm_serve.gateway.admission.cost import text_cost
 from autoglm_serve.gateway.admission.document import Json, LongText, parse_object
@@ -33,7 +34,7 @@ PATH = "/v1/audio/transcriptions"
 MOST_PARTS = 8
 """Of audio in one chat."""
 
-_ITS_CLIENTS = (b"authorization", b"traceparent")
+_ITS_CLIENTS = (b"traceparent",)
 """Headers of the chat that a transcription has too."""
 _FIELDS = {"input_audio": "data", "audio_url": "url"}
 _SHAPES = {
@@ -49,7 +50,7 @@ async def transcribe_audio(exchange: Exchange) -> None:
         return
     worker = exchange.worker
     sounds = await worker.loop.run_in_executor(worker.readers, _sounds, call.body)
-    model = _speech_model(call.model, worker.fleet.view)
+    model = _speech_model(call.model, visible_to(exchange.identity.key, worker.fleet.view))
     cost_tokens = call.cost_tokens
     heard: dict[Path, object] = {}
     for path, sound in sounds.items():

@@ -640,7 +640,7 @@ def refusal_headers(refusal: Refusal) -> Headers:
     headers: Headers = ((b"content-type", JSON_TYPE),)
     if refusal.retry_after_s is not None:
         headers += ((b"retry-after", b"%d" % refusal.retry_after_s),)
-    return headers
+    return headers + refusal.headers
 
 
 def _why_unparsed(error: httptools.HttpParserError) -> Refusal:

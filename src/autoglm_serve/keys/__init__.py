@@ -1,0 +1,1 @@
+"""API keys: what one may do, and the table of them all."""

@@ -1,0 +1,192 @@
+"""Keys at the door of a real worker: what gets in, what does not, and what changes while it runs."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoglm_serve.core.model import Capability
+from autoglm_serve.gateway.state import KeySettings
+from autoglm_serve.keys import keys_file
+from autoglm_serve.keys.key import Key, Scope, digest
+from tests.fakes.engine_process import EngineProcess
+from tests.gateway.gateway_process import MODEL, GatewayProcess, fleet_of, running_gateway
+from tests.gateway.raw_http import chat, post, wire
+
+pytestmark = pytest.mark.process
+CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+def key(name: str, **more: object) -> Key:
+    return Key(id=f"k-{name}", sha256=digest(name.encode()), **more)  # type: ignore[arg-type]
+
+
+@contextmanager
+def guarded(tmp_path: Path, engine: EngineProcess, *keys: Key) -> Iterator[tuple[GatewayProcess, Path]]:
+    path = tmp_path / "keys.jsonl"
+    for each in keys:
+        keys_file.add(path, each)
+    other = replace(MODEL, names=("other", "another"), capabilities=frozenset({Capability.CHAT}))
+    fleet = fleet_of([engine.url], models=(MODEL, other))
+    with running_gateway(tmp_path, fleet=fleet, keys=KeySettings(files=(path,))) as gateway:
+        yield gateway, path
+
+
+def asked(
+    gateway: GatewayProcess,
+    secret: str,
+    path: str = "/v1/chat/completions",
+    method: str = "POST",
+    **fields: object,
+) -> tuple[int, str]:
+    body = {**CHAT, **fields} if method == "POST" else None
+    status, _, body_bytes = gateway.ask(method, path, body, {"Authorization": f"Bearer {secret}"})
+    error = json.loads(body_bytes).get("error") if status >= 400 else None
+    return status, error["code"] if error else ""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline_s, "it never came to hold"
+
+
+def test_a_key_comes_in_each_way_that_clients_know(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine, key("good")) as (gateway, _):
+        for headers in ({"Authorization": "Bearer good"}, {"x-api-key": "good"}, {"API-Key": "good"}):
+            assert gateway.ask("POST", "/v1/chat/completions", CHAT, headers)[0] == 200
+
+
+ROUND: dict[str, tuple[str, dict[str, str]]] = {
+    "no key": ("/v1/chat/completions", {}),
+    "EMPTY": ("/v1/chat/completions", {"Authorization": "Bearer EMPTY"}),
+    "in the query": ("/v1/chat/completions?key=good&api_key=good&api-key=good", {}),
+    "other case": ("/v1/chat/completions", {"Authorization": "Bearer GOOD"}),
+    "a blank in it": ("/v1/chat/completions", {"Authorization": "Bearer go od"}),
+    "another scheme": ("/v1/chat/completions", {"Authorization": "Basic good"}),
+    "no scheme": ("/v1/chat/completions", {"Authorization": "good"}),
+    "a prefix": ("/v1/chat/completions", {"Authorization": "Bearer goo"}),
+    "its hash": ("/v1/chat/completions", {"Authorization": f"Bearer {digest(b'good').hex()}"}),
+    "its id": ("/v1/chat/completions", {"Authorization": "Bearer k-good"}),
+    "full width": ("/v1/chat/completions", {"x-api-key": "\xef\xbd\x87ood"}),
+    "in a cookie": ("/v1/chat/completions", {"Cookie": "api-key=good"}),
+    "underscores": ("/v1/chat/completions", {"x_api_key": "good"}),
+    "forwarded": ("/v1/chat/completions", {"X-Forwarded-Authorization": "Bearer good", "X-Real-IP": "::1"}),
+    "two that differ": ("/v1/chat/completions", {"Authorization": "Bearer good", "x-api-key": "bad"}),
+    "slashes": ("//v1//chat//completions", {}),
+    "percents": ("/v1/chat%2Fcompletions", {}),
+    "no version": ("/chat/completions", {}),
+    "another method's name": ("/v1/chat/completions", {"X-HTTP-Method-Override": "GET"}),
+    "an upgrade": ("/v1/chat/completions", {"Upgrade": "websocket", "Connection": "Upgrade"}),
+    "revoked": ("/v1/chat/completions", {"Authorization": "Bearer revoked"}),
+    "expired": ("/v1/chat/completions", {"Authorization": "Bearer expired"}),
+}
+
+
+def test_there_is_no_way_round(tmp_path: Path, engine: EngineProcess) -> None:
+    keys = (key("good"), key("revoked", revoked_s=1), key("expired", expires_s=1))
+    with guarded(tmp_path, engine, *keys) as (gateway, _):
+        engine.control(clear=True)
+        got = {name: gateway.ask("POST", path, CHAT, headers)[0] for name, (path, headers) in ROUND.items()}
+        assert got == dict.fromkeys(ROUND, 401)
+        assert engine.seen() == []
+
+
+def test_each_api_says_it_in_its_own_words(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine, key("good")) as (gateway, _):
+        status, headers, body = gateway.ask("POST", "/v1/chat/completions", CHAT)
+        assert (status, headers["www-authenticate"]) == (401, "Bearer")
+        assert json.loads(body)["error"]["code"] == "missing_api_key"
+        status, _, body = gateway.ask("POST", "/v1/messages", CHAT, {"x-api-key": "bad"})
+        said = json.loads(body)
+        assert (status, said["type"], said["error"]["type"]) == (401, "error", "authentication_error")
+
+
+def test_a_key_opens_its_models_paths_and_pages_alone(tmp_path: Path, engine: EngineProcess) -> None:
+    keys = (
+        key("other", models=("another",)),
+        key("speech", paths=("/v1/audio/*",)),
+        key("scrape", scopes=frozenset({Scope.METRICS})),
+        key("plain"),
+    )
+    with guarded(tmp_path, engine, *keys) as (gateway, _):
+        assert asked(gateway, "other", model="demo") == (404, "model_not_found")
+        assert asked(gateway, "other", model="alias") == (404, "model_not_found")
+        assert asked(gateway, "speech") == (403, "not_allowed")
+        assert asked(gateway, "scrape") == (403, "not_allowed")
+        assert asked(gateway, "plain", "/metrics", "GET") == (403, "not_allowed")
+        assert asked(gateway, "nobody", "/metrics", "GET") == (401, "invalid_api_key")
+        assert asked(gateway, "other", "/v1/models/demo", "GET") == (404, "model_not_found")
+        bearer = {"Authorization": "Bearer other"}
+        listed = json.loads(gateway.ask("GET", "/v1/models", None, bearer)[2])["data"]
+        assert [card["id"] for card in listed] == ["other", "another"]
+        unknown = gateway.ask("POST", "/v1/chat/completions", {**CHAT, "model": "demo"}, bearer)[2]
+        assert b"alias" not in unknown
+        scrape = {"Authorization": "Bearer scrape"}
+        assert gateway.ask("GET", "/metrics", None, scrape)[0] == 200
+        assert gateway.ask("GET", "/metrics")[0] == 401
+        assert gateway.ask("GET", "/v1/models")[0] == 401
+        assert b"demo" not in gateway.ask("GET", "/")[2]
+        assert [gateway.ask("GET", path)[0] for path in ("/health", "/ready", "/version")] == [200] * 3
+
+
+def test_a_clients_key_does_not_administer(tmp_path: Path, engine: EngineProcess) -> None:
+    admin = key("admin", scopes=frozenset({Scope.ADMIN}))
+    with guarded(tmp_path, engine, key("good"), admin) as (gateway, _):
+        for path in ("/admin/status", "/admin/../admin/status", "//admin/status", "/admin%2Fstatus"):
+            assert asked(gateway, "good", path, "GET")[0] == 404
+        assert asked(gateway, "admin", "/admin/status", "GET") == (503, "control_plane_down")
+        assert asked(gateway, "admin") == (403, "not_allowed")
+
+
+def test_a_large_body_without_a_key_is_refused_before_it_comes(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine, key("good")) as (gateway, _), wire(gateway) as client:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n"
+        assert client.send(head).answer().status == 401
+
+
+def test_keys_come_go_and_change_while_it_serves(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine) as (gateway, path):
+        assert asked(gateway, "EMPTY")[0] == 200
+        keys_file.add(path, key("first"))
+        until(lambda: asked(gateway, "EMPTY")[0] == 401)
+        assert asked(gateway, "first")[0] == 200
+        keys_file.add(path, key("second"))
+        until(lambda: asked(gateway, "second")[0] == 200)
+        keys_file.change(path, "k-first", lambda each: replace(each, revoked_s=1))
+        until(lambda: asked(gateway, "first")[0] == 401)
+        path.write_text("{")
+        keys_file.replace(tmp_path / "moved", path.read_bytes())
+        path.unlink()
+        assert asked(gateway, "second")[0] == 200
+        assert asked(gateway, "EMPTY")[0] == 401
+
+
+def test_without_keys_none_is_asked_for_and_none_is_passed_on(
+    gateway: GatewayProcess, engine: EngineProcess
+) -> None:
+    engine.control(clear=True)
+    for headers in ({}, {"Authorization": "Bearer EMPTY"}, {"x-api-key": "a", "Authorization": "Bearer b"}):
+        assert gateway.ask("POST", "/v1/chat/completions", CHAT, headers)[0] == 200
+    for seen in engine.seen(ended=3):
+        assert not {"authorization", "x-api-key", "api-key"} & {name for name, _ in seen["headers"]}
+
+
+def test_an_upstream_gets_the_key_that_is_its_own(tmp_path: Path, engine: EngineProcess) -> None:
+    engine.control(clear=True)
+    (tmp_path / "upstream").write_text("theirs\n")
+    keys = KeySettings(upstream=tmp_path / "upstream")
+    with running_gateway(tmp_path, fleet=fleet_of([engine.url], engine="external"), keys=keys) as gateway:
+        with wire(gateway) as client:
+            assert client.send(post(chat("x"))).answer().status == 200
+        gateway.ask(
+            "POST", "/v1/chat/completions", CHAT, {"Authorization": "Bearer mine", "x-api-key": "mine"}
+        )
+    for seen in engine.seen(ended=2):
+        assert [
+            value for _, value in seen["headers"] if value in ("Bearer theirs", "Bearer mine", "mine")
+        ] == ["Bearer theirs"]
