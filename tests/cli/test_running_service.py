@@ -77,7 +77,7 @@ def test_a_status_is_a_value_and_all_that_was_said() -> None:
 @pytest.mark.parametrize(
     ("status", "path", "next_step"),
     [
-        (404, "/admin/restart", "from the machine that it runs on"),
+        (404, "/admin/restart", "as the account that it runs as"),
         (409, "/admin/restart", "`autoglm status`"),
         (503, "/admin/restart", "Start it with the flags of before"),
         (503, "/v1/chat/completions", "`autoglm status`"),

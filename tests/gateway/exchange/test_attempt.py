@@ -52,7 +52,7 @@ class Lines:
     def idle(self, base_url: str) -> Line:
         return self._kept
 
-    async def connect(self, base_url: str) -> Line:
+    async def connect(self, base_url: str, *, ours: bool = True) -> Line:
         self.made += 1
         if self._new is None:
             raise ConnectionRefusedError

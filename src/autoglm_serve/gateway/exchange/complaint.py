@@ -221,7 +221,9 @@ def _no_model(said: _Said) -> Refusal:
 
 
 def _no_key(said: _Said) -> Refusal:
-    message = "The server behind this service (--upstream) wants another key than it was sent (--upstream-key-file)."
+    message = (
+        "The server behind this service (--upstream) wants another key than that of --upstream-key-file."
+    )
     return Refusal(said.status, "upstream_key", message, type=RefusalType.PERMISSION)
 
 
