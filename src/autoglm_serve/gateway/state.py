@@ -115,3 +115,5 @@ class Worker:
     upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
     """Where requests are read that would hold up the loop."""
+    menders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "mender"))
+    """Where it is worked out how a stream goes on that has lost its replica: not behind what is read."""

@@ -1,5 +1,7 @@
 """What engines say against a request, as they wrote it, and what the client is told."""
 
+import time
+
 import orjson
 import pytest
 
@@ -177,3 +179,16 @@ def test_what_the_speech_model_says_is_ours_already() -> None:
     body = orjson.dumps({"error": {"message": "It is silent.", "code": "audio_too_short", "param": "file"}})
     refusal = complaint(400, body, "/v1/audio/transcriptions")
     assert (refusal.code, refusal.message, refusal.param) == ("audio_too_short", "It is silent.", "file")
+
+
+def test_what_is_quoted_of_a_complaint_takes_no_longer_for_what_it_repeats() -> None:
+    began_s = time.process_time()
+    for text in ("x y 12 " * 9_000, "(" * 60_000, "the messages, " * 4_000):
+        assert complaint(400, text.encode(), CHAT).status == 400
+        assert complaint(422, orjson.dumps({"detail": [{"msg": "bad " + text}]}), CHAT).status == 422
+    assert time.process_time() - began_s < 1.0  # they took minutes at 16 MiB
+
+
+def test_of_a_complaint_that_is_broken_off_its_message_is_told() -> None:
+    whole = orjson.dumps({"error": {"message": 'top_k must be "positive"', "input": "A" * 100}})
+    assert "top_k must be" in complaint(400, whole[:80], CHAT).message

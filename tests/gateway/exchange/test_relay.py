@@ -283,3 +283,32 @@ def test_a_tool_call_that_was_asked_for_comes_or_is_missed_in_words(
             assert ending.result().result is Result.DONE
             assert (client.refusal is not None) == refused
             assert (DONE in client.got) == (stream and not refused)
+
+
+class FailingReply:
+    """A reply of 422 that repeats all it was asked, on a connection that somebody may let go."""
+
+    def __init__(self) -> None:
+        self.dropped = False
+
+    def drop(self, reply: object) -> None:
+        self.dropped = True
+
+
+@pytest.mark.parametrize("size_mb", [1, 20])
+def test_a_complaint_that_repeats_the_request_is_told_without_reading_it_all(size_mb: int) -> None:
+    with closing(asyncio.new_event_loop()) as loop:
+        ending: asyncio.Future[Ending] = loop.create_future()
+        client, connection = Client(), FailingReply()
+        relay = Relay(Delivery(client, Clock(), expected=CHAT), Clock(), ending=ending)
+        relay.connection = connection  # type: ignore[assignment]
+        relay.on_head(422, JSON)
+        said = b'{"error":{"message":"temperature must be less","input":"' + b"A" * (size_mb << 20) + b'"}}'
+        for at in range(0, len(said), 1 << 16):
+            if not ending.done():
+                relay.on_body(said[at : at + (1 << 16)])
+        assert ending.result().result is Result.DONE
+        assert client.refusal is not None
+        assert client.refusal.status == 422
+        assert "temperature must be less" in client.refusal.message
+        assert connection.dropped

@@ -1,6 +1,8 @@
 """What the journal can tell of a stream from the bytes that went out."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoglm_serve.gateway.recovery.journal import Journal, Usage, usage_of
 
@@ -99,3 +101,18 @@ def test_what_is_no_count_of_tokens_is_none(body: bytes) -> None:
 def test_of_answers_that_were_asked_for_and_have_not_begun_none_has_ended() -> None:
     assert not journal(choice(0), choice(0, '"stop"'), DONE, choices=2).finished
     assert journal(choice(0, '"stop"'), choice(1, '"stop"'), DONE, choices=2).finished
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=40), st.integers(1, 4))
+def test_looking_while_they_come_finds_what_reading_all_at_the_end_does(
+    events: list[tuple[int, bool, bool]], choices: int
+) -> None:
+    watched, late = Journal(choices), Journal(choices)
+    for index, ends, looks in events:
+        event = choice(index, '"stop"') if ends else choice(index)
+        assert watched.would_be_finished(event) == journal(*late.chunks, event, choices=choices).finished
+        watched.chunks.append(event)
+        late.chunks.append(event)
+        if looks:
+            watched.look()
+    assert watched.finished == late.finished

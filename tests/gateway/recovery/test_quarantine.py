@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.replica import Loss, ReplicaState
+from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
 from autoglm_serve.gateway.recovery.quarantine import QUARANTINE_S, Quarantine
 from tests.gateway.gateway_process import fleet_of
 
-POISON, OTHER = b'{"messages": "poison"}', b'{"messages": "sound!"}'
+POISON, OTHER = Fingerprint(b'{"messages": "poison"}'), Fingerprint(b'{"messages": "sound!"}')
 
 
 def lost(*losses: Loss) -> FleetView:
@@ -21,7 +22,7 @@ def ended_by_others(*names: str) -> FleetView:
     return lost(*(Loss(base_url=f"http://{name}", by_itself=False) for name in names))
 
 
-def blame(quarantine: Quarantine, body: bytes, *names: str) -> bool:
+def blame(quarantine: Quarantine, body: Fingerprint, *names: str) -> bool:
     """Whether these replicas are too many, if nobody says how they ended; and then it is convicted."""
     for name in names or ("a", "b"):
         quarantine.blame(body, f"http://{name}", 0.0)
@@ -31,7 +32,7 @@ def blame(quarantine: Quarantine, body: bytes, *names: str) -> bool:
     return False
 
 
-def holds(quarantine: Quarantine, body: bytes, now_s: float = 1.0) -> bool:
+def holds(quarantine: Quarantine, body: Fingerprint, now_s: float = 1.0) -> bool:
     return quarantine.holds(body, fleet_of(["http://z"]), now_s)
 
 
@@ -90,9 +91,9 @@ def test_it_is_let_go_when_a_replica_that_it_was_blamed_for_lives() -> None:
 def test_others_are_served_also_those_of_the_same_length() -> None:
     quarantine = Quarantine()
     blame(quarantine, POISON)
-    assert len(OTHER) == len(POISON)
+    assert OTHER.length == POISON.length
     assert not holds(quarantine, OTHER)
-    assert not holds(quarantine, b"short")
+    assert not holds(quarantine, Fingerprint(b"short"))
 
 
 def test_it_ends_after_a_while() -> None:
@@ -121,24 +122,24 @@ def test_it_remembers_so_many_suspects_and_no_more() -> None:
     quarantine = Quarantine()
     blame(quarantine, POISON, "a")
     for number in range(1000):
-        blame(quarantine, b"%d" % number, "a")
+        blame(quarantine, Fingerprint(b"%d" % number), "a")
     assert not blame(quarantine, POISON, "b")  # forgotten
 
 
 def test_it_keeps_so_many_convicts_and_no_more() -> None:
     quarantine = Quarantine()
     for number in range(2000):
-        blame(quarantine, b"%d" % number, f"a{number}", f"b{number}")
-    held = [number for number in range(2000) if holds(quarantine, b"%d" % number)]
+        blame(quarantine, Fingerprint(b"%d" % number), f"a{number}", f"b{number}")
+    held = [number for number in range(2000) if holds(quarantine, Fingerprint(b"%d" % number))]
     assert held == list(range(2000 - 256, 2000))
 
 
-INNOCENT = b'{"messages": "innocent"}'
+INNOCENT = Fingerprint(b'{"messages": "innocent"}')
 
 
-def killer(number: int) -> bytes:
+def killer(number: int) -> Fingerprint:
     """The same again, with a byte changed."""
-    return b'{"messages": "kill %d"}' % number
+    return Fingerprint(b'{"messages": "kill %d"}' % number)
 
 
 def test_an_innocent_that_waits_beside_others_who_kill_is_not_condemned() -> None:

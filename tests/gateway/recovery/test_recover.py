@@ -409,3 +409,37 @@ def test_an_engine_that_begins_anew_when_asked_to_go_on_is_not_shown_twice() -> 
     for rest in ("The dog", "on", "The c"):
         assert text_of(step(told=told).splicer.feed(stream(*rest))) == rest
     assert text_of(step(told=sent("ha ")).splicer.feed(stream("ha ", "ha"))) == "ha ha"  # too short to tell
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+@given(TEXTS, TEXTS, st.booleans(), st.integers(0, 3))
+def test_a_large_body_goes_on_as_a_small_one_does(said: str, more: str, own: bool, pictures: int) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A\\" * 40_000}}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": said}, *[picture] * pictures]}
+    ]
+    messages += [{"role": "assistant", "content": said + "long \u00e9" * 1_000}] * own
+    long_name = {"x" * 5_000: "y" * 70_000}
+    resumption = step(
+        Continuation.FLAGS, sent("a beginning ", more or "more"), messages=messages, **long_name
+    )
+    assert isinstance(resumption, Resumption)
+    body, text = asked_again(resumption), "a beginning " + (more or "more")
+    if own:
+        messages[-1] = {"role": "assistant", "content": messages[-1]["content"] + text}
+    else:
+        messages.append({"role": "assistant", "content": text})
+    assert body["messages"] == messages
+    assert body["x" * 5_000] == "y" * 70_000
+
+
+@given(TEXTS, st.booleans())
+def test_a_long_prompt_goes_on_where_it_ends(said: str, blank: bool) -> None:
+    prompt = "long \u00e9\n" * 20_000 + said + " " * blank
+    told = read_sent([sse.event(orjson.dumps({"id": "c", "choices": [{"index": 0, "text": 'one "two"'}]}))])
+    body = orjson.dumps({"model": "m", "prompt": prompt, "max_tokens": 50})
+    resumption = resume(body, told, Continuation.PREFILL)
+    assert isinstance(resumption, Resumption)
+    assert asked_again(resumption)["prompt"] == prompt + 'one "two"'

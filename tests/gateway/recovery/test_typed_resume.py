@@ -40,13 +40,13 @@ def resumption(path: str, sent: list[bytes], asked: object = GREEDY, **how: Any)
 
 
 def bare(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without numbers, ids, and what says nothing."""
+    """Without numbers, ids, the time of day, and what says nothing."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(each) for each in value]
         if isinstance(value, dict):
-            hidden = ("sequence_number", "id", "item_id")
+            hidden = ("sequence_number", "id", "item_id", "created_at")
             return {name: plain(each) for name, each in value.items() if name not in hidden}
         return value
 

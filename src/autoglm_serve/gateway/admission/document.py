@@ -34,6 +34,8 @@ _FEW = 2000
 
 _IN_STRING = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 
+_NAME = re.compile(rb"[ \t\r\n]*+:")
+
 _LONGEST_ESCAPE, _LONGEST_PAIR = 6, 12  # \\u0000, and two of them that stand for one character
 _MOST_BACK = 1_000
 
@@ -47,6 +49,14 @@ class LongText(str):
     body: bytes
     start: int
     end: int
+    more: str = ""
+    """What was added at its end; of that nothing else here knows."""
+
+    def plus(self, more: str) -> "LongText":
+        """The text with more at its end."""
+        text = LongText(self)
+        text.body, text.start, text.end, text.more = self.body, self.start, self.end, self.more + more
+        return text
 
     def beginning(self, size_bytes: int) -> str:
         """At most its first `size_bytes` bytes as they stand in the body, decoded."""
@@ -92,6 +102,34 @@ def parse_object(body: bytes) -> Json:
     if not isinstance(value, dict):
         _refuse("invalid_json", f"The body must be a JSON object, not {kind_of(value)}.")
     return value
+
+
+def outlined(body: bytes) -> Json:
+    """The values of a body that was admitted, its long strings set aside."""
+    return cast("Json", orjson.loads(body) if len(body) <= _PLAIN_BYTES else _parsed_aside(body))
+
+
+def written(value: Json) -> bytes:
+    """What `outlined` has read, and somebody changed, as a body again."""
+    mark = secrets.token_hex(16)
+    texts: list[LongText] = []
+
+    def set_aside(text: object) -> str:
+        assert isinstance(text, LongText)
+        texts.append(text)
+        return mark
+
+    around = orjson.dumps(value, set_aside, orjson.OPT_PASSTHROUGH_SUBCLASS).split(b'"%b"' % mark.encode())
+    pieces: list[bytes | memoryview] = [around[0]]
+    for text, rest in zip(texts, around[1:], strict=True):
+        more = orjson.dumps(text.more)[1:]
+        pieces += (b'"', memoryview(text.body)[text.start : text.end], more, rest)
+    return b"".join(pieces)
+
+
+def with_more(text: str, more: str) -> str:
+    """A text of a body with more at its end."""
+    return text.plus(more) if isinstance(text, LongText) else text + more
 
 
 def kind_of(value: object) -> str:
@@ -141,12 +179,14 @@ def _count(body: bytes, mark: bytes, start: int, end: int) -> int:
 
 
 def _parsed_aside(body: bytes) -> object:
-    """As `_parsed`, with `LongText` in place of the long strings."""
+    """As `_parsed`, with `LongText` in place of the long strings; those that are names stay as they are."""
     mark = secrets.token_hex(16)  # nobody can have written it into the body
     kept: list[bytes] = []
     aside: list[tuple[int, int]] = []
     at = kept_bytes = 0
     for start, end in (*_long_strings(body), (len(body) + 1, 0)):
+        if end and _NAME.match(body, end + 1):
+            continue
         kept_bytes += start - 1 - at
         if kept_bytes > MAX_SHORT_TEXT_BYTES:
             _refuse(
@@ -216,7 +256,7 @@ def _beginning(body: bytes, start: int, end: int) -> str:
 
 
 def _with_long_texts(value: object, mark: str, texts: list[LongText]) -> object:
-    """The value with the long texts where their marks stand; keys stay marks, no field has such a name."""
+    """The value with the long texts where their marks stand."""
     waiting: list[Any] = [value] if isinstance(value, dict | list) else []
     while waiting:
         inside = waiting.pop()

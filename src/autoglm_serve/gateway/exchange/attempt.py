@@ -19,7 +19,7 @@ from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.seam import Seam
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Headers, request_head
-from autoglm_serve.gateway.wire.splice import slot
+from autoglm_serve.gateway.wire.splice import Slot, slot
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _PASSED_ON = (b"accept", b"traceparent")
@@ -32,6 +32,8 @@ class Question:
     """What a replica is asked in one attempt."""
 
     body: bytes
+    model_slot: Slot | None = None
+    """Where the model's name stands in the body, or should, if it is known."""
     splicer: Seam | None = None
     """Set where the answer goes on with a stream that another replica began."""
     ahead_tokens: int = 0
@@ -49,7 +51,7 @@ class Question:
 async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> Ending:
     """Ask one replica and relay what it answers. Leaves nothing behind, whoever goes first."""
     worker = exchange.worker
-    message = _message(exchange, question.body, replica)
+    message = _message(exchange, question, replica)
     asked = False
     for fresh in (False, True):
         connection = None if fresh else worker.pool.idle(replica.base_url)
@@ -104,12 +106,12 @@ async def relayed(
         relay.abandon()
 
 
-def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[bytes | memoryview, ...]:
+def _message(exchange: Exchange, question: Question, replica: ReplicaView) -> tuple[bytes | memoryview, ...]:
     """The request as the replica gets it: the client's bytes, with the model's name in its own terms."""
     call, request = exchange.call, exchange.request
-    pieces: tuple[bytes | memoryview, ...] = (body,)
+    pieces: tuple[bytes | memoryview, ...] = (question.body,)
     if replica.upstream_model and replica.upstream_model != call.named_model:
-        pieces = _renamed(call, body, replica.upstream_model)
+        pieces = _renamed(call, question, replica.upstream_model)
     headers: Headers = ((b"content-type", call.content_type), (REQUEST_ID, _attempt_id(exchange)))
     for name in _PASSED_ON:
         if name in request.headers and _HARMLESS.fullmatch(request.headers[name]):
@@ -120,9 +122,9 @@ def _message(exchange: Exchange, body: bytes, replica: ReplicaView) -> tuple[byt
     return request_head(b"POST", request.path, host.encode(), headers, sum(map(len, pieces))), *pieces
 
 
-def _renamed(call: Call, body: bytes, name: str) -> tuple[bytes | memoryview, ...]:
+def _renamed(call: Call, question: Question, name: str) -> tuple[bytes | memoryview, ...]:
     """The body with another name of the model; a form that names none goes as it is."""
-    place = call.model_slot if body is call.body else None
+    body, place = question.body, question.model_slot
     if call.content_type.startswith(JSON_TYPE):
         return (place or slot(body, "model")).filled(body, orjson.dumps(name))
     return place.filled(body, name.encode()) if place else (body,)

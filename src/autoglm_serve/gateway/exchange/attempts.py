@@ -40,10 +40,11 @@ async def serve(exchange: Exchange) -> Outcome:
 
 async def _serve(exchange: Exchange) -> Outcome:
     account, delivery = exchange.account, exchange.delivery
-    _keep_out_what_kills(exchange)
+    if exchange.worker.quarantine.may_know(exchange.fingerprint):
+        await _keep_out_what_kills(exchange)
     asked = 0
     while asked < _MAX_ATTEMPTS and _may_try(exchange):
-        hopeless = without_hope(exchange)
+        hopeless = await without_hope(exchange) if delivery.begun else None
         if hopeless is not None:
             return end_cut_off(exchange, hopeless)
         reservation = await _place(exchange)
@@ -52,9 +53,11 @@ async def _serve(exchange: Exchange) -> Outcome:
         with reservation:
             account.attempts += 1
             question = _question(exchange, reservation)
-            match next_step(exchange, reservation.replica):
+            match await next_step(exchange, reservation.replica) if delivery.begun else None:
                 case Resumption() as step:
-                    question = replace(question, body=step.body, splicer=step.splicer)
+                    question = replace(
+                        question, body=step.body, splicer=step.splicer, model_slot=step.model_slot
+                    )
                     account.resumed(step.way)
                 case Finish(events=events):
                     delivery.events(events)
@@ -73,10 +76,18 @@ async def _serve(exchange: Exchange) -> Outcome:
     return conclude(exchange)
 
 
-def _keep_out_what_kills(exchange: Exchange) -> None:
+async def _keep_out_what_kills(exchange: Exchange) -> None:
     worker = exchange.worker
-    if worker.quarantine.holds(exchange.call.body, worker.fleet.view, exchange.now_s):
+    await _hash(exchange)
+    if worker.quarantine.holds(exchange.fingerprint, worker.fleet.view, exchange.now_s):
         raise poisonous()
+
+
+async def _hash(exchange: Exchange) -> None:
+    """Have it hashed by another thread, if that takes long."""
+    worker, fingerprint = exchange.worker, exchange.fingerprint
+    if fingerprint.takes_long:
+        await worker.loop.run_in_executor(worker.menders, lambda: fingerprint.digest)
 
 
 def _may_try(exchange: Exchange) -> bool:
@@ -104,6 +115,7 @@ def _question(exchange: Exchange, reservation: Reservation) -> Question:
     router, routing = exchange.worker.router, exchange.routing
     return Question(
         body=exchange.call.body,
+        model_slot=exchange.call.model_slot,
         ahead_tokens=reservation.carried_tokens,
         may_go=partial(router.another_for, routing, reservation.replica),
         impatient=exchange.account.attempts <= _IMPATIENT_ATTEMPTS,
@@ -115,7 +127,9 @@ def _question(exchange: Exchange, reservation: Reservation) -> Question:
 async def _ask_in_turn(exchange: Exchange, question: Question, replica: ReplicaView) -> Ending:
     """Ask at once; a request that a replica may have died of waits until those like it have a token."""
     suspects, who = exchange.worker.suspects, exchange.identity.holder
-    made_room = await suspects.turn(exchange.call.body, replica.base_url, who)
+    if exchange.worker.quarantine.may_know(exchange.fingerprint):
+        await _hash(exchange)
+    made_room = await suspects.turn(exchange.fingerprint, replica.base_url, who)
     if made_room is None:
         return Ending(result=Result.LOST, reason="another request has just lost it")
     exchange.delivery.on_first = made_room
@@ -134,7 +148,9 @@ async def _heed(exchange: Exchange, replica: ReplicaView) -> bool:
     exchange.told = ending if ending.refusal is not None else exchange.told
     _tell_of(replica, ending, worker)
     if ending.result is Result.DONE:
-        worker.quarantine.clear(exchange.call.body)
+        if worker.quarantine.may_know(exchange.fingerprint):
+            await _hash(exchange)
+            worker.quarantine.clear(exchange.fingerprint)
         if exchange.routing.tried:
             for base_url in exchange.routing.answered_by:  # it was not the request
                 worker.router.report(base_url, good=False)
@@ -167,12 +183,13 @@ def _tell_of(replica: ReplicaView, ending: Ending, worker: Worker) -> None:
 
 async def _hold_against(exchange: Exchange, replica: ReplicaView) -> None:
     """The replica was lost: the request may be what it died of. Raises Refusal for one that kills."""
-    worker, ending, body = exchange.worker, exchange.ending, exchange.call.body
+    worker, ending, asked = exchange.worker, exchange.ending, exchange.fingerprint
     if not ending.asked or ending.events or _is_let_go(replica, worker):
         return
     who = exchange.identity.holder
-    if await worker.suspects.lost(body, replica, who):
-        worker.quarantine.convict(body, exchange.now_s, who)
+    await _hash(exchange)
+    if await worker.suspects.lost(asked, replica, who):
+        worker.quarantine.convict(asked, exchange.now_s, who)
         raise poisonous()
 
 

@@ -17,6 +17,9 @@ from autoglm_serve.core.refusal import Refusal, RefusalType
 Json = dict[str, Any]
 
 _MOST_QUOTED = 300
+_MOST_READ = 4096
+"""Characters of a complaint that are looked at: some engines repeat in it all that they were asked."""
+_MESSAGE = re.compile(rb'"(?:message|msg)"\s*:\s*"((?:[^"\\]|\\.){1,4000}+)')
 _SPOKEN = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 """Answered by a program of ours, whose words are ours."""
 _PROMPT = {
@@ -86,11 +89,22 @@ def _read(status: int, body: bytes, path: str) -> _Said:
     try:
         raw = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raw = "" if body.lstrip().startswith(b"<") else body.decode("utf-8", "replace")
+        raw = _broken_off(body)
     error = raw.get("error", raw) if isinstance(raw, dict) else {}
     return _Said(
-        status=status, path=path, text=_words(raw).strip(), error=error if isinstance(error, dict) else {}
+        status=status,
+        path=path,
+        text=_words(raw)[:_MOST_READ].strip(),
+        error=error if isinstance(error, dict) else {},
     )
+
+
+def _broken_off(body: bytes) -> str:
+    """The words of what is no JSON, or of its beginning: the rest of a long complaint is not kept."""
+    if body.lstrip().startswith(b"<"):
+        return ""
+    message = _MESSAGE.search(body)
+    return (message.group(1) if message else body[:_MOST_READ]).decode("utf-8", "replace")
 
 
 def _words(raw: object) -> str:

@@ -109,9 +109,9 @@ class Delivery:
         return not self.expected.usage or self.journal.usage() != NO_USAGE
 
     @property
-    def passes_unchanged(self) -> bool:
-        """Events go out as they came in; the first, with the head, has."""
-        return self.started and self._rewrite is None
+    def passes_at_once(self) -> bool:
+        """Events go out as they came in and need no look; the first, with the head, has."""
+        return self.started and self._rewrite is None and self.journal.choices == 1
 
     def head(self, status: int, headers: Headers) -> None:
         """The head to start with, once there is something to send."""

@@ -13,6 +13,9 @@ from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
 from autoglm_serve.gateway.exchange.response_events import ResponseFiller
 from autoglm_serve.gateway.recovery.answer import Expected
+from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
+from autoglm_serve.gateway.recovery.sent import Sent
+from autoglm_serve.gateway.recovery.typed_resume import Told
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.route.scheduler import RoutingRequest
@@ -23,7 +26,7 @@ class Exchange:
 
     __slots__ = (
         *("account", "begun", "call", "client", "delivery", "ending", "identity", "request", "routing"),
-        *("told", "why_no_more", "worker"),
+        *("fingerprint", "sent", "told", "why_no_more", "worker"),
     )
 
     identity: Identity
@@ -32,6 +35,8 @@ class Exchange:
     """What was admitted. Set by a step; a later one may put another in its place."""
     delivery: Delivery
     """The client's side of the answer, with its journal. From `begin` on."""
+    fingerprint: Fingerprint
+    """By which it is known again where replicas die of it. From `begin` on."""
     routing: RoutingRequest
     """What the scheduler is asked for. From `begin` on."""
 
@@ -44,6 +49,8 @@ class Exchange:
         """Of the last attempt."""
         self.told: Ending | None = None
         """The last that had something to tell the client."""
+        self.sent: tuple[int, Sent | Told] | None = None
+        """What a stream that lost its replica had sent, as of so many chunks of its journal."""
         self.begun = False
         """There is a delivery, and the client may have been sent something."""
         self.why_no_more = "no other replica could take over"
@@ -81,6 +88,7 @@ class Exchange:
             filler=_filler(call),
         )
         self.begun = True
+        self.fingerprint = Fingerprint(call.body)
         self.routing = RoutingRequest(
             model=call.model,
             cost_tokens=call.cost_tokens,

@@ -4,7 +4,8 @@ Callbacks, not tasks: a chunk goes from socket to socket in one call. A stream p
 events only. An event that looks as those before it did is not looked at any further, nor is the clock: that
 a stream gets on is seen by its journal growing, whenever the watch looks. Anything else is collected and sent
 in one piece, so that a replica lost in the middle of it can still be replaced; what grows beyond
-`_COLLECT_BYTES` passes as it comes.
+`_COLLECT_BYTES` passes as it comes. Nothing is looked at again when more of it comes, so that what is long
+costs no more than what is many.
 """
 
 import asyncio
@@ -38,12 +39,14 @@ from autoglm_serve.gateway.recovery.journal import (
 )
 from autoglm_serve.gateway.recovery.seam import Diverged, Seam
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
+from autoglm_serve.gateway.wire.event_parts import EventParts
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
-from autoglm_serve.gateway.wire.sse import DONE, UNUSUAL, event, usual_frame, whole_events
+from autoglm_serve.gateway.wire.sse import DONE, UNUSUAL, event, usual_frame
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _COLLECT_BYTES = 1 << 20
-_MOST_HELD_BYTES = 16 << 20  # of one event, or of a reply that has to be whole before it can be rewritten
+_MOST_COMPLAINT_BYTES = 64 * 1024  # of a reply that says why it is none; some repeat all that they were asked
+_MOST_EVENT_BYTES = 16 << 20
 _NEWLINE = b"\n"[0]
 _PASSED_ON = frozenset(
     {b"content-type", b"content-encoding", b"cache-control", b"retry-after", b"content-disposition"}
@@ -141,7 +144,8 @@ class Relay:
         self._streaming = False
         self._may_be_cut = False
         """It ends with the connection, which a death ends too."""
-        self._held = b""
+        self._held = EventParts()
+        """An event of which the end has not come."""
         self._collected: list[bytes] = []
         self._collected_bytes = 0
         self._passing = False
@@ -278,33 +282,36 @@ class Relay:
     def _collect(self, data: bytes) -> None:
         self._collected.append(data)
         self._collected_bytes += len(data)
-        delivery = self._delivery
-        passable = self._status == 200 and not (
-            delivery.split_reasoning or delivery.begun or delivery.started
-        )
-        if self._collected_bytes > _COLLECT_BYTES and passable:
+        if self._status >= 300:
+            if self._collected_bytes > _MOST_COMPLAINT_BYTES:
+                self._end_early()
+        elif self._collected_bytes <= _COLLECT_BYTES:
+            pass
+        elif self._status == 200 and not (self._delivery.begun or self._delivery.started):
             self._passing = True
             self._delivery.data(b"".join(self._collected))
             self._collected.clear()
-        elif self._collected_bytes > _MOST_HELD_BYTES:
-            self.lose(f"its reply is longer than {_MOST_HELD_BYTES >> 20} MiB")
+        else:
+            self.lose(f"its reply in one piece is longer than {_COLLECT_BYTES >> 20} MiB")
+
+    def _end_early(self) -> None:
+        """What it complains of is said: the rest is not read."""
+        connection = self.connection
+        self._end_whole(b"".join(self._collected)[:_MOST_COMPLAINT_BYTES])
+        if connection is not None:
+            connection.drop(self)
 
     def _pass_events(self, data: bytes) -> None:
         if self._over:
             return
+        events = self._held.whole(data)
         if self._held:
-            data = self._held + data
-        cut = whole_events(data)
-        if cut == len(data):
-            self._held = b""
-        else:
-            data, self._held = data[:cut], data[cut:]
             self._begins, self._ends = UNUSUAL
-            if len(self._held) > _MOST_HELD_BYTES:
-                self.lose(f"one of its events is longer than {_MOST_HELD_BYTES >> 20} MiB")
+            if len(self._held) > _MOST_EVENT_BYTES:
+                self.lose(f"one of its events is longer than {_MOST_EVENT_BYTES >> 20} MiB")
                 return
-        if data:
-            self._send_events(data)
+        if events:
+            self._send_events(events)
 
     def _send_events(self, events: bytes) -> None:
         events, broken = self._believable(events)
@@ -317,6 +324,7 @@ class Relay:
                 return
         if events:
             self._delivery.events(events)
+            self._delivery.journal.look()
         self._note(events, arrived=arrived)
         if broken is not None:  # the client is not shown it: what comes next is the dispatcher's decision
             self._leaving = broken.leaving
@@ -352,11 +360,11 @@ class Relay:
             self._times.first(self._clock.time())
         if self._over:
             self._begins, self._ends = UNUSUAL
-        elif self._splicer is None and not self._held and self._delivery.passes_unchanged:
+        elif self._splicer is None and not self._held and self._delivery.passes_at_once:
             self._begins, self._ends = usual_frame(sent) or (self._begins, self._ends)
 
     def _end_stream(self) -> None:
-        rest, self._held = self._held.rstrip(b"\r\n") + b"\n\n", b""
+        rest = self._held.take().rstrip(b"\r\n") + b"\n\n"
         if not self._over and is_believable(rest):  # the last event with one line break, or none
             self._send_events(rest)
         if self.ending.done():

@@ -1,54 +1,97 @@
-"""What to ask the next replica of a request: the request as it came, or how to go on with what was sent."""
+"""How a stream that lost its replica goes on: what to ask the next one, or why nobody can.
+
+A body with pictures and a long answer take a while to read, and a replica that dies has many streams: that is
+done in a thread of its own, so that nobody else waits for it.
+"""
 
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 
 from autoglm_serve.core.fleet import Continuation, ReplicaView
+from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.exchange.relay import Result
 from autoglm_serve.gateway.recovery import recover, typed_resume
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption, Way
-from autoglm_serve.gateway.recovery.sent import read_sent
+from autoglm_serve.gateway.recovery.sent import Sent, read_sent
+from autoglm_serve.gateway.wire.splice import slot
 
 log = logging.getLogger(__name__)
 
 
-def next_step(exchange: Exchange, replica: ReplicaView) -> Resumption | Finish | Hopeless | None:
-    """What to ask the replica: None for the request as it came, else how to go on with what was sent."""
-    if not exchange.delivery.begun:
-        return None
-    step, tokens = _step(exchange, replica.continuation)
+Step = Resumption | Finish | Hopeless
+
+
+async def next_step(exchange: Exchange, replica: ReplicaView) -> Step:
+    """How to go on with what was sent on this replica."""
+    ((step, tokens),) = await _elsewhere(exchange, (replica.continuation,))
     line = (exchange.id, exchange.ending.reason, replica.id, _said(step, tokens))
     log.warning("the stream of request %s lost its replica (%s); on %s: %s", *line)
     return step
 
 
-def without_hope(exchange: Exchange) -> Hopeless | None:
+async def without_hope(exchange: Exchange) -> Hopeless | None:
     """Why what was begun can go on with no replica there is, so that none is waited for; None if it can."""
-    if not exchange.delivery.begun:
-        return None
     replicas = exchange.worker.fleet.view.replicas_of(exchange.call.model)
-    steps = [_step(exchange, way)[0] for way in {replica.continuation for replica in replicas}]
+    ways = {replica.continuation for replica in replicas}
+    steps = [step for step, _ in await _elsewhere(exchange, ways)]
     hopeless = [step for step in steps if isinstance(step, Hopeless)]
     return hopeless[0] if hopeless and len(hopeless) == len(steps) else None
 
 
-def _step(exchange: Exchange, continuation: Continuation) -> tuple[Resumption | Finish | Hopeless, int]:
+async def _elsewhere(exchange: Exchange, ways: Iterable[Continuation]) -> list[tuple[Step, int]]:
+    """`_step` for each of the ways; nothing comes to the stream meanwhile."""
+    worker = exchange.worker
+    return await worker.loop.run_in_executor(worker.menders, lambda: [_step(exchange, way) for way in ways])
+
+
+def _step(exchange: Exchange, continuation: Continuation) -> tuple[Step, int]:
     """How to go on where beginnings are taken like that, and the tokens that were sent."""
     call, chunks = exchange.call, exchange.delivery.journal.chunks
     may_replay = exchange.ending.result is not Result.DIVERGED
     if not chunks:
         return Hopeless(reason="an answer in one piece cannot be gone on with"), 0
     if call.endpoint.ends_with_done:
-        sent = read_sent(chunks)
-        return recover.resume(call.body, sent, continuation, may_replay=may_replay), sent.tokens
+        sent = _sent(exchange)
+        step = recover.resume(call.body, sent, continuation, may_replay=may_replay)
+        return _with_slot(step, call), sent.tokens
     if call.endpoint.typed_events:
-        told, path = typed_resume.read_told(chunks), call.endpoint.path
+        told, path = _told(exchange), call.endpoint.path
         step = typed_resume.resume(path, call.body, told, continuation, may_replay=may_replay)
-        return step, told.tokens
+        return _with_slot(step, call), told.tokens
     return Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
 
 
-def _said(step: Resumption | Finish | Hopeless, tokens: int) -> str:
+def _with_slot(step: Step, call: Call) -> Step:
+    """Where the model's name is, if a replica may call it by another."""
+    if not isinstance(step, Resumption) or call.model_slot is None:
+        return step
+    same = step.body is call.body
+    return replace(step, model_slot=call.model_slot if same else slot(step.body, "model"))
+
+
+def _sent(exchange: Exchange) -> Sent:
+    chunks = exchange.delivery.journal.chunks
+    match exchange.sent:
+        case (at, Sent() as sent) if at == len(chunks):
+            return sent
+    sent = read_sent(chunks)
+    exchange.sent = (len(chunks), sent)
+    return sent
+
+
+def _told(exchange: Exchange) -> typed_resume.Told:
+    chunks = exchange.delivery.journal.chunks
+    match exchange.sent:
+        case (at, typed_resume.Told() as told) if at == len(chunks):
+            return told
+    told = typed_resume.read_told(chunks)
+    exchange.sent = (len(chunks), told)
+    return told
+
+
+def _said(step: Step, tokens: int) -> str:
     match step:
         case Resumption(way=Way.AGAIN):
             return "asked again from the start"

@@ -36,12 +36,26 @@ NO_USAGE = Usage()
 class Journal:
     """The chunks of one stream, each a run of whole SSE events."""
 
-    __slots__ = ("choices", "chunks")
+    __slots__ = ("_ended", "_looked", "choices", "chunks")
 
     def __init__(self, choices: int = 1) -> None:
         self.chunks: list[bytes] = []
         self.choices = choices
         """How many answers were asked for at once."""
+        self._ended: dict[str, bool] = {}
+        """By the index of an answer, whether it has its finish reason, as far as it was looked."""
+        self._looked = 0
+        """Chunks."""
+
+    def look(self) -> None:
+        """Note which of several answers have ended, while they come: to read all at the end takes long."""
+        if self.choices > 1:
+            self._look()
+
+    def _look(self) -> None:
+        for chunk in self.chunks[self._looked :]:
+            _note_ends(chunk, self._ended)
+        self._looked = len(self.chunks)
 
     @property
     def size_bytes(self) -> int:
@@ -50,11 +64,23 @@ class Journal:
     @property
     def finished(self) -> bool:
         """Finish reasons were sent. [DONE] proves nothing: a dying vLLM sends one after its error event."""
-        return _is_finished(self.chunks, self.choices)
+        return self._is_finished(b"")
 
     def would_be_finished(self, events: bytes) -> bool:
         """`finished`, were `events` added."""
-        return _is_finished([*self.chunks, events], self.choices)
+        return self._is_finished(events)
+
+    def _is_finished(self, more: bytes) -> bool:
+        """Each choice has its finish reason; only where there are several (n > 1) are all read."""
+        tail = [*self.chunks[-_TAIL_CHUNKS:], more]
+        if not any(_FINISHED.search(part) for part in reversed(tail)):
+            return False
+        if self.choices == 1 and not any(_ANOTHER_CHOICE.search(part) for part in tail):
+            return True
+        self._look()
+        ended = dict(self._ended)
+        _note_ends(more, ended)
+        return len(ended) >= self.choices and all(ended.values())
 
     def usage(self) -> Usage:
         """The token counts of the last event that has any."""
@@ -70,23 +96,11 @@ class Journal:
         return reversed(self.chunks[-_TAIL_CHUNKS:])
 
 
-def _is_finished(chunks: Sequence[bytes], choices: int) -> bool:
-    """Each choice has its finish reason; only where there are several (n > 1) are all read."""
-    tail = chunks[-_TAIL_CHUNKS:]
-    if not any(_FINISHED.search(part) for part in reversed(tail)):
-        return False
-    several = choices > 1 or any(_ANOTHER_CHOICE.search(part) for part in tail)
-    return not several or _all_finished(chunks, choices)
-
-
-def _all_finished(chunks: Sequence[bytes], choices: int) -> bool:
-    ended: dict[str, bool] = {}
-    for chunk in chunks:
-        for data in data_of(chunk):
-            for choice in mappings((parsed(data) or {}).get("choices")):
-                index = str(choice.get("index", 0))
-                ended[index] = ended.get(index, False) or bool(choice.get("finish_reason"))
-    return len(ended) >= choices and all(ended.values())
+def _note_ends(chunk: bytes, ended: dict[str, bool]) -> None:
+    for data in data_of(chunk):
+        for choice in mappings((parsed(data) or {}).get("choices")):
+            index = str(choice.get("index", 0))
+            ended[index] = ended.get(index, False) or bool(choice.get("finish_reason"))
 
 
 def next_number(chunks: Sequence[bytes]) -> int:
@@ -107,6 +121,8 @@ def before_done(events: bytes) -> tuple[bytes, bool]:
 
 def before_garbage(events: bytes) -> tuple[bytes, bool]:
     """`events` up to the first whose data is neither JSON nor [DONE], and whether there is one."""
+    if events.find(b"\n\n") == len(events) - 2 and events.endswith((b"}\n\n", b"]\n\n")):
+        return events, False  # it is one, which may be long: it is gone over once
     ends = events.count(b"\n\n")
     if ends and ends == events.count(b"}\n\n") + events.count(b"]\n\n"):
         return events, False  # all end as JSON and [DONE] do; parsing each would cost more than all else

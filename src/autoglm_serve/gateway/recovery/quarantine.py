@@ -17,12 +17,12 @@ Whether a replica really is gone is known from the fleet view: a request that on
 kept out. An answer clears a request; all evidence is forgotten after a while.
 """
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
 
 KILLS = 2.0
 """Deaths that are enough."""
@@ -97,19 +97,19 @@ class Quarantine:
         """The supervisor has said how it ended."""
         return base_url in self._by_itself
 
-    def unexplained(self, body: bytes) -> tuple[str, ...]:
+    def unexplained(self, asked: Fingerprint) -> tuple[str, ...]:
         """Addresses that were lost under it, and of which nobody has said how they ended."""
-        urls = (death.base_url for death in self._deaths(body))
+        urls = (death.base_url for death in self._deaths(asked))
         return tuple(url for url in urls if not self.knows_end_of(url))
 
-    def blame(self, body: bytes, base_url: str, now_s: float) -> None:
-        """Hold the loss of a replica against `body`."""
-        suspect, death = _hash(body), self._death_at(base_url, now_s)
+    def blame(self, asked: Fingerprint, base_url: str, now_s: float) -> None:
+        """Hold the loss of a replica against `asked`."""
+        suspect, death = asked.digest, self._death_at(base_url, now_s)
         self._scenes[death].accused.add(suspect)
         known = self._records.pop(suspect, None)
         before = known.deaths if known is not None else ()
         recent = tuple(each for each in before if each != death and self._is_recent(each, now_s))
-        _keep(self._records, suspect, _Record(length=len(body), deaths=(*recent, death)))
+        _keep(self._records, suspect, _Record(length=asked.length, deaths=(*recent, death)))
         self._note_lengths()
 
     def acquit(self, base_url: str) -> None:
@@ -118,24 +118,28 @@ class Quarantine:
         if death is not None:
             self._scenes.pop(death, None)
 
-    def suspects(self, body: bytes, client: str = "", now_s: float = 0.0) -> bool:
-        """A replica may have died of it, or one has died of what its client sent before."""
-        known = len(body) in self._lengths
-        return self._on_probation(client, now_s) or (known and self._weight(body) >= 1)
+    def may_know(self, asked: Fingerprint) -> bool:
+        """Something of its length is known here: to say more it has to be hashed."""
+        return asked.length in self._lengths
 
-    def condemns(self, body: bytes, client: str = "", now_s: float = 0.0) -> bool:
+    def suspects(self, asked: Fingerprint, client: str = "", now_s: float = 0.0) -> bool:
+        """A replica may have died of it, or one has died of what its client sent before."""
+        known = asked.length in self._lengths
+        return self._on_probation(client, now_s) or (known and self._weight(asked) >= 1)
+
+    def condemns(self, asked: Fingerprint, client: str = "", now_s: float = 0.0) -> bool:
         """What is held against it is enough."""
         enough = _WHOLE if self._on_probation(client, now_s) else KILLS
-        if self._weight(body) < enough:
+        if self._weight(asked) < enough:
             return False
-        deaths = self._deaths(body)
+        deaths = self._deaths(asked)
         alone = len(self._scenes[deaths[-1]].accused) == 1
         shares = sum(self._end(death) / len(self._scenes[death].accused) for death in deaths)
         return alone or shares >= enough
 
-    def convict(self, body: bytes, now_s: float, client: str = "") -> None:
+    def convict(self, asked: Fingerprint, now_s: float, client: str = "") -> None:
         """Keep it out for a while."""
-        suspect, until_s = _hash(body), now_s + QUARANTINE_S
+        suspect, until_s = asked.digest, now_s + QUARANTINE_S
         record = self._records.pop(suspect)
         lost = frozenset(death.base_url for death in record.deaths)
         self._convicts.pop(suspect, None)
@@ -145,18 +149,18 @@ class Quarantine:
             _keep(self._probation, client, until_s)
         self._note_lengths()
 
-    def holds(self, body: bytes, fleet: FleetView, now_s: float) -> bool:
-        """`body` is in quarantine."""
-        if len(body) not in self._lengths:
+    def holds(self, asked: Fingerprint, fleet: FleetView, now_s: float) -> bool:
+        """`asked` is in quarantine."""
+        if asked.length not in self._lengths:
             return False
-        convict = self._convicts.get(_hash(body))
+        convict = self._convicts.get(asked.digest)
         if convict is None or now_s >= convict.until_s:
             return False
         return convict.lost.isdisjoint(each.base_url for each in fleet.replicas if each.routable)
 
-    def clear(self, body: bytes) -> None:
+    def clear(self, asked: Fingerprint) -> None:
         """It was answered: whatever died while it ran, it was not of this."""
-        if len(body) in self._lengths and self._records.pop(_hash(body), None) is not None:
+        if asked.length in self._lengths and self._records.pop(asked.digest, None) is not None:
             self._note_lengths()
 
     def _death_at(self, base_url: str, now_s: float) -> _Death:
@@ -170,13 +174,13 @@ class Quarantine:
             _keep(self._scenes, death, _Scene(at_s=now_s, accused=set()), most=_SCENES)
         return death
 
-    def _deaths(self, body: bytes) -> tuple[_Death, ...]:
+    def _deaths(self, asked: Fingerprint) -> tuple[_Death, ...]:
         """At which it was, and that are remembered."""
-        record = self._records.get(_hash(body)) if len(body) in self._lengths else None
+        record = self._records.get(asked.digest) if asked.length in self._lengths else None
         return tuple(each for each in record.deaths if each in self._scenes) if record is not None else ()
 
-    def _weight(self, body: bytes) -> float:
-        return sum(map(self._end, self._deaths(body)))
+    def _weight(self, asked: Fingerprint) -> float:
+        return sum(map(self._end, self._deaths(asked)))
 
     def _end(self, death: _Death) -> float:
         """What a death counts, by how the replica ended."""
@@ -198,7 +202,3 @@ def _keep(known: "OrderedDict[Any, Any]", key: object, value: object, most: int 
     known[key] = value
     if len(known) > most:
         known.popitem(last=False)
-
-
-def _hash(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=16).digest()

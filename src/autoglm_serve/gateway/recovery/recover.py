@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from autoglm_serve.core.fleet import Continuation
+from autoglm_serve.gateway.admission.document import outlined, with_more, written
 from autoglm_serve.gateway.recovery.seam import Closing, Seam, Splicer, limit_reached
 from autoglm_serve.gateway.recovery.sent import Sent
 from autoglm_serve.gateway.wire import sse
+from autoglm_serve.gateway.wire.splice import Slot
 
 Json = dict[str, Any]
 
@@ -58,6 +58,8 @@ class Resumption:
     way: Way
     body: bytes
     splicer: Seam
+    model_slot: Slot | None = None
+    """Where the model's name stands in the body, where somebody needs to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ def resume(
     body: bytes, sent: Sent, engine: Continuation, *, may_replay: bool = True
 ) -> Resumption | Finish | Hopeless:
     """How to go on with the stream that answers `body`, on an engine that takes beginnings as it says."""
-    asked: Json = orjson.loads(body)
+    asked = outlined(body)
     several = sent.several or _several(asked)
     if sent.ended and not several:
         return _close(asked, Closing(sent))
@@ -147,13 +149,13 @@ def _continue(asked: Json, sent: Sent, engine: Continuation) -> Resumption | Fin
     if _is_limit(asked.get("min_tokens")):
         limits["min_tokens"] = max(0, asked["min_tokens"] - sent.tokens)
     if "text" in sent.fields:
-        body = {**asked, **limits, "prompt": asked["prompt"] + sent.fields["text"]}
+        body = {**asked, **limits, "prompt": with_more(asked["prompt"], sent.fields["text"])}
     else:
         body = {**asked, **limits, "messages": with_beginning(asked["messages"], _raw_text(sent))}
         if engine is Continuation.FLAGS:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
     splicer = Splicer(sent, stops=_stops(asked))
-    return Resumption(way=Way.CONTINUE, body=orjson.dumps(body), splicer=splicer)
+    return Resumption(way=Way.CONTINUE, body=written(body), splicer=splicer)
 
 
 def _is_limit(value: object) -> bool:
@@ -176,14 +178,14 @@ def asks_for_usage(asked: Json) -> bool:
 def _close(asked: Json, closing: Closing) -> Resumption:
     """The same prompt, and one token, which nobody sees: a limit of none is refused, or has no usage."""
     body = {name: value for name, value in asked.items() if name not in _OF_MANY_TOKENS} | {"max_tokens": 1}
-    return Resumption(way=Way.CLOSE, body=orjson.dumps(body), splicer=closing)
+    return Resumption(way=Way.CLOSE, body=written(body), splicer=closing)
 
 
 def with_beginning(messages: list[Json], text: str) -> list[Json]:
     """The conversation with the answer so far, behind a beginning that the client may have given itself."""
     last = messages[-1]
     if last.get("role") == "assistant" and isinstance(last.get("content"), str):
-        return [*messages[:-1], {**last, "content": last["content"] + text}]
+        return [*messages[:-1], {**last, "content": with_more(last["content"], text)}]
     return [*messages, {"role": "assistant", "content": text}]
 
 

@@ -4,6 +4,7 @@ What is known to be text can be gone on with. Whatever else an engine writes has
 named here, so that nobody takes a stream for one that has not begun.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +61,8 @@ class _Reader:
     def __init__(self) -> None:
         self._identity: Json = {}
         self._kind: object = ""
-        self._fields: dict[str, str] = {}
+        self._fields: defaultdict[str, list[str]] = defaultdict(list)
+        """The pieces of each."""
         self._others: set[str] = set()
         self._tokens = 0
         self._role = self._logprobs = self._several = self._ended = False
@@ -80,7 +82,7 @@ class _Reader:
     def _take_choice(self, choice: Json) -> None:
         grown = list(growth(choice))
         for name, place, key in grown:
-            self._fields[name] = self._fields.get(name, "") + place[key]
+            self._fields[name].append(place[key])
         self._others.update(_others(choice))
         self._tokens += _tokens_of(choice, grown)
         self._role = self._role or "role" in sse.mapping(choice.get("delta"))
@@ -93,7 +95,7 @@ class _Reader:
             identity=self._identity,
             kind=self._kind if isinstance(self._kind, str) else "",
             role=self._role,
-            fields=self._fields,
+            fields={name: "".join(pieces) for name, pieces in self._fields.items()},
             others=frozenset(self._others),
             tokens=self._tokens,
             logprobs=self._logprobs,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from autoglm_serve.core.fleet import ReplicaView
+from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 
@@ -48,15 +49,15 @@ class Suspects:
         """Replicas that were lost just now, and until when that counts."""
         self._news = asyncio.Event()
 
-    async def turn(self, body: bytes, base_url: str, client: str = "") -> Callable[[], None] | None:
+    async def turn(self, asked: Fingerprint, base_url: str, client: str = "") -> Callable[[], None] | None:
         """Wait until no other suspect waits for its first token there; what is returned makes room for the
         next. Who is not suspected does not wait. None if the replica was lost meanwhile: a process that dies
         still takes connections for a moment, and they would be held against who makes them."""
-        if not self._is_suspect(body, client):
+        if not self._is_suspect(asked, client):
             return _nothing
         try:
             async with asyncio.timeout(_TURN_S):
-                while base_url in self._tried and self._is_suspect(body, client):
+                while base_url in self._tried and self._is_suspect(asked, client):
                     await self._news.wait()
         except TimeoutError:
             pass
@@ -76,28 +77,28 @@ class Suspects:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def lost(self, body: bytes, replica: ReplicaView, client: str = "") -> bool:
-        """A replica was lost under `body`, which had brought nothing. True if that was one too many."""
+    async def lost(self, asked: Fingerprint, replica: ReplicaView, client: str = "") -> bool:
+        """A replica was lost under `asked`, which had brought nothing. True if that was one too many."""
         if replica.kept_by_others and await self._takes_connections(replica.base_url):
             return False  # a connection broke; the address is well
-        self._quarantine.blame(body, replica.base_url, self._now_s())
-        return await self.condemns(body, replica, client)
+        self._quarantine.blame(asked, replica.base_url, self._now_s())
+        return await self.condemns(asked, replica, client)
 
-    async def condemns(self, body: bytes, replica: ReplicaView, client: str = "") -> bool:
-        """Whether the loss of this replica, which has just been held against `body`, was one too many."""
+    async def condemns(self, asked: Fingerprint, replica: ReplicaView, client: str = "") -> bool:
+        """Whether the loss of this replica, which has just been held against `asked`, was one too many."""
         self._lost[replica.base_url] = self._now_s() + _DYING_S
-        if not self._quarantine.condemns(body, client, self._now_s()):
+        if not self._quarantine.condemns(asked, client, self._now_s()):
             return False
         await asyncio.sleep(_COMPANY_S)
         if not replica.kept_by_others:
             await self._word_on(replica.base_url)
-        for base_url in self._quarantine.unexplained(body):
+        for base_url in self._quarantine.unexplained(asked):
             if await self._takes_connections(base_url):
                 self._quarantine.acquit(base_url)
-        return self._quarantine.condemns(body, client, self._now_s())
+        return self._quarantine.condemns(asked, client, self._now_s())
 
-    def _is_suspect(self, body: bytes, client: str) -> bool:
-        return self._quarantine.suspects(body, client, self._now_s())
+    def _is_suspect(self, asked: Fingerprint, client: str) -> bool:
+        return self._quarantine.suspects(asked, client, self._now_s())
 
     def _is_dying(self, base_url: str) -> bool:
         now_s = self._now_s()

@@ -9,7 +9,7 @@ hands the text so far over as the last message of the assistant; /v1/messages ca
 cannot, and only engines that go on from such a message by themselves take it there.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from autoglm_serve.core.fleet import Continuation
+from autoglm_serve.gateway.admission.document import outlined, written
 from autoglm_serve.gateway.recovery.recover import (
     Finish,
     Hopeless,
@@ -55,7 +56,7 @@ class Told:
 def read_told(chunks: Iterable[bytes]) -> Told:
     """The state of a stream from the events that went out."""
     marks: list[Json] = []
-    texts: dict[Key, str] = {}
+    texts: defaultdict[Key, list[str]] = defaultdict(list)
     tokens, last = 0, None
     for chunk in chunks:
         for data in sse.data_of(chunk):
@@ -65,18 +66,19 @@ def read_told(chunks: Iterable[bytes]) -> Told:
             grown = _growth(event)
             if grown is not None:
                 key, text = grown
-                texts[key] = texts.get(key, "") + text
+                texts[key].append(text)
                 tokens += max(1, len(text.split()))
             elif _is_mark(event):
                 marks.append(event)
-    return Told(marks=tuple(marks), texts=texts, tokens=tokens, last_number=last)
+    whole = {key: "".join(pieces) for key, pieces in texts.items()}
+    return Told(marks=tuple(marks), texts=whole, tokens=tokens, last_number=last)
 
 
 def resume(
     path: str, body: bytes, told: Told, engine: Continuation, *, may_replay: bool = True
 ) -> Resumption | Finish | Hopeless:
     """How to go on with the stream that answers `body`."""
-    asked: Json = orjson.loads(body)
+    asked = outlined(body)
     if told.marks and told.marks[-1]["type"] == "message_delta":
         return Finish(events=_event({"type": "message_stop"}))  # how it ended is told: that it has is not
     if not told.texts:
@@ -108,7 +110,7 @@ def _continue(asked: Json, told: Told) -> Resumption | Finish:
         return Finish(events=_finished(told))
     (text,) = told.texts.values()
     body = {**asked, "max_tokens": left, "messages": with_beginning(asked["messages"], text)}
-    return Resumption(way=Way.CONTINUE, body=orjson.dumps(body), splicer=Retelling(told, owes_text=False))
+    return Resumption(way=Way.CONTINUE, body=written(body), splicer=Retelling(told, owes_text=False))
 
 
 def _finished(told: Told) -> bytes:

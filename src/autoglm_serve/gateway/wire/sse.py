@@ -24,6 +24,7 @@ def whole_events(data: bytes) -> int:
 UNUSUAL = (b"\xff", b"\n\n\n")
 """No event begins like this, and none whose first line break is the last but one byte ends so."""
 _BEGINNING = len(b'data: {"id"')
+_LARGEST_USUAL = 64 * 1024
 _UNFINISHED = re.compile(rb'"finish_reason":\s?null')
 
 
@@ -33,7 +34,7 @@ def usual_frame(events: bytes) -> tuple[bytes, bytes] | None:
     What is in between is what the model writes: the frame holds the finish reason that is not yet there, on
     whichever side of it the engine writes it, so that no event has this frame that says how an answer ends.
     """
-    mark = _UNFINISHED.search(events)
+    mark = _UNFINISHED.search(events) if len(events) <= _LARGEST_USUAL else None
     is_one = events.startswith(b"data: {") and events.endswith(b"}\n\n") and events.count(b"\n") == 2
     if mark is None or not is_one:
         return None
