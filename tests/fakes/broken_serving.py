@@ -41,7 +41,7 @@ def _cut_in_front(messages: list[Message]) -> list[Message]:
     return kept
 
 
-def _points(change: Callable[[int, int], tuple[int, int]]) -> Callable[[str], str]:
+def points(change: Callable[[int, int], tuple[int, int]]) -> Callable[[str], str]:
     def says(text: str) -> str:
         return _POINT.sub(lambda found: "[{},{}]".format(*change(int(found[1]), int(found[2]))), text)
 
@@ -74,8 +74,8 @@ def _prose(text: str) -> str:
 
 BREAKAGES: dict[str, tuple[Serving, str]] = {
     "picture dropped": (Serving(given=_without_pictures), "picture seen"),
-    "coordinates in pixels": (Serving(says=_points(lambda x, y: (x * 108 // 100, y * 192 // 100))), "taps"),
-    "coordinates from 0 to 100": (Serving(says=_points(lambda x, y: (x // 10, y // 10))), "taps"),
+    "coordinates in pixels": (Serving(says=points(lambda x, y: (x * 108 // 100, y * 192 // 100))), "taps"),
+    "coordinates from 0 to 100": (Serving(says=points(lambda x, y: (x // 10, y // 10))), "taps"),
     "template that prints lists": (Serving(given=_with_lists_printed), "parts"),
     "truncated stream": (Serving(pieces=lambda pieces: pieces[:-2]), "stream"),
     "stream without an end": (Serving(ends=False), "stream"),
@@ -90,8 +90,8 @@ BREAKAGES: dict[str, tuple[Serving, str]] = {
     "`stop` ignored": (Serving(stops=False), "stop tokens"),
     "other model by name": (Serving(told=_renamed), "name"),
     "other model by its words": (Serving(says=_prose), "taps"),
-    "picture turned": (Serving(says=_points(lambda x, y: (999 - y, x))), "taps"),
-    "picture upside down": (Serving(says=_points(lambda x, y: (999 - x, 999 - y))), "taps"),
+    "picture turned": (Serving(says=points(lambda x, y: (999 - y, x))), "taps"),
+    "picture upside down": (Serving(says=points(lambda x, y: (999 - x, 999 - y))), "taps"),
     "context silently cut": (Serving(given=_cut_in_front), "long context"),
     "too long a prompt cut": (Serving(refuses=False), "refusals"),
 }  # fmt: skip

@@ -61,6 +61,9 @@ VERBS = (
         summary="say what is wrong with this machine or a service, and what mends it",
         with_options=True,
     ),
+    Verb(
+        name="compare", summary="ask two addresses the same recorded chats: do they make a phone do the same?"
+    ),
     Verb(name="pull", summary="download a model now, to be served later", with_options=True),
     Verb(
         name="models",

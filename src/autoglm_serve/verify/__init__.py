@@ -2,5 +2,7 @@
 what is held against what (`text`, `screens`, `crowd`, `speech`),
 in what order (`run`) and how it is told (`report`).
 
+And do two addresses agree (`comparison`, `agreement`, `marked`) on what was recorded (`recording`)?
+
 Knows nothing of our own service: any OpenAI-compatible address can be asked.
 """
