@@ -12,12 +12,14 @@ import orjson
 
 from autoglm_serve.gateway.wire.sse import DONE, data_of, event_ends, mappings, parsed
 
-_FINISHED = re.compile(
-    rb'"finish_reason"\s*:\s*"[^"]'  # chat and completions; some engines write "" until there is one
-    rb'|"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
+_REASON = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
+"""Of chat and completions; some engines write "" until there is one."""
+_LAST_TYPE = re.compile(
+    rb'"type"\s*:\s*"(?:response\.completed|response\.incomplete|message_stop|transcript\.text\.done|speech\.audio\.done)"'
 )
+"""Apart from the other: a pattern that begins with a word is sought as fast as the word."""
+_DONE = re.compile(rb"data:\s?\[DONE\]")
 _ANOTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
-_DONE = re.compile(rb"^data:\s?\[DONE\]", re.MULTILINE)
 _MOST_TOKENS = 1 << 32  # of one request; more is no count, and would not fit into a counter for long
 _USAGE = b'"usage"'
 _MOST_USAGE_BYTES = 4096
@@ -73,7 +75,7 @@ class Journal:
     def _is_finished(self, more: bytes) -> bool:
         """Each choice has its finish reason; only where there are several (n > 1) are all read."""
         tail = [*self.chunks[-_TAIL_CHUNKS:], more]
-        if not any(_FINISHED.search(part) for part in reversed(tail)):
+        if not any(_REASON.search(part) or _LAST_TYPE.search(part) for part in reversed(tail)):
             return False
         if self.choices == 1 and not any(_ANOTHER_CHOICE.search(part) for part in tail):
             return True
@@ -115,16 +117,20 @@ def next_number(chunks: Sequence[bytes]) -> int:
 
 def before_done(events: bytes) -> tuple[bytes, bool]:
     """`events` up to a [DONE], and whether there is one; the word may stand in a text too."""
-    match = _DONE.search(events) if DONE in events else None
-    return (events[: match.start()], True) if match else (events, False)
+    if DONE in events:
+        for match in _DONE.finditer(events):
+            at = match.start()
+            if events.startswith(b"\n", at - 1) or not at:
+                return events[:at], True
+    return events, False
 
 
 def before_garbage(events: bytes) -> tuple[bytes, bool]:
     """`events` up to the first whose data is neither JSON nor [DONE], and whether there is one."""
     if events.find(b"\n\n") == len(events) - 2 and events.endswith((b"}\n\n", b"]\n\n")):
         return events, False  # it is one, which may be long: it is gone over once
-    ends = events.count(b"\n\n")
-    if ends and ends == events.count(b"}\n\n") + events.count(b"]\n\n"):
+    ends, objects = events.count(b"\n\n"), events.count(b"}\n\n")
+    if ends and (ends == objects or ends == objects + events.count(b"]\n\n")):
         return events, False  # all end as JSON and [DONE] do; parsing each would cost more than all else
     start = 0
     for end in event_ends(events):

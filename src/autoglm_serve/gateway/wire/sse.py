@@ -34,9 +34,10 @@ def usual_frame(events: bytes) -> tuple[bytes, bytes] | None:
     What is in between is what the model writes: the frame holds the finish reason that is not yet there, on
     whichever side of it the engine writes it, so that no event has this frame that says how an answer ends.
     """
+    if events.find(b"\n") != len(events) - 2 or not events.startswith(b"data: {") or events[-3:] != b"}\n\n":
+        return None
     mark = _UNFINISHED.search(events) if len(events) <= _LARGEST_USUAL else None
-    is_one = events.startswith(b"data: {") and events.endswith(b"}\n\n") and events.count(b"\n") == 2
-    if mark is None or not is_one:
+    if mark is None:
         return None
     if events.find(b'"delta"', mark.end()) < 0 and events.find(b'"text"', mark.end()) < 0:
         return events[:_BEGINNING], events[mark.start() :]
