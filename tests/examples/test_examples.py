@@ -52,6 +52,25 @@ def test_the_notebook_runs_from_top_to_bottom(run: Runner) -> None:
     assert CLOCK in said
 
 
+KERNEL = """
+import sys, nbformat, nbclient
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": "examples"}}).execute()
+for cell in notebook.cells:
+    for output in cell.get("outputs", ()):
+        print(output.get("text") or sorted(output.get("data", ())))
+"""
+
+
+def test_the_notebook_that_verifies_runs_in_a_real_kernel(run: Runner) -> None:
+    said = run(sys.executable, "-c", KERNEL, "examples/verify.ipynb")
+    assert "answer: I am the demo model" in said
+    assert "stream equals whole: True" in said
+    assert 'do(action="Tap"' in said
+    assert "image/png" in said
+    assert 'autoglm_requests_total{model="autoglm-phone-demo"' in said
+
+
 def test_the_openai_sdk_reads_sees_and_streams(run: Runner) -> None:
     said = run(sys.executable, "examples/openai_sdk.py")
     assert "text: I am the demo model" in said
