@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -480,3 +481,42 @@ def test_a_record_whose_pid_is_somebody_elses_today_ends_nobody(tmp_path: Path) 
         await bystander.close()
 
     run(story)
+
+
+# --- engines, of which a request may make anything
+
+
+SHOWS = 'cat /proc/self/oom_score_adj; ulimit -c; echo "$TMPDIR"; echo "[$AUTOGLM_KEYS]"; echo "$OTHER"'
+
+
+def test_an_engine_goes_before_us_leaves_no_dump_and_knows_no_keys(tmp_path: Path) -> None:
+    async def story() -> None:
+        environment = os.environ | {"AUTOGLM_KEYS": "sk-secret", "OTHER": "kept"}
+        launcher = LocalLauncher(tmp_path, environment=environment)
+        process = launcher.spawn("r0", Command(argv=("/bin/sh", "-c", SHOWS)), 1)
+        await process.exited()
+        said = process.log.read_new()
+        await process.close()
+        told.extend(said)
+
+    told: list[str] = []
+    asyncio.run(story())
+    score, dump, temporary, keys, other = told
+    assert int(score) == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 200)
+    assert (dump, keys, other) == ("0", "[]", "kept")
+    assert temporary in (str(tmp_path / "tmp"), os.environ.get("TMPDIR", ""))
+
+
+def test_its_temporary_files_are_closed_to_other_accounts(tmp_path: Path) -> None:
+    async def story() -> None:
+        short = Path(tempfile.mkdtemp(dir="/tmp"))
+        try:
+            process = LocalLauncher(short).spawn("r0", Command(argv=("/bin/sh", "-c", "echo $TMPDIR")), 1)
+            await process.exited()
+            assert process.log.read_new() == (str(short / "tmp"),)
+            await process.close()
+            assert (short / "tmp").stat().st_mode & 0o777 == 0o700
+        finally:
+            shutil.rmtree(short)
+
+    asyncio.run(story())

@@ -217,8 +217,8 @@ class Options:
         Doc(
             Section.ADDRESS,
             "Names under which the service may be asked (the Host header), beside addresses of numbers, "
-            "localhost and --host. * is any. Name the one under which a proxy on this machine is asked, if "
-            "it hands that on.",
+            "names without a dot, and --host. * is any. Name the one under which a proxy on this machine is "
+            "asked, if it hands that on.",
             "NAME[,NAME]",
             unset="none more while it listens for this machine alone, else any",
         ),

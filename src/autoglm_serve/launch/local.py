@@ -23,7 +23,7 @@ from autoglm_serve.core.links import without_links
 from autoglm_serve.core.plan import Placement
 from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.engines.catalog import ENGINES
-from autoglm_serve.launch import sockets, tcp_sockets
+from autoglm_serve.launch import sockets, tcp_sockets, unix_socket
 from autoglm_serve.launch.base import NO_NOTE, Exit
 from autoglm_serve.launch.log_tail import LogTail
 from autoglm_serve.launch.oom import oom_kills
@@ -42,6 +42,12 @@ SHELL = "/bin/sh"
 GATE = 3
 """Where the child waits for one line before it becomes the engine; end of file means that we died first."""
 WAIT_AT_GATE = f'read -r _ <&{GATE} && exec "$@" {GATE}<&-'
+LAST_FOR_MEMORY = "{{ echo {score} >/proc/self/oom_score_adj; }} 2>&-; ulimit -c 0; "
+"""An engine is killed before the gateway where memory runs out, and leaves no dump with prompts in it."""
+_WORSE, _WORST = 200, 1000
+_OURS = "AUTOGLM_"
+"""What the variables begin with that may hold keys: none of an engine's business."""
+_LONGEST_TEMPORARY = "x" * 48
 LISTENER = 4
 """Where a process that inherits a listening socket finds it."""
 DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
@@ -170,6 +176,13 @@ def _collected(pidfd: int) -> Exit:
     return Exit(code=info.si_status) if by_itself else Exit(signal=info.si_status)
 
 
+def _score() -> int:
+    """How gladly the kernel kills an engine for its memory: more gladly than us."""
+    with suppress(OSError, ValueError):
+        return min(_WORST, int(Path("/proc/self/oom_score_adj").read_text()) + _WORSE)
+    return _WORSE
+
+
 class LocalLauncher:
     """The `Launcher` of this machine. Its records and logs lie in one state directory."""
 
@@ -279,15 +292,18 @@ class LocalLauncher:
             return process
 
     def _spawn(self, command: Command, mark: str, log_path: Path, inherited: Mapping[int, int]) -> int:
-        """`inherited` maps our descriptors to the child's."""
+        """`inherited` maps our descriptors to the child's. One that inherits no listener is an engine."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        is_engine = LISTENER not in inherited.values()
+        begin = (LAST_FOR_MEMORY.format(score=_score()) if is_engine else "") + WAIT_AT_GATE
+        environment = self._for_engines() if is_engine else self._environment
         with ExitStack() as copies:
             # From high numbers, so that none is overwritten before it is copied.
             high = {_high_copy(ours, copies): theirs for ours, theirs in inherited.items()}
             return os.posix_spawn(
                 SHELL,
-                (SHELL, "-c", WAIT_AT_GATE, SHELL, *command.argv),
-                self._environment | dict(command.env) | {MARK: mark},
+                (SHELL, "-c", begin, SHELL, *command.argv),
+                environment | dict(command.env) | {MARK: mark},
                 file_actions=(
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o600),
@@ -298,6 +314,16 @@ class LocalLauncher:
                 setsigmask=(),
                 setsigdef=DEFAULT_SIGNALS,
             )
+
+    def _for_engines(self) -> dict[str, str]:
+        """Without our keys, and with a folder of their own for what they would leave open to all in /tmp."""
+        theirs = {name: value for name, value in self._environment.items() if not name.startswith(_OURS)}
+        folder = self._state_dir / "tmp"
+        if unix_socket.fits(folder / _LONGEST_TEMPORARY):  # vLLM's processes talk through sockets in there
+            with suppress(OSError):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                theirs["TMPDIR"] = str(folder)
+        return theirs
 
     def _fresh_log(self, replica_id: str) -> Path:
         """The path of a new log; the logs of the last starts are kept beside it as .1, .2, .3.

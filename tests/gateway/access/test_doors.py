@@ -30,10 +30,10 @@ def by_default(**options: object) -> Doors:
     "host",
     [
         *("localhost", "localhost:8000", "LOCALHOST:8000", "localhost.", "127.0.0.1:8000", "127.0.0.1"),
-        *("[::1]:8000", "[::1]", "192.168.1.7:8000", "ai.localhost:3000"),
+        *("[::1]:8000", "[::1]", "192.168.1.7:8000", "ai.localhost:3000", "autoglm:8000"),
     ],
 )
-def test_addresses_and_localhost_are_always_let_in(host: str) -> None:
+def test_addresses_and_names_of_the_own_network_are_always_let_in(host: str) -> None:
     assert answer(by_default(), asked(host=host)) == "in"
 
 
@@ -41,7 +41,7 @@ def test_addresses_and_localhost_are_always_let_in(host: str) -> None:
     "host",
     [
         *("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"),
-        *("notlocalhost", "2130706433", "0x7f.1", "ai.example.com:443"),
+        *("localhost.com", "0x7f.1", "127.1", "ai.example.com:443"),
     ],
 )
 def test_on_loopback_another_name_is_a_page_that_was_led_here(host: str) -> None:

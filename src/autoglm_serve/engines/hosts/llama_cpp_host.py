@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autoglm_serve.engines.base import Listen
+from autoglm_serve.engines.hosts.box import Box, confine
 from autoglm_serve.engines.llama_cpp import (
     DEFAULT_SLOTS,
     PROMPT_CACHE_MIB,
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     require_model(settings)
     listen = where(settings)
     require_address(listen)
+    enter_box(settings, listen)
     server = load(settings, listen)
     stop = StopSignal()
     log(f"ready on {listen.url}")
@@ -70,6 +73,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="CPU threads; all that this process may use")
     add("--image-max-tokens", type=int, help="a larger picture is scaled down")
     add("--prompt-cache-mib", type=int, default=PROMPT_CACHE_MIB)
+    add("--unconfined", action="store_true", help="without the box (see docs/security.md)")
     add("--grace-s", type=float, default=30.0, help="for what is in flight at SIGTERM")
 
 
@@ -99,6 +103,18 @@ def require_address(listen: Listen) -> None:
             if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             leave(HostExit.PORT_TAKEN, f"cannot listen on {listen.url}: {problem.strerror}")
+
+
+def enter_box(settings: argparse.Namespace, listen: Listen, *, starts: tuple[Path, ...] = ()) -> None:
+    """From here on this process can do little but compute; what its kernel cannot close is told."""
+    if settings.unconfined:
+        return
+    beside = tuple(path.resolve().parent for path in (settings.model, settings.mmproj) if path is not None)
+    files = tuple(path for path in (settings.model, settings.mmproj) if path is not None)
+    written = {Path(tempfile.gettempdir())} | ({listen.path.parent} if listen.path is not None else set())
+    box = Box(reads=(*files, *beside), writes=tuple(written), network=listen.path is None, starts=starts)
+    for lack in confine(box):
+        log(f"not confined as it should be: {lack}")
 
 
 def load(settings: argparse.Namespace, listen: Listen) -> Any:

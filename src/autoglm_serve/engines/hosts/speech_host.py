@@ -15,9 +15,11 @@ import base64
 import contextlib
 import os
 import signal
+import sys
 import threading
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import orjson
@@ -34,6 +36,7 @@ from autoglm_serve.engines.base import Listen
 from autoglm_serve.engines.hosts import audio, transcription
 from autoglm_serve.engines.hosts.llama_cpp_host import (
     add_flags,
+    enter_box,
     load,
     log,
     require_address,
@@ -63,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     listen = where(settings)
     require_address(listen)
     os.environ["LLAMA_MEDIA_MARKER"] = MEDIA_MARKER
+    enter_box(settings, listen, starts=(Path(sys.executable),))  # to decode Ogg apart
     engine = load(settings, _inner(listen))
     span = AudioSpan(shortest_s=settings.min_audio_s, longest_s=settings.max_audio_s)
     listener = Listener(engine.handle_chat_completions, span)

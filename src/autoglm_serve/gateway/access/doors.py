@@ -22,8 +22,8 @@ class DoorPolicy:
     """Who is let in by what they call us and where they come from."""
 
     hosts: tuple[str, ...] = (ANY,)
-    """Names in lower case, without a port; * is any. An address of numbers is no name, and nobody can lead a
-    browser here by one."""
+    """Names in lower case, without a port; * is any. Nobody can lead a browser here by an address of numbers,
+    nor by a name without a dot: who resolves those is the own network (containers, a hosts file)."""
     origins: tuple[str, ...] = (ANY,)
     """Of pages, as browsers write them; * is any. Our own pages have the host that was asked as theirs."""
 
@@ -69,7 +69,13 @@ class Doors:
 
 def is_let_in(name: str, allowed: tuple[str, ...]) -> bool:
     """Whether the service may be asked under this name (lower case, no port). Pure."""
-    return ANY in allowed or name in allowed or name.endswith(".localhost") or _is_address(name)
+    return (
+        ANY in allowed
+        or name in allowed
+        or "." not in name
+        or name.endswith(".localhost")
+        or _is_address(name)
+    )
 
 
 def _is_address(name: str) -> bool:
