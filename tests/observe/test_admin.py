@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autoglm_serve.control.fleet.steps import Steps
+from autoglm_serve.control.fleet.undertaking import Undertaking
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.observe import admin
 
@@ -17,7 +17,7 @@ from autoglm_serve.observe import admin
 class Busy:
     """An operator that does nothing now."""
 
-    steps = Steps()
+    undertaking = Undertaking()
 
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
         return "Another restart is under way."

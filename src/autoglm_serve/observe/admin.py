@@ -27,8 +27,8 @@ from autoglm_serve.launch import takeover, unix_socket
 _MOST_CONNECTIONS = 16
 
 
-class ToldSteps(Protocol):
-    """The lines that an undertaking tells."""
+class ToldUndertaking(Protocol):
+    """A restart or a change of the settings, and the lines that it tells."""
 
     good: bool | None
 
@@ -39,8 +39,8 @@ class AdminOperator(Protocol):
     """Who does what the admin API is told."""
 
     @property
-    def steps(self) -> ToldSteps:
-        """Those of the undertaking that goes on, or of the last."""
+    def undertaking(self) -> ToldUndertaking:
+        """That goes on, or the last one."""
         ...
 
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
@@ -81,17 +81,17 @@ def application(shown: Callable[[], ServiceStatus], operator: AdminOperator) -> 
         problem = operator.leave(successor, until_s)
         return Response(problem, 409 if problem else 202)
 
-    async def steps(request: Request) -> Response:
+    async def told(request: Request) -> Response:
         seen = request.query_params.get("after", "0")
-        told = operator.steps
-        lines = await told.after(int(seen) if seen.isascii() and seen.isdigit() else 0)
-        return _json({"lines": lines, "good": told.good})
+        undertaking = operator.undertaking
+        lines = await undertaking.after(int(seen) if seen.isascii() and seen.isdigit() else 0)
+        return _json({"lines": lines, "good": undertaking.good})
 
     return Starlette(
         routes=[
             Route("/admin/status", status),
             Route("/admin/restart", restart, methods=["POST"]),
-            Route("/admin/steps", steps),
+            Route("/admin/steps", told),
             Route(takeover.PATH, leave, methods=["POST"]),
         ],
         exception_handlers={404: _no_page, 405: _no_page, 500: _bug},

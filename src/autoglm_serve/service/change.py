@@ -7,14 +7,13 @@ replicas are touched is decided in `control.fleet.rolling`; what the settings am
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from autoglm_serve.config.options import Options
-from autoglm_serve.control.fleet.operations import Operations
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.rolling import Rolling
-from autoglm_serve.control.fleet.steps import Steps
-from autoglm_serve.control.fleet.supervisor import Supervisor
+from autoglm_serve.control.fleet.undertaking import Tell, Undertaking
 from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
 from autoglm_serve.core.errors import ServeError
 from autoglm_serve.core.plan import Deployment
@@ -37,9 +36,8 @@ class Operator:
         in_force: InForce,
         *,
         read_options: Callable[[], Options],
-        supervisor: Supervisor,
-        workers: GatewayWorkers,
         rolling: Rolling,
+        workers: GatewayWorkers,
         decided: Path,
         on_change: Callable[[], None],
     ) -> None:
@@ -47,26 +45,23 @@ class Operator:
         deployment is in force."""
         self._in_force = in_force
         self._read_options = read_options
-        self._supervisor = supervisor
+        self._rolling = rolling
+        self._supervisor = rolling.supervisor
         self._workers = workers
         self._decided = decided
         self._on_change = on_change
-        self._operations = Operations(rolling, workers, lambda: in_force.options.drain_timeout_s)
+        self.undertaking = Undertaking.none()
+        """That goes on, or the last one."""
         self._changing = asyncio.Lock()
         """Of the settings: one change reads what the one before it has left in force."""
         self.asked_to_leave: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """The process that takes over, once it has asked."""
         self._stopping = False
 
-    @property
-    def steps(self) -> Steps:
-        """What the undertaking that goes on has told, or the last one."""
-        return self._operations.steps
-
     def stop(self) -> None:
         """The service is being stopped: whatever goes on is given up, nothing new is begun."""
         self._stopping = True
-        self._operations.stop()
+        self.undertaking.stop()
 
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
         """Begin to restart these replicas (None: every one); why not, or nothing."""
@@ -76,7 +71,7 @@ class Operator:
             return f"There is no replica {', '.join(unknown)}. There are {', '.join(there)}."
         if self._busy:
             return "Another restart, or a change of the settings, is under way. Wait for its end."
-        self._operations.restart(there if replicas is None else replicas, workers=workers)
+        self._restart(there if replicas is None else replicas, workers=workers)
         return ""
 
     def leave(self, successor: int, until_s: float) -> str:
@@ -105,7 +100,7 @@ class Operator:
 
     @property
     def _busy(self) -> bool:
-        return self._operations.busy or self._changing.locked()
+        return self.undertaking.good is None or self._changing.locked()
 
     def _leave_to(self, successor: int) -> None:
         if not self.asked_to_leave.done():
@@ -119,8 +114,25 @@ class Operator:
         await self.renew_workers()
 
     async def renew_workers(self) -> None:
-        await self._operations.wait_idle()
-        self._operations.restart((), workers=True)
+        await self.undertaking.ended()
+        self._restart((), workers=True)
+
+    def _restart(self, ids: Sequence[str], *, workers: bool) -> None:
+        """Begin to restart these replicas, and then the gateway workers if asked to."""
+
+        async def work(tell: Tell) -> bool:
+            good = await self._rolling.restart(ids, self._drain_s, tell)
+            return good and (not workers or await self._workers.renew(tell))
+
+        self._undertake(work)
+
+    def _undertake(self, work: Callable[[Tell], Awaitable[bool]]) -> None:
+        self.undertaking = Undertaking()
+        self.undertaking.begin(work)
+
+    @property
+    def _drain_s(self) -> float:
+        return self._in_force.options.drain_timeout_s
 
     async def _reload(self) -> None:
         """What is wrong with the settings leaves everything as it is."""
@@ -153,7 +165,7 @@ class Operator:
 
     async def _go_over(self, change: Change, after: Deployment) -> None:
         """Make `after` what runs, or leave what ran before in force."""
-        await self._operations.wait_idle()
+        await self.undertaking.ended()
         before, options = self._in_force.deployment, self._in_force.options
         ran = self._supervisor.desired
         wanted = ran.revised(before, after)
@@ -162,7 +174,7 @@ class Operator:
         leaving = (member for member in before.members if member.name not in names)
         self._in_force.deployment = Deployment(members=(*after.members, *leaving))
         self._in_force.options = change.options
-        problem = await self._operations.change(ran, wanted, workers=change.for_workers)
+        problem = await self._bring_about(ran, wanted, workers=change.for_workers)
         self._in_force.deployment = before if problem else after
         self._in_force.options = options if problem else change.options
         self._on_change()
@@ -174,6 +186,26 @@ class Operator:
                 remember(self._decided, change.options, after)
             except OSError as error:
                 log.warning("a control plane that comes after this one will decide anew: %s", error)
+
+    async def _bring_about(self, before: DesiredState, after: DesiredState, *, workers: bool) -> str:
+        """Goes over to other replicas, and to new gateway workers; back again where that fails.
+
+        Returns what went wrong; nothing where all went well.
+        """
+        problem: list[str] = []
+
+        async def work(tell: Tell) -> bool:
+            if not await self._rolling.conform(after, self._drain_s, tell):
+                problem[:] = self.undertaking.lines[-1:]
+                tell("going back to the settings before")
+                await self._rolling.conform(before, self._drain_s, tell)
+                return False
+            good = not workers or await self._workers.renew(tell)
+            problem[:] = self.undertaking.lines[-1:]
+            return good
+
+        self._undertake(work)
+        return "" if await self.undertaking.ended() else next(iter(problem), "it was cut short")
 
     def _own(self) -> Own:
         """What runs now makes way for what comes."""

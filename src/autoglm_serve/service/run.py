@@ -143,9 +143,8 @@ class Service:
         self._operator = Operator(
             self._in_force,
             read_options=read_options,
-            supervisor=self._supervisor,
-            workers=self._workers,
             rolling=rolling,
+            workers=self._workers,
             decided=self._state_dir / DECIDED,
             on_change=self._other_deployment,
         )

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.control.fleet.desired import DesiredState
-from autoglm_serve.control.fleet.reconcile import Present, Remove, Renew, StartReplica, Step, next_step
+from autoglm_serve.control.fleet.reconcile import (
+    Correction,
+    Present,
+    Remove,
+    Renew,
+    StartReplica,
+    next_correction,
+)
 from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.core.plan import Placement
 from tests.fakes.faulty_adapter import faulty_member
@@ -42,16 +49,16 @@ class Machine:
             for each in self.running.values()
         )
 
-    def take(self, step: Step, desired: DesiredState) -> None:
+    def make(self, correction: Correction, desired: DesiredState) -> None:
         wanted = {each.id: each for each in desired.replicas}
-        match step:
+        match correction:
             case StartReplica(replica=new):
                 self.put(new)
             case Renew(id=name):
                 self.put(wanted[name])
             case Remove(id=name):
                 del self.running[name]
-        self.taken.append(type(step).__name__)
+        self.taken.append(type(correction).__name__)
 
     def put(self, new: DesiredReplica) -> None:
         others = (each for name, each in self.running.items() if name != new.id)
@@ -60,11 +67,11 @@ class Machine:
 
     def settle(self, desired: DesiredState) -> list[str]:
         for _ in range(100):
-            step = next_step(desired, self.present(desired))
-            if step is None:
+            correction = next_correction(desired, self.present(desired))
+            if correction is None:
                 assert self.running == {each.id: each for each in desired.replicas}
                 return self.taken
-            self.take(step, desired)
+            self.make(correction, desired)
         raise AssertionError(f"it never ends: {self.taken}")
 
 
@@ -132,7 +139,7 @@ def test_a_desired_state_that_changes_on_the_way_is_followed_from_there(
 ) -> None:
     machine = Machine(first.replicas)
     for _ in range(steps):
-        step = next_step(second, machine.present(second))
-        if step is not None:
-            machine.take(step, second)
+        correction = next_correction(second, machine.present(second))
+        if correction is not None:
+            machine.make(correction, second)
     machine.settle(first)

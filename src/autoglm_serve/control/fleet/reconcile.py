@@ -1,6 +1,6 @@
-"""From what runs to what ought to run: the next step, one at a time. Pure.
+"""From what runs to what ought to run: the next correction, one at a time. Pure.
 
-Whoever takes the step asks again afterwards, so a desired state that has changed meanwhile is followed from
+Whoever makes it asks again afterwards, so a desired state that has changed meanwhile is followed from
 wherever the replicas are by then. A process is started only where no other holds its GPUs.
 """
 
@@ -44,10 +44,10 @@ class Remove:
     id: str
 
 
-Step = StartReplica | Renew | Remove
+Correction = StartReplica | Renew | Remove
 
 
-def next_step(desired: DesiredState, present: Iterable[Present]) -> Step | None:
+def next_correction(desired: DesiredState, present: Iterable[Present]) -> Correction | None:
     """What to do first; None where what runs is what ought to run.
 
     First what is missing, then what is outdated, last what is too much: as many serve at any time as can. A

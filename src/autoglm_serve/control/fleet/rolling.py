@@ -1,6 +1,6 @@
 """Goes over from what runs to what ought to run, one replica at a time: a service with two never has none.
 
-Which step is next is decided in `reconcile`; how a step is taken so that no client feels it, here. A replica
+Which correction is next is decided in `reconcile`; how it is made so that no client feels it, here. A replica
 is drained first: the gateway sends it nothing new, and what it carries ends by itself or, when the time for
 that is over, goes on elsewhere. The next is touched once it is ready again. A model with a single replica
 gets a stand-in meanwhile, where it takes no GPU and there is memory for it; where not, requests wait.
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.fleet.desired import DesiredState, one_more
-from autoglm_serve.control.fleet.reconcile import Remove, Renew, StartReplica, Step, next_step
+from autoglm_serve.control.fleet.reconcile import Correction, Remove, Renew, StartReplica, next_correction
 from autoglm_serve.control.fleet.supervisor import Supervisor
+from autoglm_serve.control.fleet.undertaking import Tell
 from autoglm_serve.control.replica.base import Controller
 from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
@@ -20,8 +21,6 @@ from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 _LOOK_S = 0.05
 _GRACE_S = 5.0
 """For a process that has nothing left to finish."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +49,15 @@ class Rolling:
         return await self.bring_about(desired.renewed(failed), drain_s, tell)
 
     async def bring_about(self, desired: DesiredState, drain_s: float, tell: Tell) -> bool:
-        """Takes one step after the other; false where one fails, and then no other is taken."""
+        """Makes one correction after the other; false where one fails, and then no other is made."""
         self.supervisor.adapt(desired)
-        while (step := next_step(desired, self.supervisor.present())) is not None:
-            if not await self._take(step, drain_s, tell):
+        while (correction := next_correction(desired, self.supervisor.present())) is not None:
+            if not await self._make(correction, drain_s, tell):
                 return False
         return True
 
-    async def _take(self, step: Step, drain_s: float, tell: Tell) -> bool:
-        match step:
+    async def _make(self, correction: Correction, drain_s: float, tell: Tell) -> bool:
+        match correction:
             case StartReplica(replica=replica):
                 return await self._add(replica, tell)
             case Renew(id=replica_id):

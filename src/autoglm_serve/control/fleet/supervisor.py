@@ -122,7 +122,7 @@ class Supervisor:
         self._news.set()
         await self._gone.wait()
 
-    # the steps towards what ought to run; `rolling` takes them in order
+    # the corrections towards what ought to run; `rolling` makes them in order
 
     @property
     def stopping(self) -> bool:

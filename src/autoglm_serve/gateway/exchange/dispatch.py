@@ -1,6 +1,6 @@
-"""A request's life: the steps that it passes, the replicas that it is asked of, its account.
+"""A request's life: the filters that it passes, the replicas that it is asked of, its account.
 
-The whole of it is `dispatch`. What a client may do here is a step: to add one is to add it to `STEPS`.
+The whole of it is `dispatch`. What a client may do here is a filter: to add one is to add it to `FILTERS`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from autoglm_serve.gateway.wire.server import ClientConnection
 
 log = logging.getLogger(__name__)
 
-Step = Callable[[Exchange], Awaitable[None] | None]
+Filter = Callable[[Exchange], Awaitable[None] | None]
 """Finds something out about a request, or raises Refusal."""
 
 
@@ -78,13 +78,13 @@ async def _read_elsewhere(exchange: Exchange, ask: Callable[[], Call]) -> None:
     exchange.admitted(await worker.loop.run_in_executor(worker.readers, ask))
 
 
-STEPS: tuple[Step, ...] = (_who_asks, _what_is_asked, transcribe_audio)
+FILTERS: tuple[Filter, ...] = (_who_asks, _what_is_asked, transcribe_audio)
 """What a request passes before a replica is asked, in this order."""
 
 
 async def _pass(exchange: Exchange) -> None:
-    for step in STEPS:
-        waits = step(exchange)
+    for passed in FILTERS:
+        waits = passed(exchange)
         if waits is not None:
             await waits
 

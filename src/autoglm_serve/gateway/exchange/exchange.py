@@ -1,6 +1,6 @@
 """One request from its first byte to its account: what every part of its life shares.
 
-Owned by the task that serves it. Steps fill in what they find out; attempts come and go.
+Owned by the task that serves it. Filters fill in what they find out; attempts come and go.
 """
 
 import time
@@ -30,9 +30,9 @@ class Exchange:
     )
 
     identity: Identity
-    """Set by the first step."""
+    """Set by the first filter."""
     call: Call
-    """What was admitted. Set by a step; a later one may put another in its place."""
+    """What was admitted. Set by a filter; a later one may put another in its place."""
     delivery: Delivery
     """The client's side of the answer, with its journal. From `begin` on."""
     fingerprint: Fingerprint
@@ -69,7 +69,7 @@ class Exchange:
         self.account.model = call.model.name
 
     def begin(self) -> None:
-        """All steps are passed: from here on replicas are asked."""
+        """All filters are passed: from here on replicas are asked."""
         call, endpoint = self.call, self.call.endpoint
         expected = Expected(
             path=endpoint.path,

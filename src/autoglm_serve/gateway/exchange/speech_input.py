@@ -44,7 +44,7 @@ _SHAPES = {
 
 
 async def transcribe_audio(exchange: Exchange) -> None:
-    """A step: text in place of the audio of a call. Raises Refusal, which names the part."""
+    """A filter: text in place of the audio of a call. Raises Refusal, which names the part."""
     call = exchange.call
     if not call.audio:
         return
