@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.replica.backoff import BackOff
-from autoglm_serve.control.replica.effects import Patience
+from autoglm_serve.control.replica.effects import Effects, Patience
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
@@ -91,19 +92,21 @@ async def world(
         return await here.ask(base_url, path, timeout_s=timeout_s)
 
     supervisor = Supervisor(
-        Deployment(members=members),
+        DesiredState.of(Deployment(members=members)),
         engines={"faulty": adapter or FaultyAdapter(start_timeout_s=60.0), "external": External()},
-        launcher=launcher,
-        clock=clock,
-        rng=random.Random(0),
+        effects=Effects(
+            launcher=launcher,
+            clock=clock,
+            rng=random.Random(0),
+            ask=ask,
+            generate=lambda url, model, /, *, timeout_s: here.generate(url, model, timeout_s=timeout_s),
+            counters=lambda url, work, /, *, timeout_s: here.counters(url, work, timeout_s=timeout_s),
+            use=lambda slot: here.use,
+            movement=lambda slot: here.movement,
+            back_off=BACK_OFF,
+            patience=Patience(notice_s=0.01),
+        ),
         on_change=lambda: here.note(),
-        ask=ask,
-        generate=lambda url, model, /, *, timeout_s: here.generate(url, model, timeout_s=timeout_s),
-        counters=lambda url, work, /, *, timeout_s: here.counters(url, work, timeout_s=timeout_s),
-        use=lambda slot: here.use,
-        movement=lambda slot: here.movement,
-        back_off=BACK_OFF,
-        patience=Patience(notice_s=0.01),
     )
     here = World(supervisor, launcher, clock, else_health=health)
     task = asyncio.create_task(supervisor.run())

@@ -9,7 +9,9 @@ import asyncio
 import sys
 from pathlib import Path
 
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.supervisor import Supervisor
+from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.launch.local import LocalLauncher
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
@@ -29,9 +31,9 @@ def main(state_dir: Path) -> None:
             sys.stdout.flush()
 
     supervisor = Supervisor(
-        Deployment(members=(faulty_member(replicas=2),)),
+        DesiredState.of(Deployment(members=(faulty_member(replicas=2),))),
         engines={"faulty": FaultyAdapter()},
-        launcher=LocalLauncher(state_dir),
+        effects=Effects(launcher=LocalLauncher(state_dir)),
         on_change=tell,
     )
     asyncio.run(supervisor.run())

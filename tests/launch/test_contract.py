@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.supervisor import Supervisor
+from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health, ask
 from autoglm_serve.core.plan import Deployment, Placement
 from autoglm_serve.core.replica import ReplicaState
@@ -207,9 +209,9 @@ def test_a_supervisor_keeps_replicas_there(tell: Callable[[Story], None]) -> Non
     async def story(place: Place) -> None:
         news = asyncio.Event()
         supervisor = Supervisor(
-            Deployment(members=(faulty_member(replicas=2),)),
+            DesiredState.of(Deployment(members=(faulty_member(replicas=2),))),
             engines={"faulty": FaultyAdapter()},
-            launcher=place.launcher,
+            effects=Effects(launcher=place.launcher),
             on_change=news.set,
         )
         running = asyncio.create_task(supervisor.run())

@@ -20,6 +20,7 @@ from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.fleet.view import fleet_view
 from autoglm_serve.control.reaper import collect_orphans, is_first
+from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
@@ -101,13 +102,10 @@ class Service:
         self._url = local_url(host, self._port, tls=options.tls_cert is not None)
         self._worker_count = len(state.listeners)
         self._supervisor = Supervisor(
-            deployment,
+            state.desired,
             engines=ENGINES,
-            launcher=state.launcher,
+            effects=Effects(launcher=state.launcher, use=self._use, movement=self._load.movement),
             on_change=self._changed,
-            use=self._use,
-            movement=self._load.movement,
-            desired=state.desired,
             found=state.found,
         )
         self._idle = IdleWatch(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.replica.backoff import BackOff
-from autoglm_serve.control.replica.effects import Patience
+from autoglm_serve.control.replica.effects import Effects, Patience
 from autoglm_serve.control.replica.health import Health, ask
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.core.replica import ExitCause, ReplicaState, ReplicaStatus
@@ -76,13 +77,15 @@ async def service(
 ) -> AsyncIterator[Service]:
     here: Service
     supervisor = Supervisor(
-        Deployment(members=(member,)),
+        DesiredState.of(Deployment(members=(member,))),
         engines={"faulty": adapter},
-        launcher=LocalLauncher(state_dir),
+        effects=Effects(
+            launcher=LocalLauncher(state_dir),
+            back_off=QUICK,
+            patience=patience,
+            use=lambda slot: (use[0], use[1]) if use else (0, 0),
+        ),
         on_change=lambda: here.changed.set(),
-        back_off=QUICK,
-        patience=patience,
-        use=lambda slot: (use[0], use[1]) if use else (0, 0),
     )
     here = Service(supervisor)
     async with asyncio.TaskGroup() as group:
@@ -215,9 +218,9 @@ def test_loading_is_waited_for(tmp_path: Path) -> None:
 def test_a_cancelled_supervisor_leaves_nothing_running(tmp_path: Path) -> None:
     async def story() -> None:
         supervisor = Supervisor(
-            Deployment(members=(faulty_member(replicas=2),)),
+            DesiredState.of(Deployment(members=(faulty_member(replicas=2),))),
             engines={"faulty": FaultyAdapter(flags=("--sigterm", "ignore"))},
-            launcher=LocalLauncher(tmp_path),
+            effects=Effects(launcher=LocalLauncher(tmp_path)),
         )
         task = asyncio.create_task(supervisor.run())
         await supervisor.first_ready.wait()

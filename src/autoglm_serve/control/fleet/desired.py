@@ -20,6 +20,11 @@ class DesiredState:
 
     replicas: tuple[DesiredReplica, ...] = ()
 
+    @classmethod
+    def of(cls, deployment: Deployment) -> "DesiredState":
+        """That of a deployment of which nothing runs yet."""
+        return cls(replicas=tuple(replica for replica, _ in claims(deployment, {})))
+
     def renewed(self, ids: Collection[str]) -> "DesiredState":
         """The same, of which these are to get new processes."""
         return DesiredState(

@@ -5,25 +5,19 @@ Knows nothing of the gateway.
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
 
-from autoglm_serve.control.clock import Clock, RealClock
-from autoglm_serve.control.fleet.desired import DesiredState, claims
+from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.reconcile import Present
-from autoglm_serve.control.replica import health
 from autoglm_serve.control.replica.attached import AddressController
-from autoglm_serve.control.replica.backoff import BackOff
 from autoglm_serve.control.replica.base import Controller
 from autoglm_serve.control.replica.controller import ReplicaController
 from autoglm_serve.control.replica.desired import DesiredReplica
-from autoglm_serve.control.replica.effects import AskHealth, Counters, Effects, Generate, Patience
-from autoglm_serve.core.plan import Deployment
+from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
-from autoglm_serve.launch.base import Launcher, RunningProcess
+from autoglm_serve.launch.base import RunningProcess
 
 SLEEP_GRACE_S = 30.0
 """For what a model on demand still finishes when it is put to sleep."""
@@ -34,47 +28,22 @@ class Supervisor:
 
     def __init__(
         self,
-        deployment: Deployment,
+        desired: DesiredState,
         *,
         engines: Mapping[str, Engine],
-        launcher: Launcher[Any],
-        clock: Clock | None = None,
-        rng: random.Random | None = None,
+        effects: Effects,
         on_change: Callable[[], None] = lambda: None,
-        ask: AskHealth = health.ask,
-        generate: Generate = health.generate,
-        counters: Counters = health.counters,
-        use: Callable[[int], tuple[int, int]] = lambda slot: (0, 0),
-        movement: Callable[[int], int] = lambda slot: 0,
-        patience: Patience | None = None,
-        back_off: BackOff | None = None,
-        desired: DesiredState | None = None,
         found: Mapping[str, RunningProcess] = MappingProxyType({}),
     ) -> None:
-        """`use` tells of a slot how many requests are in flight and how many it was given so far, `movement`
-        changes while its clients are brought something; `desired` is what ought to run, by default the
-        deployment from scratch; `found` are the processes of it that an earlier control plane left, by the id
-        of their replica."""
+        """`found` are the processes that an earlier control plane left of what ought to run, by the id of
+        their replica; `on_change` is called when a status has changed."""
         self.first_ready = asyncio.Event()
         """Set once a replica can serve."""
         self._gone = asyncio.Event()
         self._on_change = on_change
         self._engines = engines
-        self._effects = Effects(
-            launcher=launcher,
-            clock=clock or RealClock(),
-            rng=rng or random.Random(),
-            ask=ask,
-            generate=generate,
-            counters=counters,
-            use=use,
-            movement=movement,
-            on_change=self._changed,
-            patience=patience or Patience(),
-            back_off=back_off or BackOff(),
-        )
-        wanted = desired.replicas if desired else tuple(each for each, _ in claims(deployment, engines))
-        self._controllers = tuple(self._controller(each, found.get(each.id)) for each in wanted)
+        self._effects = effects
+        self._controllers = tuple(self._controller(each, found.get(each.id)) for each in desired.replicas)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
         self._news = asyncio.Event()
@@ -179,8 +148,8 @@ class Supervisor:
     def _controller(self, replica: DesiredReplica, found: RunningProcess | None = None) -> Controller:
         engine = self._engines[replica.member.plan.engine]
         if replica.placement.address:
-            return AddressController(replica, engine, self._effects)
-        return ReplicaController(replica, engine, self._effects, found=found)
+            return AddressController(replica, engine, self._effects, self._changed)
+        return ReplicaController(replica, engine, self._effects, self._changed, found=found)
 
     def _run(self, controller: Controller) -> None:
         name = controller.status.id

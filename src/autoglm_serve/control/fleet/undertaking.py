@@ -1,4 +1,4 @@
-"""A restart or a change of the settings while the service runs: it goes on, tells lines, and ends well or not."""
+"""A restart or a change of the settings while the service runs: it goes on, tells lines, and ends."""
 
 import asyncio
 import logging

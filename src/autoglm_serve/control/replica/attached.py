@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from autoglm_serve.control.replica.desired import DesiredReplica
@@ -23,9 +24,11 @@ LOST_AFTER = 2
 class AddressController:
     """One address."""
 
-    def __init__(self, desired: DesiredReplica, engine: Engine, effects: Effects) -> None:
+    def __init__(
+        self, desired: DesiredReplica, engine: Engine, effects: Effects, on_change: Callable[[], None]
+    ) -> None:
         status = replace(first_status(desired), base_url=desired.placement.address)
-        self.cell = StatusCell(status, effects.on_change)
+        self.cell = StatusCell(status, on_change)
         self.desired = desired
         self.ours = self.outdated = False
         self.holds: frozenset[tuple[str, int]] = frozenset()

@@ -6,7 +6,7 @@ adapter; here they meet.
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -51,12 +51,13 @@ class ReplicaController:
         desired: DesiredReplica,
         engine: Engine,
         effects: Effects,
+        on_change: Callable[[], None],
         *,
         found: RunningProcess | None = None,
     ) -> None:
         """`found` is its process, where an earlier control plane left one that serves."""
         status = first_status(desired)
-        self.cell = StatusCell(status if found is None else _adopted(status, found), effects.on_change)
+        self.cell = StatusCell(status if found is None else _adopted(status, found), on_change)
         self.desired = desired
         self.ours = True
         self._spec = desired.member

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from autoglm_serve.control.clock import Clock
+from autoglm_serve.control.clock import Clock, RealClock
+from autoglm_serve.control.replica import health
 from autoglm_serve.control.replica.backoff import BackOff
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.launch.base import Launcher
@@ -60,15 +61,16 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
+    """The world as a controller may touch it; by default the real one."""
+
     launcher: Launcher[Any]
-    clock: Clock
-    rng: random.Random
-    ask: AskHealth
-    generate: Generate
-    counters: Counters
-    use: Callable[[int], tuple[int, int]]
+    clock: Clock = field(default_factory=RealClock)
+    rng: random.Random = field(default_factory=random.Random)
+    ask: AskHealth = health.ask
+    generate: Generate = health.generate
+    counters: Counters = health.counters
+    use: Callable[[int], tuple[int, int]] = lambda slot: (0, 0)
     """The requests in flight on a slot, and those it was given so far."""
-    on_change: Callable[[], None]
     movement: Callable[[int], int] = lambda slot: 0
     """A number that changes while what runs on a slot brings its clients something."""
     patience: Patience = field(default_factory=Patience)
