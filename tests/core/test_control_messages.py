@@ -173,7 +173,7 @@ MESSAGES = st.one_of(
 
 
 @given(MESSAGES)
-def test_a_message_survives_the_line(message: WorkerMessage) -> None:
+def test_a_message_survives_the_line(message: WorkerMessage | StatusQuestion) -> None:
     line = encode_message(message)
     assert b"\n" not in line
     assert decode_message(line) == message

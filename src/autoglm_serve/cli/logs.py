@@ -9,6 +9,7 @@ from pathlib import Path
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import ExitCode, Unreachable
+from autoglm_serve.launch.state_dir import LOGS
 
 _LOOK_S = 0.2
 _MOST_READ_BYTES = 4 << 20
@@ -27,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, options: Options) -> int:
-    folder = options.state_dir_for(options.port, os.environ) / "logs"
+    folder = options.state_dir_for(options.port, os.environ) / LOGS
     tails = [_Tail(path) for path in _chosen(folder, args.replica or ())]
     for tail in tails:
         for line in tail.last(args.lines):

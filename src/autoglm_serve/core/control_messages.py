@@ -60,7 +60,7 @@ class StatusQuestion:
     """How is the service? Only the control plane knows; it answers this worker alone."""
 
 
-WorkerMessage = Joined | Serving | Leaving | WakeModel | StatusQuestion
+WorkerMessage = Joined | Serving | Leaving | WakeModel
 
 
 class UnknownMessage(ValueError):
@@ -88,7 +88,7 @@ _KINDS: Mapping[str, type[Any]] = MappingProxyType(
 """By a key that none of the others has."""
 
 
-def encode_message(message: WorkerMessage) -> bytes:
+def encode_message(message: WorkerMessage | StatusQuestion) -> bytes:
     """One line of JSON, no newline."""
     match message:
         case Joined():
@@ -103,7 +103,7 @@ def encode_message(message: WorkerMessage) -> bytes:
             return orjson.dumps({"asks": "status"})
 
 
-def decode_message(line: bytes) -> WorkerMessage:
+def decode_message(line: bytes) -> WorkerMessage | StatusQuestion:
     """The inverse of `encode_message`. Raises UnknownMessage on anything else."""
     try:
         said = orjson.loads(line)

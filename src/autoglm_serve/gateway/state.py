@@ -23,7 +23,7 @@ from autoglm_serve.gateway.wire.server import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover
-from autoglm_serve.launch.state_dir import ADMIN_SOCKET
+from autoglm_serve.launch.state_dir import ADMIN_SOCKET, CONTROL_SOCKET
 from autoglm_serve.observe.counter_file import CounterFile
 
 
@@ -73,7 +73,7 @@ class Settings:
     @property
     def control_socket(self) -> Path:
         """The control plane pushes the fleet view here."""
-        return self.state_dir / "control.sock"
+        return self.state_dir / CONTROL_SOCKET
 
     @property
     def handover_socket(self) -> Path:

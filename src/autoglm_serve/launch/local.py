@@ -32,6 +32,7 @@ from autoglm_serve.launch.ports import LOOPBACK, PortLease
 from autoglm_serve.launch.private_file import private
 from autoglm_serve.launch.process import MARK, ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
+from autoglm_serve.launch.state_dir import LOGS
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class LocalLauncher:
 
     def __init__(self, state_dir: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self._state_dir = state_dir
-        self._logs = state_dir / "logs"
+        self._logs = state_dir / LOGS
         self._records = Records(state_dir)
         self._environment = without_links(
             os.environ if environment is None else environment,

@@ -10,7 +10,12 @@ from types import TracebackType
 from autoglm_serve.core.errors import ConfigError, StateDirBusy
 
 ADMIN_SOCKET = "admin.sock"
-"""In it: where the control plane answers."""
+"""Where persons reach the control plane, through the gateway."""
+CONTROL_SOCKET = "control.sock"
+"""Where gateway workers reach it."""
+DECIDED = "deployment.json"
+"""What was decided to run, for the next control plane."""
+LOGS = "logs"
 _LOOK_S = 0.01
 
 

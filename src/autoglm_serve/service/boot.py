@@ -20,11 +20,11 @@ from autoglm_serve.gateway.wire import tls
 from autoglm_serve.launch.listeners import beside, listen
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.records import Records
-from autoglm_serve.launch.state_dir import ADMIN_SOCKET, StateDir
+from autoglm_serve.launch.state_dir import ADMIN_SOCKET, DECIDED, StateDir
 from autoglm_serve.launch.takeover import LEAVING_S, ask_to_leave
 from autoglm_serve.service.guard import prepare
 from autoglm_serve.service.reporter import Reporter
-from autoglm_serve.service.run import DECIDED, BootState, Service
+from autoglm_serve.service.run import BootState, Service
 from autoglm_serve.service.signals import Signals, Stopped
 from autoglm_serve.service.worker_command import tls_files
 

@@ -183,9 +183,13 @@ class Operator:
         else:
             log.info("the settings are in force")
             try:
-                remember(self._decided, change.options, after)
+                self.remember()
             except OSError as error:
                 log.warning("a control plane that comes after this one will decide anew: %s", error)
+
+    def remember(self) -> None:
+        """What is in force, for the control plane that comes after this one. Raises OSError."""
+        remember(self._decided, self._in_force.options, self._in_force.deployment)
 
     async def _bring_about(self, before: DesiredState, after: DesiredState, *, workers: bool) -> str:
         """Goes over to other replicas, and to new gateway workers; back again where that fails.

@@ -28,19 +28,18 @@ from autoglm_serve.core.control_messages import Joined, Leaving, Serving, WakeMo
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
-from autoglm_serve.core.status import GatewayReport, ServiceStatus
+from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.deploy.calibrate import Ledgers
-from autoglm_serve.deploy.remember import remember
+from autoglm_serve.engines.base import Command
 from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.routing.load import LOAD_FILE, MAX_WORKERS, LoadTable
-from autoglm_serve.launch import admin_token
 from autoglm_serve.launch.base import RunningProcess
 from autoglm_serve.launch.listeners import local_url
 from autoglm_serve.launch.local import LocalLauncher
-from autoglm_serve.launch.state_dir import ADMIN_SOCKET, StateDir
-from autoglm_serve.observe import admin
+from autoglm_serve.launch.state_dir import CONTROL_SOCKET, DECIDED, StateDir
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.service.change import Operator
+from autoglm_serve.service.control_sockets import ControlSockets
 from autoglm_serve.service.guard import has_keys, key_files
 from autoglm_serve.service.in_force import InForce
 from autoglm_serve.service.reporter import Reporter
@@ -51,10 +50,7 @@ from autoglm_serve.service.worker_command import worker_command
 
 log = logging.getLogger(__name__)
 
-CONTROL_SOCKET = "control.sock"
-_STATE_LOOK_S = 0.5
-DECIDED = "deployment.json"
-"""In the state directory: what was decided, for the next control plane."""
+_KEYS_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +92,13 @@ class Service:
         self._created_s = int(time.time())
         self._view_version = 0
         self._load = LoadTable(self._state_dir / LOAD_FILE)
+        for row in set(range(MAX_WORKERS)) - {worker.worker_id for worker in state.workers}:
+            self._load.clear(row)
         self._ledgers = Ledgers(os.environ)
         self._doomed = asyncio.Event()
-        host, self._port = state.listeners[0].getsockname()[:2]
-        self._url = local_url(host, self._port, tls=options.tls_cert is not None)
-        self._worker_count = len(state.listeners)
+        host, port = state.listeners[0].getsockname()[:2]
+        self._url = local_url(host, port, tls=options.tls_cert is not None)
+        self._rows = worker_ids(len(state.listeners))
         self._supervisor = Supervisor(
             state.desired,
             engines=ENGINES,
@@ -108,37 +106,50 @@ class Service:
             on_change=self._changed,
             found=state.found,
         )
-        self._idle = IdleWatch(
-            deployment.members,
+        self._idle = self._idle_watch()
+        self._workers = self._gateway_workers(state)
+        self._channel = ControlPlaneEnd(self._state_dir / CONTROL_SOCKET, self._heard, self._status)
+        self._operator = self._made_operator(read_options)
+        self._sockets = ControlSockets(self._lock, self._channel, self._operator, self._status, RealClock())
+
+    def _idle_watch(self) -> IdleWatch:
+        return IdleWatch(
+            self._in_force.deployment.members,
             statuses=self._supervisor.statuses,
             load=self._use,
             sleep=self._supervisor.sleep,
             clock=RealClock(),
         )
-        self._workers = GatewayWorkers(
+
+    def _gateway_workers(self, state: BootState) -> GatewayWorkers:
+        return GatewayWorkers(
             state.listeners,
-            lambda worker_id, descriptor: worker_command(
-                self._in_force.options,
-                self._state_dir,
-                worker_ids(len(state.listeners)),
-                worker_id,
-                descriptor,
-                guarded=self._guarded,
-            ),
+            self._worker_command,
             launcher=state.launcher,
             clock=RealClock(),
             adopted=state.workers,
             left=self._load.clear,
             beats=self._load.beats,
         )
-        self._line = ControlPlaneEnd(self._state_dir / CONTROL_SOCKET, self._heard, self._status)
+
+    def _worker_command(self, worker_id: int, descriptor: int) -> Command:
+        return worker_command(
+            self._in_force.options,
+            self._state_dir,
+            self._rows,
+            worker_id,
+            descriptor,
+            guarded=self._guarded,
+        )
+
+    def _made_operator(self, read_options: Callable[[], Options]) -> Operator:
         rolling = Rolling(
             supervisor=self._supervisor,
             in_flight=self._load.requests,
             room_for=has_room_for,
             clock=RealClock(),
         )
-        self._operator = Operator(
+        return Operator(
             self._in_force,
             read_options=read_options,
             rolling=rolling,
@@ -146,8 +157,6 @@ class Service:
             decided=self._state_dir / DECIDED,
             on_change=self._other_deployment,
         )
-        for row in set(range(MAX_WORKERS)) - {worker.worker_id for worker in state.workers}:
-            self._load.clear(row)
 
     async def run(self) -> ExitCode:
         """Serve until a signal, or until no replica can ever start."""
@@ -158,6 +167,7 @@ class Service:
                 group.create_task(self._operator.follow(self._signals.reload)),
                 group.create_task(self._announce()),
                 group.create_task(self._idle.run()),
+                group.create_task(self._guard()),
                 *([group.create_task(collect_orphans(RealClock()))] if is_first() else []),
             ]
             gateway = group.create_task(self._workers.run())
@@ -176,20 +186,7 @@ class Service:
     async def _answer(self) -> None:
         """Workers and persons, until another control plane is to; and again, should that end too early."""
         while True:
-            try:
-                async with running(
-                    self._line.run(),
-                    admin.serve(self._state_dir / ADMIN_SOCKET, self._status, self._operator),
-                    _result(self._operator.asked_to_leave),
-                    self._state_lost(),
-                ) as doors:
-                    await first_of(*doors)
-            except OSError as problem:  # the folder went while the doors were made
-                log.error("the control plane has no sockets: %s", problem.strerror or problem)
-            if not self._operator.asked_to_leave.done():
-                await self._make_state_again()
-                continue
-            successor = self._operator.asked_to_leave.result()
+            successor = await self._sockets.answer()
             if stand_by(self._lock, successor, self._signals.listen):
                 self._reporter.close()
                 os._exit(ExitCode.OK)  # as a kill would: there is one way to follow this process and not two
@@ -197,31 +194,11 @@ class Service:
             self._operator.stay()
             await self._end_strangers()
 
-    async def _state_lost(self) -> None:
-        """Returns when somebody has deleted the state directory, or a door or the lock in it."""
-        doors = (self._state_dir / CONTROL_SOCKET, self._state_dir / ADMIN_SOCKET)
-        while self._lock.intact and all(door.exists() for door in doors):
-            self._guarded = self._guarded or has_keys(key_files(self._in_force.options, self._state_dir))
-            await RealClock().sleep(_STATE_LOOK_S)
-
-    async def _make_state_again(self) -> None:
-        """Records come back by themselves. Files that processes share by mapping them cannot."""
-        await asyncio.sleep(_STATE_LOOK_S)
-        shared = (self._state_dir / LOAD_FILE).exists()
-        try:
-            other = None if self._lock.intact else self._lock.make_again()
-            if other is None:
-                remember(self._state_dir / DECIDED, self._in_force.options, self._in_force.deployment)
-                admin_token.ensure(self._state_dir)
-        except OSError as problem:
-            log.error("the state directory %s was deleted, and cannot be made: %s", self._state_dir, problem)
-            return
-        if other is not None:
-            told = (self._state_dir, other)
-            log.error("%s was deleted, and another service (pid %d) has begun in it: stop one of them", *told)
-            return
-        more = "" if shared else "; counters begin anew, and what is in flight is not summed until a restart"
-        log.error("in %s something was deleted under this service; it is made again%s", self._state_dir, more)
+    async def _guard(self) -> None:
+        """From the first key on, workers are started to ask for one, whatever becomes of the file."""
+        while not self._guarded:
+            self._guarded = has_keys(key_files(self._in_force.options, self._state_dir))
+            await RealClock().sleep(_KEYS_LOOK_S)
 
     async def _end_strangers(self) -> None:
         """What somebody else has started here meanwhile."""
@@ -250,15 +227,13 @@ class Service:
             self._in_force.deployment,
             self._supervisor.statuses(),
             self._load.requests,
-            GatewayReport(
-                workers=self._worker_count, serving=self._workers.serving, restarts=self._workers.restarts
-            ),
+            self._workers.report(),
         )
 
     def _changed(self) -> None:
         statuses, deployment = self._supervisor.statuses(), self._in_force.deployment
         self._view_version += 1
-        self._line.push(
+        self._channel.push(
             fleet_view(
                 deployment,
                 statuses,
@@ -278,7 +253,7 @@ class Service:
 
     async def _announce(self) -> None:
         """Say once that requests can be answered: a worker is on the line and a replica is ready."""
-        await self._line.joined.wait()
+        await self._channel.joined.wait()
         take_control(self._state_dir)
         await self._supervisor.first_ready.wait()
         self._reporter.serving(self._url, self._in_force.deployment)
@@ -302,10 +277,6 @@ class Service:
     def _use(self, slot: int) -> tuple[int, int]:
         """Requests in flight on a slot, and those it was given so far."""
         return self._load.requests(slot), self._load.taken(slot)
-
-
-async def _result(future: "asyncio.Future[int]") -> int:
-    return await asyncio.shield(future)
 
 
 def _hopeless(statuses: tuple[ReplicaStatus, ...], on_demand: set[str]) -> bool:

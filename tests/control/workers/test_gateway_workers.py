@@ -172,7 +172,7 @@ def test_a_worker_that_dies_while_its_successor_comes_up_is_succeeded_by_that_al
             third = await here.started()
             here.workers.serves(third.pid)
             assert await again
-            assert here.workers.serving == 1
+            assert here.workers.report().serving == 1
 
     run(story)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.replica.backoff import BackOff
 from autoglm_serve.control.tasks import running
+from autoglm_serve.core.status import GatewayReport
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.handover import HURRY
@@ -118,10 +119,10 @@ class GatewayWorkers:
         """Of all that live, those that only finish what they carry too."""
         return {process.pid for process in self._workers.values()}
 
-    @property
-    def serving(self) -> int:
-        """How many workers take connections."""
-        return sum(process.pid in self._serving for process in self._at.values())
+    def report(self) -> GatewayReport:
+        """How they are."""
+        serving = sum(process.pid in self._serving for process in self._at.values())
+        return GatewayReport(workers=len(self._listeners), serving=serving, restarts=self.restarts)
 
     def outdated(self) -> bool:
         """A worker that was adopted is not what would be started today."""

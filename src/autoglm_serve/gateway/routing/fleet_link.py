@@ -85,7 +85,7 @@ class WorkerEnd:
         if question is not None:
             question.set_result(status)
 
-    def _say(self, message: WorkerMessage) -> None:
+    def _say(self, message: WorkerMessage | StatusQuestion) -> None:
         if self._writer is not None:
             self._writer.write(control_messages.encode_message(message) + b"\n")
 
