@@ -21,7 +21,7 @@ def test_the_model_keeps_its_name() -> None:
     with running_engine("--models", "theirs") as engine:
         member = attached(engine.url)
     assert (member.names, member.upstream_model) == (("theirs",), "theirs")
-    assert member.upstreams == (engine.url,)
+    assert [placement.address for placement in member.plan.placements] == [engine.url]
     assert (member.plan.engine, member.plan.max_model_len) == ("external", 8192)
 
 

@@ -21,11 +21,11 @@ import pytest
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
-from autoglm_serve.launch.orphans import reap_orphans
 from autoglm_serve.launch.ports import PortLease
 from autoglm_serve.launch.process import MARK, ProcessIdentity, boot_id
 from autoglm_serve.launch.records import Records, ReplicaRecord
 from tests.fakes import session
+from tests.fakes.leftovers import reap_leftovers
 
 pytestmark = pytest.mark.process
 
@@ -441,7 +441,7 @@ def test_who_left_a_session_whose_leader_is_dead_is_an_orphan_too(tmp_path: Path
         process = LocalLauncher(tmp_path).spawn("r0", family("--daemon", "--leader-leaves"), 1)
         await process.exited()
         left = daemons(process)
-        assert [orphan.id for orphan in await reap_orphans(tmp_path, grace_s=0.1)] == ["r0"]
+        assert [orphan.id for orphan in await reap_leftovers(tmp_path, grace_s=0.1)] == ["r0"]
         assert not any(daemon.alive for daemon in left)
         await process.close()
 
@@ -456,10 +456,10 @@ def test_orphans_are_found_by_their_records_and_ended(tmp_path: Path) -> None:
         whole = launcher.spawn("r0", family("--ignore-term"), 1)
         headless = launcher.spawn("r1", family("--child", "--leader-leaves"), 2)
         await asyncio.gather(said(whole), headless.exited())
-        reaped = await reap_orphans(tmp_path, grace_s=0.1)
+        reaped = await reap_leftovers(tmp_path, grace_s=0.1)
         assert [orphan.id for orphan in reaped] == ["r0", "r1"]
         assert whole.record.identity.family() == headless.record.identity.family() == ()
-        assert await reap_orphans(tmp_path) == ()
+        assert await reap_leftovers(tmp_path) == ()
         await whole.exited()
         await whole.close()
         await headless.close()
@@ -473,7 +473,7 @@ def test_a_record_whose_pid_is_somebody_elses_today_ends_nobody(tmp_path: Path) 
         identity = ProcessIdentity(pid=bystander.pid, start_ticks=1, boot_id=boot_id())
         record = ReplicaRecord(id="r0", identity=identity, argv=(), port=1, log_path=tmp_path / "x")
         Records(tmp_path).write(record)
-        assert await reap_orphans(tmp_path) == ()
+        assert await reap_leftovers(tmp_path) == ()
         assert bystander.record.identity.alive
         assert Records(tmp_path).read_all() == ()
         await bystander.end(0)

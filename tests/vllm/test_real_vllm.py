@@ -187,7 +187,8 @@ def test_two_ranks_hold_twice_the_tokens(tmp_path: Path) -> None:
     facts = from_folder(demo_model().hf_dir)
     assert facts.text.kv_heads == 2
     with serving(on_cpu(tensor_parallel=2), tmp_path) as server:
-        bytes_a_token = facts.text.layers * facts.text.kv_bytes_per_token_layer // 2
+        keys_and_values = 2 * facts.text.kv_heads * facts.text.head_dim * 2  # of a token in a layer, 16-bit
+        bytes_a_token = facts.text.layers * keys_and_values // 2
         assert server.measured.kv_cache_tokens == pytest.approx(64 * 2**20 / bytes_a_token, rel=0.01)
 
 

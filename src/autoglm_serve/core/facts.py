@@ -141,11 +141,6 @@ class TextFacts:
         """It has experts or layers with a state: engines run such models by other rules."""
         return bool(self.experts) or any(each.kind is Attention.STATE for each in self.kept)
 
-    @property
-    def kv_bytes_per_token_layer(self) -> int:
-        """Keys and values of one token in one layer, 16-bit, all heads."""
-        return 2 * self.kv_heads * self.head_dim * 2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionFacts:

@@ -108,11 +108,6 @@ class Member:
     def name(self) -> str:
         return self.names[0]
 
-    @property
-    def upstreams(self) -> tuple[str, ...]:
-        """The base URLs of its replicas, where others keep them alive."""
-        return tuple(placement.address for placement in self.plan.placements if placement.address)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:

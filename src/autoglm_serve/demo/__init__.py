@@ -6,8 +6,6 @@ composition root, which serves these two models when nothing else is asked for.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +53,3 @@ def demo_speech() -> DemoModel:
         min_audio_s=0.1,
         max_audio_s=29.9,
     )
-
-
-def damaged_files() -> tuple[str, ...]:
-    """Shipped files that are missing or differ from their recorded checksum, as paths inside the files
-    folder.
-    """
-    recorded: dict[str, str] = json.loads((FILES / "checksums.json").read_text(encoding="utf-8"))
-    return tuple(name for name, checksum in recorded.items() if _sha256(FILES / name) != checksum)
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

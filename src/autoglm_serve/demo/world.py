@@ -42,7 +42,6 @@ CHOICES = tuple(
     )
 )  # fmt: skip
 """What a dialog offers: what lets the errand go on, and what leads back."""
-CHOICE_WORDS = tuple(dict.fromkeys(word for pair in CHOICES for word in pair))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

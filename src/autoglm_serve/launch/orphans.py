@@ -37,10 +37,3 @@ async def end_orphans(state_dir: Path, orphans: Iterable[ReplicaRecord], *, grac
         records.remove(orphan.id)
         sockets.remove(orphan.listen)
         logger.warning("%s: pid %d of an earlier service still ran; ended it", orphan.id, orphan.pid)
-
-
-async def reap_orphans(state_dir: Path, *, grace_s: float = 2.0) -> tuple[ReplicaRecord, ...]:
-    """Ends all that an earlier service left; returns those that still ran."""
-    orphans = find_orphans(state_dir)
-    await end_orphans(state_dir, orphans, grace_s=grace_s)
-    return orphans

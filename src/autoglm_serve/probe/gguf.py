@@ -65,11 +65,9 @@ class GgufError(ValueError):
 class GgufVision:
     """The vision tower of an mmproj file."""
 
-    projector: str
     patch_px: int
     merge: int | None
     """None where the file leaves it to the projector."""
-    image_px: int
     min_pixels: int | None = None
     max_pixels: int | None = None
 
@@ -82,20 +80,13 @@ class GgufFacts:
     name: str | None
     context_length: int | None
     n_layers: int | None
-    n_heads: int | None
     n_kv_heads: int | None
     head_dim: int | None
     embedding_length: int | None
-    file_type: int | None
-    """llama.cpp's number of the quantisation (LLAMA_FTYPE)."""
     parameters: int
     tensor_bytes: int
     vocabulary: int | None
-    has_chat_template: bool
-    split_count: int
-    """In how many files the model lies; 1 where it is not split."""
     vision: GgufVision | None = None
-    has_audio: bool = False
 
     @property
     def is_mmproj(self) -> bool:
@@ -259,18 +250,13 @@ def _facts(pairs: Mapping[str, Value], parameters: int, tensor_bytes: int) -> Gg
         name=_text(pairs, "general.name"),
         context_length=_whole(pairs, f"{architecture}.context_length"),
         n_layers=_whole(pairs, f"{architecture}.block_count"),
-        n_heads=heads,
         n_kv_heads=_whole(pairs, f"{architecture}.attention.head_count_kv") or heads,
         head_dim=_whole(pairs, f"{architecture}.attention.key_length") or per_head,
         embedding_length=embedding,
-        file_type=_whole(pairs, "general.file_type"),
         parameters=parameters,
         tensor_bytes=tensor_bytes,
         vocabulary=_whole(pairs, "tokenizer.ggml.tokens"),
-        has_chat_template="tokenizer.chat_template" in pairs,
-        split_count=_whole(pairs, "split.count") or 1,
         vision=_vision(pairs) if architecture == "clip" else None,
-        has_audio=pairs.get("clip.has_audio_encoder") is True,
     )
 
 
@@ -279,10 +265,8 @@ def _vision(pairs: Mapping[str, Value]) -> GgufVision | None:
     if patch is None or pairs.get("clip.has_vision_encoder") is False:
         return None
     return GgufVision(
-        projector=_text(pairs, "clip.vision.projector_type", "clip.projector_type") or "unknown",
         patch_px=patch,
         merge=_whole(pairs, "clip.vision.spatial_merge_size"),
-        image_px=_whole(pairs, "clip.vision.image_size") or 0,
         min_pixels=_whole(pairs, "clip.vision.image_min_pixels"),
         max_pixels=_whole(pairs, "clip.vision.image_max_pixels"),
     )

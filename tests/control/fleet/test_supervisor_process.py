@@ -21,12 +21,12 @@ from autoglm_serve.control.replica.health import Health, ask
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.core.replica import ExitCause, ReplicaState, ReplicaStatus
 from autoglm_serve.launch.local import LocalLauncher
-from autoglm_serve.launch.orphans import reap_orphans
 from autoglm_serve.launch.process import ProcessIdentity
 from autoglm_serve.launch.records import Records
 from tests.control.worlds import run
 from tests.fakes.engine_process import REPOSITORY, EngineProcess
 from tests.fakes.faulty_adapter import FaultyAdapter, faulty_member
+from tests.fakes.leftovers import reap_leftovers
 
 pytestmark = pytest.mark.process
 
@@ -243,6 +243,6 @@ def test_after_the_supervising_process_is_killed_the_next_start_reaps_its_replic
     orphans = [identity for pid in pids if (identity := ProcessIdentity.of(pid)) is not None]
     assert len(orphans) == 2
     assert all(orphan.alive for orphan in orphans)
-    reaped = asyncio.run(reap_orphans(tmp_path))
+    reaped = asyncio.run(reap_leftovers(tmp_path))
     assert sorted(record.pid for record in reaped) == sorted(pids)
     assert not any(orphan.alive for orphan in orphans)
