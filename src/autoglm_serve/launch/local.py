@@ -184,6 +184,12 @@ def _score() -> int:
     return _WORSE
 
 
+def _undone(pid: int) -> None:
+    """It never was, and is no zombie either."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
 class LocalLauncher:
     """The `Launcher` of this machine. Its records and logs lie in one state directory."""
 
@@ -231,21 +237,20 @@ class LocalLauncher:
 
         Raises OSError where it cannot be made.
         """
-        if takes_unix:
-            listen = sockets.fresh(self._state_dir, replica_id)
-            try:
-                return self.spawn(replica_id, command(listen), 0, socket_path=listen.path, note=note)
-            except BaseException:
-                sockets.remove(listen)
-                raise
-        lease = PortLease()
-        try:
-            listen = Listen(host=LOOPBACK, port=lease.port)
-            process = self.spawn(replica_id, command(listen), lease.port, note=note)
-        except BaseException:
-            lease.close()
-            raise
-        process.hold(lease)
+        with ExitStack() as unless_started:
+            if takes_unix:
+                listen, lease = sockets.fresh(self._state_dir, replica_id), None
+                unless_started.callback(sockets.remove, listen)
+            else:
+                lease = PortLease()
+                unless_started.callback(lease.close)
+                listen = Listen(host=LOOPBACK, port=lease.port)
+            process = self.spawn(
+                replica_id, command(listen), listen.port or 0, socket_path=listen.path, note=note
+            )
+            unless_started.pop_all()
+        if lease is not None:
+            process.hold(lease)
         return process
 
     def spawn(
@@ -269,7 +274,8 @@ class LocalLauncher:
         mark = uuid4().hex
         with _pipe() as (gate, key):
             pid = self._spawn(command, mark, log_path, inherited | {gate: GATE})
-            try:
+            with ExitStack() as unless_recorded:  # a full disk, no descriptors left: it must not run
+                unless_recorded.callback(_undone, pid)
                 identity = ProcessIdentity.of(pid, mark)
                 assert identity is not None, "a child that was not waited for has an entry in /proc"
                 record = ReplicaRecord(
@@ -284,10 +290,7 @@ class LocalLauncher:
                 )
                 process = LocalProcess(record, os.pidfd_open(pid), self._records)
                 process.note()
-            except BaseException:  # a full disk, no descriptors left: it must not run, nor stay as a zombie
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                raise
+                unless_recorded.pop_all()
             with suppress(BrokenPipeError):  # it was killed already: `exited` tells
                 os.write(key, b"\n")
             return process

@@ -3,6 +3,7 @@
 import http.client
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 _LONGEST = 107  # bytes of a path that the kernel takes
@@ -27,24 +28,20 @@ def address(path: Path) -> str:
 def listener(path: Path) -> socket.socket:
     """A socket bound to `path`, in place of one that an earlier process may have left there."""
     path.unlink(missing_ok=True)
-    bound = socket.socket(socket.AF_UNIX)
-    try:
+    with ExitStack() as unless_bound:
+        bound = unless_bound.enter_context(socket.socket(socket.AF_UNIX))
         bound.bind(address(path))
-    except BaseException:
-        bound.close()
-        raise
-    return bound
+        unless_bound.pop_all()
+        return bound
 
 
 def http_connection(path: Path, *, timeout_s: float) -> http.client.HTTPConnection:
     """A connection to what answers HTTP there; the caller closes it. Raises OSError."""
     connection = http.client.HTTPConnection("localhost", timeout=timeout_s)
-    line = socket.socket(socket.AF_UNIX)
-    try:
+    with ExitStack() as unless_connected:
+        line = unless_connected.enter_context(socket.socket(socket.AF_UNIX))
         line.settimeout(timeout_s)
         line.connect(address(path))
-    except BaseException:
-        line.close()
-        raise
-    connection.sock = line
-    return connection
+        unless_connected.pop_all()
+        connection.sock = line
+        return connection

@@ -332,7 +332,7 @@ class HuggingFace:
             ) from problem
         except errors.RepositoryNotFoundError as problem:
             _no_such_repository(repository, self.title, "and `hf auth login` if it is private", problem)
-        except Exception as problem:
+        except Exception as problem:  # of the library, what it calls, the network: there is no one root
             raise _failed(self.title, repository, problem) from problem
 
 

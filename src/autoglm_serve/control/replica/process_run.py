@@ -7,6 +7,7 @@ and gets on with nothing. Why it ended, and whether there is another life, is th
 
 import asyncio
 import logging
+from contextlib import ExitStack
 from functools import reduce
 
 from autoglm_serve.control.replica.effects import Effects
@@ -65,19 +66,19 @@ class ProcessRun:
 
         What it started may live on until `bury`.
         """
-        try:
+        with ExitStack() as ended:
+            ended.callback(self._read_log)
+            cut_short = ended.enter_context(ExitStack())
+            cut_short.callback(self.process.kill)
             async with running(self.process.exited(), self._watch(), _unwanted(intent)) as (exited, *others):
                 await first_of(exited, *others)
                 if not exited.done():
                     others[0].cancel()
                     self._cell.move(LifecycleEvent.STUCK if self.stuck else LifecycleEvent.STOP)
                     await self._end(exited, intent)
-                return exited.result() if exited.done() else self._immortal()
-        except BaseException:
-            self.process.kill()
-            raise
-        finally:
-            self._read_log()
+                how = exited.result() if exited.done() else self._immortal()
+            cut_short.pop_all()
+            return how
 
     async def bury(self) -> None:
         """After its exit: ends what it left behind, and reads the last of what that wrote."""
