@@ -20,6 +20,7 @@ from autoglm_serve.route.scheduler import (
     AGAIN_S,
     LEAVING_S,
     MAY_BECOME_READY,
+    REFUSING_S,
     WAKE_EVERY_S,
     Bounds,
     Effect,
@@ -249,6 +250,23 @@ def test_second_opinions_on_errors_spend_nothing_that_a_loss_needs() -> None:
     assert opinions == OPINIONS
     lost = request().lost_by("http://0.0", desk.now_s)
     assert all(desk.scheduler.may_retry(lost, desk.now_s) for _ in range(int(MOST)))
+
+
+def test_where_nobody_listens_nobody_is_sent_while_there_is_another() -> None:
+    desk = Desk(replica(0), replica(1))
+    desk.take(desk.scheduler.refuses("http://0.0", desk.now_s))
+    assert [each.replica.id for each in desk.others if isinstance(each, LeftAlone)] == ["r0"]
+    assert {desk.where(desk.ask(request())) for _ in range(4)} == {"http://1.0"}
+    desk.after(REFUSING_S)
+    assert desk.where(desk.ask(request())) == "http://0.0"
+
+
+def test_who_said_that_it_leaves_is_left_alone_no_less_for_a_refused_connection() -> None:
+    desk = Desk(replica(0), replica(1))
+    desk.take(desk.scheduler.leaves("http://0.0", desk.now_s))
+    desk.take(desk.scheduler.refuses("http://0.0", desk.now_s))
+    desk.after(LEAVING_S - 0.1)
+    assert desk.where(desk.ask(request())) == "http://1.0"
 
 
 def test_a_client_whose_requests_all_fail_leaves_the_retries_of_others_alone() -> None:

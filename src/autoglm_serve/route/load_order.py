@@ -43,7 +43,7 @@ class Entry:
         self.cost_tokens = cost_tokens
         self.breaker = CLOSED
         self.away_until_s = 0.0
-        """It said that it is going down, and that counts until then."""
+        """It said that it is going down, or took no connection, and that counts until then."""
         self.turn = 0
         self.key: _Key = (0, 0, 0)
         self.shelf: _Shelf | None = None
@@ -129,8 +129,8 @@ class LoadOrder:
             self._shelve(entry, now_s)
 
     def leaves(self, entry: Entry, until_s: float, now_s: float) -> None:
-        """It said that it is going down."""
-        entry.away_until_s = until_s
+        """It said that it is going down, or took no connection."""
+        entry.away_until_s = max(until_s, entry.away_until_s)
         if entry.shelf is not None:
             self._shelve(entry, now_s)
 

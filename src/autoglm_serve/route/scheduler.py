@@ -36,6 +36,8 @@ ANSWERS_THAT_TELL = 2
 """Engines that have answered a request with an error, after which no other is asked: it is the request."""
 LEAVING_S = 10.0
 """From a replica's word that it is going down to its end, or to a successor at the same address."""
+REFUSING_S = 2.0
+"""A refused connection counts so long: one more costs nobody anything, and an address may be back at once."""
 _STALE_ALARMS = 256
 _TOLD = 8
 
@@ -326,14 +328,21 @@ class Scheduler:
 
     def leaves(self, address: str, now_s: float) -> list[Effect]:
         """The replica there has said that it is going down."""
+        return self._leave_alone(address, now_s, LEAVING_S, "says that it is going down")
+
+    def refuses(self, address: str, now_s: float) -> list[Effect]:
+        """Nobody listens there: a process that was told to end, and has closed its door first."""
+        return self._leave_alone(address, now_s, REFUSING_S, "takes no connections")
+
+    def _leave_alone(self, address: str, now_s: float, for_s: float, reason: str) -> list[Effect]:
         effects: list[Effect] = []
         for line in self._lines.values():
             entry = line.order.at(address)
             if entry is None:
                 continue
             if now_s >= entry.away_until_s:
-                effects.append(LeftAlone(replica=entry.replica, reason="says that it is going down"))
-            line.order.leaves(entry, now_s + LEAVING_S, now_s)
+                effects.append(LeftAlone(replica=entry.replica, reason=reason))
+            line.order.leaves(entry, now_s + for_s, now_s)
         return effects
 
     def may_retry(self, request: RoutingRequest, now_s: float) -> bool:

@@ -353,3 +353,32 @@ def test_an_address_that_has_brought_something_is_named(stage: Stage) -> None:
     stage.finish(relay)
     stage.pass_time(0.1)
     assert moved == [URL, URL]
+
+
+def test_who_waits_where_connections_are_refused_and_nothing_comes_goes_elsewhere(stage: Stage) -> None:
+    _, ending = stage.stream(may_go=True)
+    stage.watch.refused(URL, stage.clock.now_s)
+    stage.pass_time(4.9)
+    assert not ending.done()
+    stage.pass_time(0.3)
+    assert ending.result().result is Result.LOST
+    assert not ending.result().asked
+
+
+def test_what_a_process_that_takes_no_more_still_brings_may_end(stage: Stage) -> None:
+    _, ending = stage.stream(may_go=True)
+    flowing, end = stage.stream(may_go=True)
+    for _ in range(20):
+        stage.watch.refused(URL, stage.clock.now_s)
+        stage.play(flowing, 1, 0.5)
+        stage.pass_time(0.5)
+    assert not ending.done()
+    assert not end.done()
+
+
+def test_a_refused_connection_is_forgotten(stage: Stage) -> None:
+    stage.watch.refused(URL, stage.clock.now_s)
+    stage.pass_time(11.0)
+    _, ending = stage.stream(may_go=True)
+    stage.pass_time(8.0)
+    assert not ending.done()

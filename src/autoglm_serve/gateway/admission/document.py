@@ -28,7 +28,7 @@ _LIGHT_BYTES = 4 << 20
 _LIGHT_VALUES = 20_000
 _WHOLE_BYTES = 8 << 20  # a larger body is not parsed as it is
 _LONG_BYTES = 4096  # a string of more is set aside then
-_SLICE_BYTES = 1 << 20
+_SLICE_BYTES = 128 * 1024  # of a string that is all escapes, matched in 4 ms, in which nothing else runs
 _STRIDE_BYTES = 4 << 20
 _FEW = 2000
 
@@ -77,8 +77,11 @@ class LongText(str):
     @property
     def size(self) -> int:
         """Its length, if its escapes each stand for one character, as in base64 they do."""
-        slashes = self.body.count(b"\\", self.start, self.end)
-        longer = self.body.count(b"\\u", self.start, self.end) if slashes else 0
+        slashes = longer = 0
+        for start in range(self.start, self.end, _STRIDE_BYTES):  # no escape is cut in two by counting
+            end = min(start + _STRIDE_BYTES, self.end)
+            slashes += self.body.count(b"\\", start, end)
+            longer += self.body.count(b"\\u", start, min(end + 1, self.end)) if slashes else 0
         return self.end - self.start - slashes - 4 * longer
 
 

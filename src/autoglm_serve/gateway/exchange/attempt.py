@@ -59,7 +59,12 @@ async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> E
             try:
                 connection = await worker.pool.connect(replica.base_url, ours=replica.is_ours)
             except OSError as error:
-                return Ending(result=Result.LOST, reason=f"cannot connect: {error}", asked=asked)
+                return Ending(
+                    result=Result.LOST,
+                    reason=f"cannot connect: {error}",
+                    asked=asked,
+                    refused=isinstance(error, ConnectionRefusedError),
+                )
         kept = connection.used > 0
         ending: asyncio.Future[Ending] = worker.loop.create_future()
         relay = Relay(

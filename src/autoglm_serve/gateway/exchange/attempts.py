@@ -177,6 +177,9 @@ def _tell_of(replica: ReplicaView, ending: Ending, worker: Worker) -> None:
         worker.router.report(replica.base_url, good=ending.health)
     if ending.leaving:
         worker.router.leaves(replica)
+    if ending.refused:
+        worker.router.refuses(replica)
+        worker.streams.refused(replica.base_url, worker.loop.time())
     if ending.finish_seen:
         worker.habits.gives_finish(replica.base_url)
 

@@ -86,6 +86,8 @@ class Ending:
     """Not the connection broke: somebody here gave the replica up."""
     leaving: bool = False
     """The replica said that it is going down."""
+    refused: bool = False
+    """Nobody took the connection."""
     finish_seen: bool = False
     """Its answer said how it ended, so a later one that does not is cut off."""
     events: int = 0

@@ -4,6 +4,9 @@ A replica that is stopped or stuck keeps its connections open and says nothing. 
 learnt from its own pace: the usual time between two events, and the time to the first one, as a prefill may
 hold up every other stream of an engine. A floor keeps a short pause from being called a death.
 
+A process that was told to end closes its door first: where connections are refused and nothing comes to
+anybody for the least silence, whoever waits there for an answer goes elsewhere. What does come may end.
+
 A first event that never comes shows less: its replica may serve all others. It is waited for in proportion to
 what the replica had to work off when it was asked, by what such waits have cost there before. A replica that
 is not known yet, and an answer in one piece, are held against what its twins take, and only while nothing
@@ -25,6 +28,7 @@ from autoglm_serve.gateway.exchange.relay import Relay
 _PATIENCE = 40.0  # usual intervals between two events
 _FIRST_PATIENCE = 10.0  # longest waits for a first event
 _FIRST_FLOOR = 3.0  # least silences
+_REFUSED_S = 10.0  # so long a refused connection counts; where others ask there is soon another
 _STREAMS_THAT_TELL = 8  # of one replica, before its waits are known
 _MEMORY = 0.8  # of what was learnt before, against the newest stream
 _SERVING = frozenset({ReplicaState.READY, ReplicaState.DRAINING})
@@ -90,6 +94,8 @@ class StreamWatch:
         """The addresses of each one's model."""
         self._doubted: frozenset[str] = frozenset()
         """Addresses that others keep, and that do not answer the supervisor."""
+        self._refused_s: dict[str, float] = {}
+        """When addresses last took no connection."""
 
     def enter(self, base_url: str, relay: Relay) -> None:
         address = self._addresses.get(base_url)
@@ -111,6 +117,10 @@ class StreamWatch:
             self._paces[base_url].learn_interval(interval_s)
         if prefill_s is not None:
             self._paces[base_url].first.learn(prefill_s, relay.ahead_tokens or 1)
+
+    def refused(self, base_url: str, now_s: float) -> None:
+        """A connection was refused there."""
+        self._refused_s[base_url] = now_s
 
     def silence_limit_s(self, base_url: str) -> float:
         """How long a stream from there may bring nothing."""
@@ -137,6 +147,7 @@ class StreamWatch:
 
     def sweep(self, now_s: float) -> None:
         """Give up what has been silent too long. A stream that its client holds back is not."""
+        self._refused_s = {url: at_s for url, at_s in self._refused_s.items() if now_s - at_s < _REFUSED_S}
         for base_url, address in tuple(self._addresses.items()):
             lifeless_s = self._lifeless_s(base_url, address, now_s)
             if not address.relays:
@@ -184,9 +195,11 @@ class StreamWatch:
         if not relay.whole and waited_s > self.first_limit_s(base_url, ahead):
             return True
         silent_s = min(waited_s, lifeless_s)
-        return silent_s > self._stall_s and silent_s > self.lifeless_limit_s(
-            base_url, ahead, whole=relay.whole
-        )
+        if silent_s <= self._stall_s:
+            return False
+        if base_url in self._refused_s:
+            return True
+        return silent_s > self.lifeless_limit_s(base_url, ahead, whole=relay.whole)
 
     def _lifeless_s(self, base_url: str, address: _Address, now_s: float) -> float:
         """For how long nothing has come from there, while something is under way."""

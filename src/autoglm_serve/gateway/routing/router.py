@@ -160,6 +160,10 @@ class Router:
         """The replica has said that it is going down: it is asked only where there is no other."""
         self._carry_out(self._scheduler.leaves(replica.base_url, self._now()))
 
+    def refuses(self, replica: ReplicaView) -> None:
+        """It took no connection: the same, for a moment."""
+        self._carry_out(self._scheduler.refuses(replica.base_url, self._now()))
+
     def fleet_changed(self, view: FleetView) -> None:
         """Tell of every replica that is not as it was."""
         now_s, before = self._now(), self._replicas

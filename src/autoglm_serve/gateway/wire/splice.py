@@ -20,6 +20,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _SCALAR = re.compile(rb"[^,\]} \t\r\n]*+")
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SLICE_BYTES = 1 << 20
+_STRING_SLICE_BYTES = 128 * 1024  # of one that is all escapes, matched in 4 ms
 
 
 def with_field(body: bytes, name: str, value: object) -> bytes:
@@ -166,7 +167,7 @@ def _string_end(body: bytes, quote: int) -> int:
         return end + 1
     at = escape
     while True:
-        match = _IN_STRING.match(body, at, at + _SLICE_BYTES)
+        match = _IN_STRING.match(body, at, at + _STRING_SLICE_BYTES)
         assert match is not None
         at = match.end()
         if body.startswith(b'"', at):
