@@ -79,7 +79,7 @@ def whole_s(loop: asyncio.AbstractEventLoop) -> float:
     begun_s = time.process_time()
     for _ in range(_STREAMS):
         ending: asyncio.Future[Ending] = loop.create_future()
-        relay = Relay(Delivery(Nowhere(), loop, expected=_CHAT), loop, ending=ending)
+        relay = Relay(Delivery(Nowhere(), loop, expected=_CHAT), loop, ending)
         watch.enter(_URL, relay)
         relay.on_head(200, ((b"content-type", b"text/event-stream"),))
         for number in range(_STREAM):

@@ -160,7 +160,7 @@ def test_one_that_an_engine_has_answered_waits_for_nobody() -> None:
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_lost_request_of_a_model_on_demand_waits_for_its_replica_to_come_back(begun: bool) -> None:
     desk = Desk(replica(0, model="speech"))
-    lost = replace(request(model=SPEECH), begun=begun).lost_by("http://0.0", desk.now_s)
+    lost = request(model=SPEECH)._replace(begun=begun).lost_by("http://0.0", desk.now_s)
     ticket = desk.ask(lost)
     for state in (WAITING, ReplicaState.STARTING):
         desk.have(replace(replica(0, state, model="speech"), base_url=""))

@@ -178,7 +178,7 @@ class Hour:
             self.later(1.0, self.asks(client))
             return
         begun = self.dice.random() < 0.7
-        self.ask(client, replace(wanted.lost_by(url, self.now_s), begun=wanted.begun or begun))
+        self.ask(client, wanted.lost_by(url, self.now_s)._replace(begun=wanted.begun or begun))
 
     def others_move(self) -> None:
         """Other workers have requests of their own here and there."""

@@ -16,7 +16,7 @@ from autoglm_serve.gateway.wire.server import ClientConnection
 async def forward(client: ClientConnection, request: Request, worker: Worker) -> None:
     """Answer with what the control plane says, or that it is away."""
     ending: asyncio.Future[Ending] = worker.loop.create_future()
-    relay = Relay(Delivery(client, worker.loop, expected=Expected()), worker.loop, ending=ending)
+    relay = Relay(Delivery(client, worker.loop, expected=Expected()), worker.loop, ending)
     try:
         connection = await worker.pool.connect(f"unix:{worker.settings.admin_socket}")
     except (OSError, Refusal) as error:

@@ -12,6 +12,7 @@ from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
@@ -111,6 +112,7 @@ class Worker:
     suspects: Suspects
     habits: Habits
     life_signs: LifeSigns
+    time_limit: TimeLimit
     keyring: Keyring = field(default_factory=Keyring)
     upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))

@@ -33,6 +33,7 @@ from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
@@ -168,6 +169,7 @@ def _worker(
         suspects=Suspects(quarantine, fleet, loop.time, pool.takes_connections),
         habits=Habits(),
         life_signs=LifeSigns(),
+        time_limit=TimeLimit(settings.request_timeout_s),
         keyring=keyring,
         upstream_key=UpstreamKey(settings.keys.upstream),
     )
@@ -255,6 +257,7 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         worker.pool.sweep()
         worker.streams.sweep(now_s)
         worker.life_signs.sweep(now_s)
+        worker.time_limit.sweep(now_s)
         worker.keyring.look(worker.loop, worker.readers)
         worker.upstream_key.look()
         worker.router.tick()

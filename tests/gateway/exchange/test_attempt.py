@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.exchange.attempt import Question, ask
+from autoglm_serve.gateway.exchange.attempt import ask
 from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.exchange import Exchange
+from autoglm_serve.gateway.exchange.question import Question
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.exchange.speech_input import BufferedClient
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch

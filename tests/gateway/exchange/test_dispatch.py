@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.relay import Relay
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
+from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
@@ -63,13 +65,16 @@ class Engine:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
+        self.sweep: Callable[[], None] = lambda: None
+        """The look at how long requests have taken."""
 
     def idle(self, base_url: str) -> "Engine":
         return self
 
     def send(self, message: object, relay: Relay) -> None:
-        self._loop.call_later(TIMEOUT_S - 1, self._answer, relay)  # both timers are due in one turn
-        self._loop.call_soon(setattr, self._loop, "ahead_s", 2 * TIMEOUT_S)
+        self._loop.ahead_s = 2 * TIMEOUT_S
+        self._loop.call_soon(self._answer, relay)
+        self._loop.call_soon(self.sweep)  # in the same turn
 
     def abort(self) -> None: ...
 
@@ -120,12 +125,14 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         suspects=Suspects(quarantine, fleet, loop.time),
         habits=Habits(),
         life_signs=LifeSigns(),
+        time_limit=TimeLimit(TIMEOUT_S),
     )
 
 
 def test_an_answer_that_ends_as_its_time_ends_is_the_only_one(tmp_path: Path) -> None:
     loop, socket = Loop(), Wires()
     worker = worker_on(loop, tmp_path, fleet_of(["http://r0"]))
+    cast("Engine", worker.pool).sweep = lambda: worker.time_limit.sweep(loop.time())
     client = ClientConnection(Requests(worker), ConnectionLimits(), loop, Connections(ConnectionLimits()))
 
     async def ask() -> None:

@@ -96,7 +96,7 @@ def relayed(
         ending: asyncio.Future[Ending] = loop.create_future()
         client = Client()
         delivery = Delivery(client, Clock(), expected=CHAT)
-        relay = Relay(delivery, Clock(), ending=ending, finish_needed=finish_needed)
+        relay = Relay(delivery, Clock(), ending, finish_needed=finish_needed)
         relay.on_head(200, headers)
         for piece in pieces:
             if not ending.done():
@@ -236,7 +236,7 @@ def test_an_encoding_that_nobody_asked_for_is_told_with_the_bytes_and_errors_in_
     with closing(asyncio.new_event_loop()) as loop:
         ending: asyncio.Future[Ending] = loop.create_future()
         delivery = Delivery(client, Clock(), expected=CHAT, split_reasoning=size < 100)
-        relay = Relay(delivery, Clock(), ending=ending)
+        relay = Relay(delivery, Clock(), ending)
         relay.on_head(status, (*headers, ENCODED))
         for start in range(0, len(body), 1 << 18):
             relay.on_body(body[start : start + (1 << 18)])
@@ -271,7 +271,7 @@ def test_a_tool_call_that_was_asked_for_comes_or_is_missed_in_words(
         for stream in (True, False):
             ending: asyncio.Future[Ending] = loop.create_future()
             client = Client()
-            relay = Relay(Delivery(client, Clock(), expected=CALLING), Clock(), ending=ending)
+            relay = Relay(Delivery(client, Clock(), expected=CALLING), Clock(), ending)
             relay.on_head(200, EVENT_STREAM if stream else JSON)
             if stream:
                 for event in events:
@@ -300,7 +300,7 @@ def test_a_complaint_that_repeats_the_request_is_told_without_reading_it_all(siz
     with closing(asyncio.new_event_loop()) as loop:
         ending: asyncio.Future[Ending] = loop.create_future()
         client, connection = Client(), FailingReply()
-        relay = Relay(Delivery(client, Clock(), expected=CHAT), Clock(), ending=ending)
+        relay = Relay(Delivery(client, Clock(), expected=CHAT), Clock(), ending)
         relay.connection = connection  # type: ignore[assignment]
         relay.on_head(422, JSON)
         said = b'{"error":{"message":"temperature must be less","input":"' + b"A" * (size_mb << 20) + b'"}}'

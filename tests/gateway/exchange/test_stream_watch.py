@@ -9,6 +9,7 @@ from autoglm_serve.core.fleet import KEPT_BY_OTHERS, FleetView, ReplicaView
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.delivery import Delivery
+from autoglm_serve.gateway.exchange.question import Question
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.recovery.answer import Expected
@@ -57,10 +58,14 @@ class Stage:
         relay = Relay(
             Delivery(Nobody(), self.clock, expected=Expected(ends_with_done=True)),
             self.clock,
-            ending=ending,
-            splicer=splicer,
-            ahead_tokens=ahead_tokens,
-            may_go=None if may_go is None else lambda: may_go,
+            ending,
+            Question(
+                body=b"",
+                splicer=splicer,
+                ahead_tokens=ahead_tokens,
+                may_go=None if may_go is None else lambda: may_go,
+                impatient=True,
+            ),
         )
         relay.on_head(200, HEADERS)
         self.watch.enter(URL, relay)
@@ -254,7 +259,8 @@ def pair(state: ReplicaState = ReplicaState.READY, engine: str = "e") -> FleetVi
 def whole_answer(stage: Stage, url: str, *, may_go: bool = True) -> "tuple[Relay, asyncio.Future[Ending]]":
     ending: asyncio.Future[Ending] = stage.loop.create_future()
     delivery = Delivery(Nobody(), stage.clock, expected=Expected(ends_with_done=True))
-    relay = Relay(delivery, stage.clock, ending=ending, may_go=lambda: may_go, whole=True, ahead_tokens=100)
+    asked = Question(body=b"", may_go=lambda: may_go, whole=True, ahead_tokens=100, impatient=True)
+    relay = Relay(delivery, stage.clock, ending, asked)
     stage.watch.enter(url, relay)
     return relay, ending
 
@@ -276,7 +282,7 @@ def test_a_silent_stream_that_nobody_else_could_take_waits_for_the_pause_to_end(
 
 def test_a_request_that_was_given_up_before_is_waited_for_longer(stage: Stage) -> None:
     relay, ending = stage.stream(may_go=True)
-    relay.patience = 4.0
+    relay.question = relay.question._replace(patience=4.0)
     stage.play(relay, 3, every_s=0.1)
     stage.pass_time(19.0)
     assert not ending.done()

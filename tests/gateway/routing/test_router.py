@@ -306,7 +306,7 @@ def test_a_stream_that_lost_its_replica_goes_first_and_beyond_the_capacity(run: 
     async def scenario(world: World) -> None:
         await world.ask("runs", a_request())
         await world.ask("waits", a_request())
-        begun = replace(a_request(), begun=True).lost_by("http://9", 0.0)
+        begun = a_request()._replace(begun=True).lost_by("http://9", 0.0)
         await world.ask("goes on", begun)
         assert world.placed == ["runs", "goes on"]
 
@@ -343,7 +343,7 @@ def test_a_model_that_is_still_loading_holds_up_no_other_model(run: Run) -> None
 
 def test_a_replica_that_failed_a_request_does_not_get_it_again(run: Run) -> None:
     async def scenario(world: World) -> None:
-        refused = replace(a_request(), tried={"http://0": Setback()})
+        refused = a_request()._replace(tried={"http://0": Setback()})
         assert await world.router.place(refused, wait_ready_s=60, wait_turn_s=60) is None
 
     run(scenario)

@@ -5,7 +5,7 @@ contract with clients asks for it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
@@ -23,9 +23,8 @@ from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.splice import Slot, edited, slot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """An admitted request."""
+class Call(NamedTuple):
+    """An admitted request. Made for every one: a frozen dataclass takes three times as long."""
 
     endpoint: Endpoint
     model: ModelView

@@ -5,8 +5,6 @@ Owns connections while they are used. Knows nothing of why this replica, or of w
 
 import asyncio
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import orjson
 
@@ -15,37 +13,16 @@ from autoglm_serve.gateway.access.identity import REQUEST_ID
 from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.exchange.delivery import Caller
 from autoglm_serve.gateway.exchange.exchange import Exchange
+from autoglm_serve.gateway.exchange.question import Question
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
-from autoglm_serve.gateway.recovery.seam import Seam
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Headers, request_head
-from autoglm_serve.gateway.wire.splice import Slot, slot
+from autoglm_serve.gateway.wire.splice import slot
 from autoglm_serve.gateway.wire.upstream import Connection
 
 _PASSED_ON = (b"accept", b"traceparent")
 _HARMLESS = re.compile(rb"[ -~]{1,256}")
 """What of those may stand in an engine's log."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a replica is asked in one attempt."""
-
-    body: bytes
-    model_slot: Slot | None = None
-    """Where the model's name stands in the body, or should, if it is known."""
-    splicer: Seam | None = None
-    """Set where the answer goes on with a stream that another replica began."""
-    ahead_tokens: int = 0
-    """What the replica has to work off before the answer begins, this question's prompt among it."""
-    may_go: Callable[[], bool] | None = None
-    """Whether another replica could take the request."""
-    impatient: bool = False
-    """It goes there if this one does not begin to answer."""
-    patience: float = 1.0
-    """How many times as long as usual a silence is waited for."""
-    whole: bool = False
-    """The answer comes in one piece."""
 
 
 async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> Ending:
@@ -70,14 +47,9 @@ async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> E
         relay = Relay(
             exchange.delivery,
             worker.loop,
-            ending=ending,
+            ending,
+            question,
             extra=((b"x-autoglm-replica", replica.id.encode()),),
-            splicer=question.splicer,
-            ahead_tokens=question.ahead_tokens,
-            may_go=question.may_go,
-            impatient=question.impatient,
-            patience=question.patience,
-            whole=question.whole,
             finish_needed=worker.habits.finish_needed(replica),
         )
         worker.streams.enter(replica.base_url, relay)

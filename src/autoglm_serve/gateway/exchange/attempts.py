@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Awaitable
 from functools import partial
 
 from autoglm_serve.core.fleet import ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.account import Outcome
-from autoglm_serve.gateway.exchange.attempt import Question, ask
+from autoglm_serve.gateway.exchange.attempt import ask
 from autoglm_serve.gateway.exchange.conclude import conclude, end_cut_off, poisonous
 from autoglm_serve.gateway.exchange.exchange import Exchange
+from autoglm_serve.gateway.exchange.question import Question
 from autoglm_serve.gateway.exchange.relay import Ending, Result
 from autoglm_serve.gateway.exchange.resume import next_step, without_hope
 from autoglm_serve.gateway.recovery.recover import Finish, Hopeless, Resumption
@@ -25,11 +26,14 @@ _MOST_PATIENCE = 8.0  # times the usual silence, for a request that was lost aga
 _IMPATIENT_ATTEMPTS = 2  # the first of them; a request that nobody answers in time is waited for in the end
 
 
-async def serve(exchange: Exchange) -> Outcome:
+def serve(exchange: Exchange) -> Awaitable[Outcome]:
     """Ask replica after replica until the client has its whole answer, or nothing more can be tried."""
     exchange.begin()
-    if not exchange.call.streams_events:
-        return await _serve(exchange)
+    return _serve_alive(exchange) if exchange.call.streams_events else _serve(exchange)
+
+
+async def _serve_alive(exchange: Exchange) -> Outcome:
+    """With signs of life, where who stands between would take silence for death."""
     signs = exchange.worker.life_signs
     signs.enter(exchange.delivery)
     try:
@@ -55,8 +59,8 @@ async def _serve(exchange: Exchange) -> Outcome:
             question = _question(exchange, reservation)
             match await next_step(exchange, reservation.replica) if delivery.begun else None:
                 case Resumption() as step:
-                    question = replace(
-                        question, body=step.body, splicer=step.splicer, model_slot=step.model_slot
+                    question = question._replace(
+                        body=step.body, splicer=step.splicer, model_slot=step.model_slot
                     )
                     account.resumed(step.way)
                 case Finish(events=events):
@@ -155,7 +159,7 @@ async def _heed(exchange: Exchange, replica: ReplicaView) -> bool:
             for base_url in exchange.routing.answered_by:  # it was not the request
                 worker.router.report(base_url, good=False)
         return True
-    routing = replace(exchange.routing, begun=begun)
+    routing = exchange.routing._replace(begun=begun)
     if begun and ending.turned_away:  # half an answer is out: there may be nobody else to ask, so again
         exchange.routing = routing
         await asyncio.sleep(_ROOM_S)

@@ -32,20 +32,22 @@ Filter = Callable[[Exchange], Awaitable[None] | None]
 async def dispatch(client: ClientConnection, request: Request, worker: Worker) -> None:
     """Serve one request. However it ends, it ends in one outcome, and the client is told."""
     exchange = Exchange(worker, client, request)
-    account = exchange.account
+    account, limit, task = exchange.account, worker.time_limit, asyncio.current_task()
+    limit.enter(task, exchange.now_s)
     try:
-        async with asyncio.timeout(worker.settings.request_timeout_s or None):
-            await _pass(exchange)
-            account.outcome = await serve(exchange)
+        for passed in FILTERS:
+            waits = passed(exchange)
+            if waits is not None:
+                await waits
+        account.outcome = await serve(exchange)
     except Refusal as refusal:
         account.outcome = Outcome.REFUSED if refusal.status < 500 else Outcome.NO_REPLICA
         _give_up(exchange, client, refusal)
-    except TimeoutError:  # the answer's last byte may have gone out in the same turn of the loop
-        account.outcome = Outcome.TIMEOUT if client.owes(request) else Outcome.OK
-        message = "The request took longer than this service allows (--request-timeout-s)."
-        late = Refusal(504, "request_timeout", message, type=RefusalType.SERVER)
-        _give_up(exchange, client, late)
     except asyncio.CancelledError:
+        if limit.has_ended(task):  # the answer's last byte may have gone out in the same turn of the loop
+            account.outcome = Outcome.TIMEOUT if client.owes(request) else Outcome.OK
+            _give_up(exchange, client, _too_late())
+            return
         account.outcome = Outcome.CANCELLED if client.gone else Outcome.SHUTDOWN
         if not client.gone:
             _give_up(exchange, client, stopping())
@@ -54,6 +56,7 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
         log.exception("a bug in the gateway ended request %s to %s", exchange.id, request.path)
         _give_up(exchange, client, internal_error())
     finally:
+        limit.leave(task)
         account.close(exchange.now_s)
 
 
@@ -66,10 +69,10 @@ def _what_is_asked(exchange: Exchange) -> Awaitable[None] | None:
     request, worker = exchange.request, exchange.worker
     settings = worker.settings
     view = visible_to(exchange.identity.key, worker.fleet.view)
-    ask = partial(admit, request, ENDPOINTS[request.path], view, settings.media, settings.fields)
+    asked = request, ENDPOINTS[request.path], view, settings.media, settings.fields
     if not is_light(request):
-        return _read_elsewhere(exchange, ask)
-    exchange.admitted(ask())
+        return _read_elsewhere(exchange, partial(admit, *asked))
+    exchange.admitted(admit(*asked))
     return None
 
 
@@ -82,11 +85,9 @@ FILTERS: tuple[Filter, ...] = (_who_asks, _what_is_asked, transcribe_audio)
 """What a request passes before a replica is asked, in this order."""
 
 
-async def _pass(exchange: Exchange) -> None:
-    for passed in FILTERS:
-        waits = passed(exchange)
-        if waits is not None:
-            await waits
+def _too_late() -> Refusal:
+    message = "The request took longer than this service allows (--request-timeout-s)."
+    return Refusal(504, "request_timeout", message, type=RefusalType.SERVER)
 
 
 def _give_up(exchange: Exchange, client: ClientConnection, refusal: Refusal) -> None:

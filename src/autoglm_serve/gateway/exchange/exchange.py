@@ -4,10 +4,11 @@ Owned by the task that serves it. Filters fill in what they find out; attempts c
 """
 
 import time
+from functools import lru_cache
 
 from autoglm_serve.gateway.access.identity import Identity
 from autoglm_serve.gateway.admission.admit import Call
-from autoglm_serve.gateway.admission.endpoints import RESPONSES
+from autoglm_serve.gateway.admission.endpoints import ENDPOINTS, RESPONSES
 from autoglm_serve.gateway.exchange.account import Account
 from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
@@ -19,6 +20,8 @@ from autoglm_serve.gateway.recovery.typed_resume import Told
 from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.route.scheduler import RoutingRequest
+
+_NOBODY_ASKED = Ending(result=Result.LOST, reason="no replica could be asked")
 
 
 class Exchange:
@@ -45,7 +48,7 @@ class Exchange:
         self.client = client
         self.request = request
         self.account = Account(worker.counters, request.path, request.started_s)
-        self.ending = Ending(result=Result.LOST, reason="no replica could be asked")
+        self.ending = _NOBODY_ASKED
         """Of the last attempt."""
         self.told: Ending | None = None
         """The last that had something to tell the client."""
@@ -70,20 +73,11 @@ class Exchange:
 
     def begin(self) -> None:
         """All filters are passed: from here on replicas are asked."""
-        call, endpoint = self.call, self.call.endpoint
-        expected = Expected(
-            path=endpoint.path,
-            ends_with_done=endpoint.ends_with_done,
-            typed_events=endpoint.typed_events,
-            tool_call=call.tool_call and not endpoint.typed_events,
-            choices=call.choices,
-            usage=call.usage,
-            field=endpoint.answer,
-        )
+        call = self.call
         self.delivery = Delivery(
             self.client,
             self.worker.loop,
-            expected=expected,
+            expected=_expected(call.endpoint.path, call.choices, usage=call.usage, tool_call=call.tool_call),
             split_reasoning=call.split_reasoning,
             filler=_filler(call),
         )
@@ -96,6 +90,21 @@ class Exchange:
             holder=self.identity.holder,
             size_bytes=len(call.body),
         )
+
+
+@lru_cache(maxsize=1024)
+def _expected(path: str, choices: int, *, usage: bool, tool_call: bool) -> Expected:
+    """What answers there have to be. Nearly all are asked for in a few ways."""
+    endpoint = ENDPOINTS[path]
+    return Expected(
+        path=path,
+        ends_with_done=endpoint.ends_with_done,
+        typed_events=endpoint.typed_events,
+        tool_call=tool_call and not endpoint.typed_events,
+        choices=choices,
+        usage=usage,
+        field=endpoint.answer,
+    )
 
 
 def _filler(call: Call) -> ResponseFiller | None:

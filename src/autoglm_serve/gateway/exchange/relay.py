@@ -9,15 +9,16 @@ costs no more than what is many.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange import reasoning
 from autoglm_serve.gateway.exchange.complaint import complaint, no_answer, no_call
 from autoglm_serve.gateway.exchange.delivery import Delivery, LoopTime
+from autoglm_serve.gateway.exchange.question import Question
 from autoglm_serve.gateway.exchange.stream_times import StreamTimes
 from autoglm_serve.gateway.recovery.answer import (
     TURNED_AWAY,
@@ -37,7 +38,7 @@ from autoglm_serve.gateway.recovery.journal import (
     is_json,
     usage_of,
 )
-from autoglm_serve.gateway.recovery.seam import Diverged, Seam
+from autoglm_serve.gateway.recovery.seam import Diverged
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.event_parts import EventParts
 from autoglm_serve.gateway.wire.http import Headers, ends_with_connection
@@ -53,6 +54,8 @@ _PASSED_ON = frozenset(
 )
 _FAILURES = 400
 """The statuses from here on have a body that says what is wrong."""
+_ANY = Question(body=b"")
+"""For whom nobody waits on terms of his own."""
 NOTHING: Mapping[str, object] = MappingProxyType({})
 _ANSWERS = frozenset({500, 501})
 """Statuses of an engine that is well and says no to a request; others say that it cannot serve now."""
@@ -67,8 +70,7 @@ class Result(Enum):
     DIVERGED = "diverged"  # a replay said something else than was sent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """The end of one attempt, and what is known of the reply."""
 
     result: Result
@@ -118,27 +120,19 @@ class Relay:
         self,
         delivery: Delivery,
         clock: LoopTime,
-        *,
         ending: "asyncio.Future[Ending]",
+        question: Question = _ANY,
+        *,
         extra: Headers = (),
-        splicer: Seam | None = None,
-        ahead_tokens: int = 0,
-        may_go: Callable[[], bool] | None = None,
-        impatient: bool = True,
-        patience: float = 1.0,
-        whole: bool = False,
         finish_needed: bool = True,
     ) -> None:
-        """`ahead_tokens` is what the replica has to work off, this request among it; `may_go` says whether
-        another could take the request, and one that is `impatient` goes there too if this does not begin.
-        `whole` is for an answer in one piece. Where it is not known that the replica gives finish
-        reasons, none is needed."""
+        """The client gets `extra` headers. Where it is not known that the replica gives finish reasons, none
+        is needed."""
         self._delivery = delivery
         self._clock = clock
         self.ending = ending
         self._extra = extra
-        self._splicer = splicer
-        """Set where this attempt goes on with a stream that another began."""
+        self.question = question
         self._status = 0
         self._headers: Headers = ()
         self._encoded = False
@@ -151,12 +145,6 @@ class Relay:
         self._collected: list[bytes] = []
         self._collected_bytes = 0
         self._passing = False
-        self.ahead_tokens = ahead_tokens
-        self.may_go = may_go
-        self.impatient = impatient
-        self.patience = patience
-        """How many times as long as another it may be silent."""
-        self.whole = whole
         self.whole_s: float | None = None
         """How long the answer in one piece took."""
         self._finish_needed = finish_needed
@@ -318,9 +306,10 @@ class Relay:
     def _send_events(self, events: bytes) -> None:
         events, broken = self._believable(events)
         arrived = b"data:" in events  # a comment says that the server lives, not that the engine does
-        if self._splicer is not None and events:
+        splicer = self.question.splicer
+        if splicer is not None and events:
             try:
-                events = self._splicer.feed(events)
+                events = splicer.feed(events)
             except Diverged as diverged:
                 self._give_up(Result.DIVERGED, str(diverged))
                 return
@@ -362,7 +351,7 @@ class Relay:
             self._times.first(self._clock.time())
         if self._over:
             self._begins, self._ends = UNUSUAL
-        elif self._splicer is None and not self._held and self._delivery.passes_at_once:
+        elif self.question.splicer is None and not self._held and self._delivery.passes_at_once:
             self._begins, self._ends = usual_frame(sent) or (self._begins, self._ends)
 
     def _end_stream(self) -> None:
@@ -461,7 +450,7 @@ class Relay:
             if result is Result.DONE:
                 now_s = self._clock.time()
                 self.silent_s(now_s)  # the last look, for its pace
-                if self.whole and self._status < _FAILURES:
+                if self.question.whole and self._status < _FAILURES:
                     self.whole_s = self._times.waiting_s(now_s)
             ending = Ending(
                 result=result,

@@ -8,8 +8,7 @@ the books count one request, not two.
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NoReturn
 
 from autoglm_serve.core import multipart
@@ -43,11 +42,13 @@ _SHAPES = {
 }
 
 
-async def transcribe_audio(exchange: Exchange) -> None:
+def transcribe_audio(exchange: Exchange) -> Awaitable[None] | None:
     """A filter: text in place of the audio of a call. Raises Refusal, which names the part."""
+    return _transcribe(exchange) if exchange.call.audio else None
+
+
+async def _transcribe(exchange: Exchange) -> None:
     call = exchange.call
-    if not call.audio:
-        return
     worker = exchange.worker
     sounds = await worker.loop.run_in_executor(worker.readers, _sounds, call.body)
     model = _speech_model(call.model, visible_to(exchange.identity.key, worker.fleet.view))
@@ -58,7 +59,7 @@ async def transcribe_audio(exchange: Exchange) -> None:
         heard[path] = {"type": "text", "text": text}
         cost_tokens += text_cost(len(text.encode()))
     body = await worker.loop.run_in_executor(worker.readers, edited, call.body, heard)
-    exchange.admitted(replace(call, body=body, model_slot=None, cost_tokens=cost_tokens, audio=0))
+    exchange.admitted(call._replace(body=body, model_slot=None, cost_tokens=cost_tokens, audio=0))
 
 
 def _sounds(body: bytes) -> dict[Path, bytes]:

@@ -110,13 +110,13 @@ class StreamWatch:
         address.relays.discard(relay)
         address.ended_pieces += relay.signs
         if whole_s is not None:
-            self._paces[base_url].whole.learn(whole_s, relay.ahead_tokens or 1)
+            self._paces[base_url].whole.learn(whole_s, relay.question.ahead_tokens or 1)
             return
         prefill_s, interval_s = relay.prefill_s, relay.interval_s
         if interval_s is not None:
             self._paces[base_url].learn_interval(interval_s)
         if prefill_s is not None:
-            self._paces[base_url].first.learn(prefill_s, relay.ahead_tokens or 1)
+            self._paces[base_url].first.learn(prefill_s, relay.question.ahead_tokens or 1)
 
     def refused(self, base_url: str, now_s: float) -> None:
         """A connection was refused there."""
@@ -155,14 +155,15 @@ class StreamWatch:
                 continue
             learnt_s = self.silence_limit_s(base_url)
             for relay in tuple(address.relays):
-                limit_s = relay.patience * max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
+                asked = relay.question
+                limit_s = asked.patience * max(learnt_s, _PATIENCE * (relay.interval_s or 0.0))
                 if relay.silent_s(now_s) > limit_s:
-                    if relay.may_go is None or relay.may_go():
+                    if asked.may_go is None or asked.may_go():
                         relay.lose(f"no event for {limit_s:.1f} s")
-                elif relay.impatient and not relay.signs and relay.may_go is not None:
+                elif asked.impatient and not relay.signs and asked.may_go is not None:
                     waited_s = relay.waiting_s(now_s)
-                    if self._is_too_long(base_url, relay, waited_s, lifeless_s) and relay.may_go():
-                        what = "answer" if relay.whole else "first event"
+                    if self._is_too_long(base_url, relay, waited_s, lifeless_s) and asked.may_go():
+                        what = "answer" if asked.whole else "first event"
                         relay.lose(f"no {what} for {waited_s:.1f} s", innocent=True)
 
     def fleet_changed(self, view: FleetView) -> None:
@@ -191,15 +192,15 @@ class StreamWatch:
 
     def _is_too_long(self, base_url: str, relay: Relay, waited_s: float, lifeless_s: float) -> bool:
         """Whether a request that has brought nothing was waited for long enough."""
-        ahead = relay.ahead_tokens
-        if not relay.whole and waited_s > self.first_limit_s(base_url, ahead):
+        ahead, whole = relay.question.ahead_tokens, relay.question.whole
+        if not whole and waited_s > self.first_limit_s(base_url, ahead):
             return True
         silent_s = min(waited_s, lifeless_s)
         if silent_s <= self._stall_s:
             return False
         if base_url in self._refused_s:
             return True
-        return silent_s > self.lifeless_limit_s(base_url, ahead, whole=relay.whole)
+        return silent_s > self.lifeless_limit_s(base_url, ahead, whole=whole)
 
     def _lifeless_s(self, base_url: str, address: _Address, now_s: float) -> float:
         """For how long nothing has come from there, while something is under way."""
