@@ -13,6 +13,8 @@ from autoglm_serve.demo.errands import Errand, Step
 from autoglm_serve.demo.world import Phone, view
 
 MOST_STEPS = 21
+FAR_SHARE = 0.5
+"""More than in the world: what is not in view is hard to learn, and seldom met."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Journey:
 
 
 def travel(rng: random.Random, *, size_px: tuple[int, int]) -> Journey:
-    errand = errands.imagine_errand(rng, size_px=size_px)
+    errand = errands.imagine_errand(rng, size_px=size_px, far_share=FAR_SHARE)
     astray = rng.choice((0.0, 0.0, 0.0, 0.1, 0.3, 0.65))
     phone, moments = errand.start, []
     while len(moments) < MOST_STEPS:

@@ -242,7 +242,11 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         """A screen of any kind, or one that an errand comes by."""
         if rng.random() < 0.6:
             return imagine(rng, size_px=size_px)
-        return view(rng.choice(travel(rng, size_px=size_px).moments).phone)
+        moments = travel(rng, size_px=size_px).moments
+        filled = [
+            moment for moment in moments if any(path == moment.phone.path for path, _ in moment.phone.typed)
+        ]
+        return view(rng.choice(filled if filled and rng.random() < 0.5 else moments).phone)
 
     def _picture(self, screen: Screen, grid: Grid, rng: random.Random) -> Picture:
         return Picture(pixels=draw(screen, grid, self._fonts, rng), hints=hints(screen, grid))

@@ -141,11 +141,10 @@ def _on_the_way(stage: Stage, screen: Screen, say: _Voice) -> Step:
         action = f'do(action="Type", text="{stage.text}")'
         return Step(thought=thought, action=action, seen=stage.title, sought=stage.target)
     assert stage.then is not None
+    begin += say("已经输入，再找“{}”，", 'filled in, now find "{}": ', stage.then)
     if _find(screen, stage.then) is None:
-        begin += say("已经输入，再找“{}”，", 'filled in, now find "{}": ', stage.then)
         return _scroll(begin, stage.title, stage.then, say)
-    tapped = begin + say("已经输入，点击“{}”。", 'filled in, tap "{}".', stage.then)
-    return replace(_tap(screen, stage.then, tapped), seen=stage.title)
+    return replace(_tap(screen, stage.then, begin + say("点击它。", "tap it.")), seen=stage.title)
 
 
 def _scroll(begin: str, title: Word, sought: Word, say: _Voice) -> Step:
@@ -207,11 +206,20 @@ class _Draft:
     clauses: list[str] = field(default_factory=list)
     used: set[Word] = field(default_factory=set)
     app: Word | None = None
+    far: bool = False
+    """Whether its pages are longer than the screen, and what is sought on them lies at their ends."""
 
     def new(self, pool: tuple[Word, ...]) -> Word:
         word = self.rng.choice([word for word in pool if word not in self.used])
         self.used.add(word)
         return word
+
+    def among(self, pool: tuple[Word, ...], target: Word, counts: tuple[int, ...]) -> list[Word]:
+        """The target between so many others of a page."""
+        free = [word for word in pool if word not in self.used and word != target]
+        found = self.rng.sample(free, min(len(free), self.rng.choice(LONG if self.far else counts)))
+        found.insert(self.rng.randrange(len(found) * 2 // 3 if self.far else 0, len(found) + 1), target)
+        return found
 
     def named(self, word: Word | str) -> str:
         """A label as a person writes it."""
@@ -226,6 +234,10 @@ class _Draft:
         self.clauses.append(said.format(*map(self.named, names)))
 
 
+LONG = (12, 16, 20, 24)
+"""Entries of a page that is longer than the screen."""
+FAR_SHARE = 0.2
+"""How many errands have what they seek at the end of long pages."""
 OPEN_APP = (
     ("打开{}", "启动{}", "进入{}应用", "用{}", "在{}里"),
     ("open {}", "launch {}", "start {}", "in {}", "go to the {} app"),
@@ -258,13 +270,18 @@ POLITE = (("请", "帮我", "麻烦你", "", "", ""), ("Please ", "Can you ", ""
 
 
 def imagine_errand(
-    rng: random.Random, *, size_px: tuple[int, int] | None = None, least: int = 1, most: int = 8
+    rng: random.Random,
+    *,
+    size_px: tuple[int, int] | None = None,
+    least: int = 1,
+    most: int = 8,
+    far_share: float = FAR_SHARE,
 ) -> Errand:
     """An errand with a phone to run it on, that takes so many steps by the shortest way. Only to open an app
     is a single command, which launches it from anywhere; as an errand it begins at home, where both are one.
     """
     while True:
-        errand = _imagine(rng, size_px)
+        errand = _imagine(rng, size_px, far=rng.random() < far_share)
         if errand is None or (not errand.several and errand.start.path):
             continue
         if least <= shortest(errand, most + 1) <= most:
@@ -291,13 +308,13 @@ def carry_out(phone: Phone, step: Step) -> Phone:
 
 
 def _imagine(
-    rng: random.Random, size_px: tuple[int, int] | None, screen: Screen | None = None
+    rng: random.Random, size_px: tuple[int, int] | None, screen: Screen | None = None, *, far: bool = False
 ) -> Errand | None:
     world = imagine_world(rng, size_px=size_px)
     if screen is not None:
         world = replace(world, language=screen.language)
     language = world.language if rng.random() < 0.9 else ("en" if world.language == "zh" else "zh")
-    draft = _Draft(rng=rng, world=world, language=language)
+    draft = _Draft(rng=rng, world=world, language=language, far=far)
     if screen is not None and screen.title is not None and screen.panel is None and rng.random() < 0.85:
         _fitting(draft, screen)
     else:
@@ -337,7 +354,8 @@ def _wander(draft: _Draft, screen: Screen | None) -> None:
     draft.app = draft.new(words.APPS)
     draft.add(*OPEN_APP, draft.app)
     path: Path = (draft.app,)
-    ending: Ending = rng.choice(("open", "turn", "turn", "fill", "buy", "press"))
+    more: tuple[Ending, ...] = ("buy", "buy") if draft.far else ()
+    ending: Ending = rng.choice(("open", "turn", "turn", "fill", "buy", "press", *more))
     for _ in range(rng.choice((0, 0, 1, 1, 2)) if ending != "open" else rng.choice((0, 1, 1, 2, 3))):
         path = _through(draft, path)
     _ENDINGS[ending](draft, path)
@@ -360,9 +378,7 @@ def _sentence(draft: _Draft, home_first: bool, choice: Word | None) -> str:
 def _list_with(draft: _Draft, title: Word, target: Word, *, switch: bool = False, on: bool = False) -> Page:
     """A list that holds the target, mostly in view."""
     rng = draft.rng
-    others = [word for word in words.SETTINGS if word not in draft.used]
-    entries = rng.sample(others, min(len(others), rng.choice((3, 5, 6, 7, 8, 9, 12, 16, 20, 24))))
-    entries.insert(rng.randrange(len(entries) + 1), target)
+    entries = draft.among(words.SETTINGS, target, (3, 5, 6, 7, 8, 9, 12, 16, 20, 24))
     switches = [word for word in entries if rng.random() < 0.3 and word != target] + [target] * switch
     ons = [word for word in switches if rng.random() < 0.5 and word != target] + [target] * on
     return Page(
@@ -441,9 +457,8 @@ def _buy(draft: _Draft, path: Path) -> None:
     """Search for something in a shop and open it; often press a button there."""
     rng = draft.rng
     thing, text = draft.new(words.ITEMS), _text(draft)
-    others = rng.sample([word for word in words.ITEMS if word != thing], rng.choice((3, 5, 7, 9, 13)))
-    others.insert(rng.randrange(len(others) + 1), thing)
-    draft.pages[path] = Page(kind="shop", title=path[-1], fields=(words.SEARCH,), entries=tuple(others))
+    things = draft.among(words.ITEMS, thing, (3, 5, 7, 9, 13))
+    draft.pages[path] = Page(kind="shop", title=path[-1], fields=(words.SEARCH,), entries=tuple(things))
     draft.stages.append(Stage(title=path[-1], target=words.SEARCH, text=text, then=thing))
     draft.used.add(words.SEARCH)
     draft.add(*SEARCH, words.SEARCH.text(draft.world.language), text)
@@ -523,15 +538,20 @@ def _fitting(draft: _Draft, screen: Screen) -> None:
         return
     free = [element for element in screen.elements if element.label not in draft.used]
     draft.used |= {element.label for element in free}
+    filled = [element for element in free if element.value]
     element = rng.choice(free) if free and rng.random() < 0.8 else None
+    if filled and rng.random() < 0.7:
+        element = rng.choice(filled)
     target = element.label if element else draft.new(words.SETTINGS)
     if element is not None and element.kind == "field":
         buttons = [other.label for other in free if other.kind in ("button", "row") and other != element]
-        then = rng.choice(buttons) if buttons and rng.random() < 0.8 else draft.new(words.BUTTONS)
+        searched = target == words.SEARCH
+        beyond = draft.new(words.ITEMS if searched else words.BUTTONS)
+        then = rng.choice(buttons) if buttons and rng.random() < 0.6 else beyond
         text = _text(draft)
         draft.stages.append(Stage(title=title, target=target, text=text, then=then))
-        draft.add(*(SEARCH if target == words.SEARCH else FILL), target, text)
-        draft.add(*PRESS, then)
+        draft.add(*(SEARCH if searched else FILL), target, text)
+        draft.add(*(OPEN_PAGE if searched else PRESS), then)
         draft.stages.append(Stage(title=then))
         return
     if (element is not None and element.kind == "switch") or (element is None and rng.random() < 0.4):

@@ -92,11 +92,14 @@ def write_adb(folder: Path, socket: Path) -> Path:
 
 
 def errand_of(seed: int, language: str | None) -> Errand:
-    """What can be done on the phone of a seed: it begins at the home screen."""
+    """What can be done on the phone of a seed: it begins at the home screen, with an app that agents know by
+    its name there.
+    """
     for number in range(1000):
         errand = imagine_errand(random.Random(f"phone:{seed}:{number}"), size_px=SIZE_PX, least=4)
         speaks = language in (None, errand.language) and errand.language == errand.start.world.language
-        if speaks and not errand.start.path and errand.app.en in adb.KNOWN:
+        known = errand.app.text(errand.language) in adb.BY_NAME
+        if speaks and known and not errand.start.path:
             return errand
     raise AssertionError("no errand in a thousand begins at home")
 
