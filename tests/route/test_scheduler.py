@@ -22,6 +22,7 @@ from autoglm_serve.route.scheduler import (
     MAY_BECOME_READY,
     REFUSING_S,
     WAKE_EVERY_S,
+    WORTH_KEEPING_TOKENS,
     Bounds,
     Effect,
     Exhausted,
@@ -114,6 +115,43 @@ class Desk:
     def code(self, ticket: int) -> str | None:
         outcome = self.outcomes.get(ticket)
         return outcome.code if isinstance(outcome, Rejected) else None
+
+
+def step(desk: Desk, client: str, cost_tokens: int = WORTH_KEEPING_TOKENS) -> str | None:
+    """One request, from begin to end."""
+    ticket = desk.ask(request(client, cost_tokens=cost_tokens))
+    desk.end(ticket)
+    return desk.where(ticket)
+
+
+def test_an_agents_next_step_goes_where_the_beginning_of_it_is_still_held() -> None:
+    desk = Desk(replica(0), replica(1))
+    first = {client: step(desk, client) for client in "ab"}
+    assert set(first.values()) == {"http://0.0", "http://1.0"}
+    for _ in range(3):
+        for client, where in first.items():
+            assert step(desk, client) == where
+
+
+def test_short_requests_use_an_idle_fleet_in_turn() -> None:
+    desk = Desk(replica(0), replica(1))
+    assert len({step(desk, "a", WORTH_KEEPING_TOKENS - 1) for _ in range(2)}) == 2
+
+
+def test_a_beginning_that_is_held_is_worth_no_wait_behind_others() -> None:
+    desk = Desk(replica(0), replica(1))
+    held = step(desk, "a")
+    for other in [desk.ask(request("b")) for _ in range(2)]:
+        if desk.where(other) != held:
+            desk.end(other)
+    assert step(desk, "a") != held
+
+
+def test_a_beginning_that_is_held_is_looked_for_in_no_other_model() -> None:
+    desk = Desk(replica(0), replica(1), replica(2, model="speech"))
+    step(desk, "a")
+    ticket = desk.ask(request("a", cost_tokens=WORTH_KEEPING_TOKENS, model=SPEECH))
+    assert desk.where(ticket) == "http://2.0"
 
 
 def test_one_whose_only_address_lost_it_asks_there_again_after_a_moment() -> None:

@@ -40,6 +40,11 @@ LEAVING_S = 10.0
 """From a replica's word that it is going down to its end, or to a successor at the same address."""
 REFUSING_S = 2.0
 """A refused connection counts so long: one more costs nobody anything, and an address may be back at once."""
+WORTH_KEEPING_TOKENS = 1024
+"""A request of this cost begins mostly as its client's last one did (a phone agent's steps: system prompt,
+task, history). Among replicas with equally much to do it goes where that one went, whose engine still holds
+the beginning; smaller ones go in turn."""
+_MOST_KEPT = 4096
 _STALE_ALARMS = 256
 _TOLD = 8
 
@@ -182,7 +187,7 @@ class _Waiter:
 class _Line:
     """One model: its replicas in order, and who waits for them."""
 
-    __slots__ = ("first", "hopeful", "order", "places", "queue", "sleeping", "tokens", "woken_s")
+    __slots__ = ("first", "hopeful", "kept", "order", "places", "queue", "sleeping", "tokens", "woken_s")
 
     def __init__(self, bounds: Bounds) -> None:
         self.order = LoadOrder()
@@ -197,6 +202,22 @@ class _Line:
         self.sleeping = 0
         """Replicas that are stopped."""
         self.woken_s: float | None = None
+        self.kept: dict[str, int] = {}
+        """The slot where each client's last large request went, the latest last."""
+
+    def keep(self, client: str, slot: int) -> None:
+        """The engine there holds what the client's next request begins with."""
+        if self.kept.pop(client, None) is None and len(self.kept) >= _MOST_KEPT:
+            del self.kept[next(iter(self.kept))]
+        self.kept[client] = slot
+
+    def as_before(self, request: RoutingRequest, chosen: Entry) -> Entry:
+        """The one that holds the beginning, if it has no more to do than the one that was chosen."""
+        slot = self.kept.get(request.client)
+        before = self.order.entries.get(slot) if slot is not None else None
+        if before is None or before.shelf is not chosen.shelf or before.cost_tokens != chosen.cost_tokens:
+            return chosen
+        return before if before.has_room(request.cost_tokens) else chosen
 
     def count(self, state: ReplicaState, by: int) -> None:
         self.hopeful += by * (state in MAY_BECOME_READY)
@@ -400,7 +421,10 @@ class Scheduler:
         """One that has not failed the request; or one that may be asked again, where nobody else can be."""
         order, cost, beyond = line.order, request.cost_tokens, request.begun
         if not request.tried:
-            return order.choose(cost, now_s, beyond=beyond)
+            verdict, entry = order.choose(cost, now_s, beyond=beyond)
+            if entry is not None and cost >= WORTH_KEEPING_TOKENS:
+                entry = line.as_before(request, entry)
+            return verdict, entry
         verdict, entry = order.choose(cost, now_s, passed=request.tried, beyond=beyond)
         if verdict is not Verdict.NONE:
             return verdict, entry
@@ -414,6 +438,8 @@ class Scheduler:
         load.requests += 1
         load.tokens += request.cost_tokens
         line.order.chosen(entry, load.requests, load.tokens, now_s)
+        if request.cost_tokens >= WORTH_KEEPING_TOKENS:
+            line.keep(request.client, slot)
         if not request.tried:
             self._retries.asked(request.holder)
             self._opinions.asked(request.holder)
