@@ -49,8 +49,8 @@ BY_NAME = frozenset({
     "微信", "淘宝", "京东", "抖音", "美团", "高德地图", "微博", "知乎", "小红书", "拼多多", "滴滴出行",
     "网易云音乐", "携程", "WeChat", "Clock", "Contacts", "Settings", "Files",
 })  # fmt: skip
-"""Labels that Open-AutoGLM's list of apps has, too. It launches by that list alone, and does not tell its model
-when a name is not there: a task with another app never ends.
+"""Labels that Open-AutoGLM's list of apps has, too. It launches by that list alone, and does not tell its
+model when a name is not there: a task with another app never ends.
 """
 APP_OF = {package: app for app, package in PACKAGES.items()}
 
