@@ -17,7 +17,7 @@ class Capability(StrEnum):
 
 
 class Feature(StrEnum):
-    """What a request may ask for and an engine may pass over without a word."""
+    """What a request may ask for, or hold, and an engine may not do, or pass over without a word."""
 
     OTHER_ROLES = "other_roles"  # messages of roles that no API and no common template has
     BUILT_IN_TOOLS = "built_in_tools"  # web search and the like, done by who answers
@@ -27,6 +27,12 @@ class Feature(StrEnum):
     PLAIN_LOGPROBS = "plain_logprobs"
     BEST_OF = "best_of"
     SUFFIX = "suffix"
+    WEBP = "webp"  # pictures in WebP
+    EXIF_TURNS = "exif_turns"  # pictures that their Exif data turns or mirrors
+
+
+MADE_READABLE = frozenset({Feature.WEBP, Feature.EXIF_TURNS})
+"""Those that the gateway does itself where an engine does not, instead of refusing them."""
 
 
 class ModelFormat(StrEnum):

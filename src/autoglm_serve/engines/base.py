@@ -89,9 +89,10 @@ class Engine(ABC):
     gives_finish: bool = True
     """Each of its answers says how it ended, so that one that does not was cut off."""
     undone: frozenset[Feature] = frozenset(
-        {Feature.OTHER_ROLES, Feature.BUILT_IN_TOOLS, Feature.SPOKEN_ANSWER}
+        {Feature.OTHER_ROLES, Feature.BUILT_IN_TOOLS, Feature.SPOKEN_ANSWER, Feature.EXIF_TURNS}
     )
-    """What it passes over in a request and answers with 200: it is refused before it is asked."""
+    """What it does not do, or passes over in a request and answers with 200: it is refused before the engine
+    is asked, or done for it (`core.model.MADE_READABLE`)."""
     takes_unix: bool = False
     """It can listen on a unix socket (`--uds PATH`), where no other account of the machine reaches it."""
     takes_key: bool = False

@@ -186,6 +186,7 @@ class LlamaCpp(Engine):
     continuation = Continuation.PREFILL
     undone = Engine.undone | {
         *(Feature.JSON_RESPONSE, Feature.ECHO, Feature.PLAIN_LOGPROBS, Feature.BEST_OF, Feature.SUFFIX),
+        Feature.WEBP,  # it decodes with stb_image
     }
     takes_unix = True
     start_timeout_s = 600.0  # a big GGUF on a slow disk says nothing while it loads

@@ -13,6 +13,7 @@ from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.exchange.time_limit import TimeLimit
+from autoglm_serve.gateway.media.pictures import PictureProcess
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
@@ -115,6 +116,8 @@ class Worker:
     time_limit: TimeLimit
     keyring: Keyring = field(default_factory=Keyring)
     upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
+    pictures: PictureProcess = field(default_factory=PictureProcess)
+    """Where pictures are decoded that an engine would not read."""
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
     """Where requests are read that would hold up the loop."""
     menders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "mender"))

@@ -130,6 +130,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         for task in tasks:
             task.cancel()
     worker.pool.close()
+    await worker.pictures.close()
 
 
 def affordable(limits: ConnectionLimits, most_open: int) -> ConnectionLimits:

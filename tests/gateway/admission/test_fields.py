@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.core.refusal import Refusal
+from autoglm_serve.engines.catalog import ENGINES
 from autoglm_serve.gateway.admission.cost import request_cost
 from autoglm_serve.gateway.admission.fields import (
     MAX_ANSWERS,
@@ -101,7 +102,7 @@ ORDINARY: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "llama.cpp": (
-        "llama_cpp",
+        "llama.cpp",
         {
             "cache_prompt": True,
             "n_predict": -1,
@@ -118,6 +119,13 @@ ORDINARY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "sglang": ("sglang", {"regex": "(yes|no)", "ebnf": 'root ::= "a" | "b"', "separate_reasoning": True}),
 }
+
+
+def test_engines_are_known_by_the_names_that_they_have() -> None:
+    for name in ("llama.cpp", "vllm", "sglang"):
+        assert name in ENGINES
+        others = {"min_new_tokens": 1} if name != "sglang" else {"mirostat": 1}
+        assert refusal(engine=name, **cast("Any", others)).code == "unknown_field"
 
 
 @pytest.mark.parametrize("name", ORDINARY)
@@ -157,7 +165,7 @@ def test_what_is_no_count_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize("field", ["n_discard", "dry_allowed_length", "min_tokens", "n"])
 def test_what_an_engine_subtracts_with_is_not_negative(field: str) -> None:
-    assert refusal(engine="llama_cpp", **cast("Any", {field: -1})).param == field
+    assert refusal(engine="llama.cpp", **cast("Any", {field: -1})).param == field
 
 
 @pytest.mark.parametrize("value", [True, "nan", "inf", "-inf", "1,5", "", {}, [1]])

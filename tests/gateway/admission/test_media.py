@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from autoglm_serve.gateway.admission.media import NotAPicture, picture_in, size_of
+from autoglm_serve.gateway.admission.media import NotAPicture, UnreadFormat, is_turned, picture_in, size_of
 
 VARIANTS: dict[str, dict[str, object]] = {
     "png": {"format": "PNG"},
@@ -82,7 +82,8 @@ def assert_sized_or_refused(url: str) -> None:
         ("data:image/png;base64,", "is no PNG"),
         ("data:image/png;base64,!!!!", "is not valid base64"),
         ("data:image/png;base64,été!", "is not valid base64"),
-        (data_url(b"%PDF-1.4 ....."), "is no PNG"),
+        (data_url(b"%PDF-1.4 ....."), "is a PDF document"),
+        (data_url(b"GIF77a....."), "is no PNG"),
         (data_url(picture((9, 9), format="PNG"))[:-3], "cut off"),
         (data_url(picture((9, 9), format="PNG")[:20]), "cut off in its header"),
     ],
@@ -99,3 +100,76 @@ def test_a_jpeg_whose_segments_never_end_is_given_up() -> None:
 
 def test_a_jpeg_segment_that_claims_no_length_does_not_stop_the_walk() -> None:
     assert size_of(b"\xff\xd8" + b"\xff\xe1\x00\x00" * 1000) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF"])
+def test_what_a_decoder_would_make_up_of_a_cut_off_picture_is_refused(kind: str) -> None:
+    lines = Image.effect_noise((90, 70), 50).convert("RGB" if kind == "JPEG" else "P")
+    out = io.BytesIO()
+    lines.save(out, kind)
+    whole = out.getvalue()
+    assert picture_in(data_url(whole))[0].pixels == 90 * 70
+    for cut in (len(whole) // 2 // 3 * 3, (len(whole) - 40) // 3 * 3):
+        with pytest.raises(NotAPicture, match="is cut off: its end is missing"):
+            picture_in(data_url(whole[:cut]))
+
+
+def test_what_a_phone_appends_behind_a_jpegs_end_is_no_matter() -> None:
+    """Motion photos carry a film there, and a small picture of itself lies in front of many."""
+    small = picture((8, 8), format="JPEG")
+    whole = picture((90, 70), format="JPEG", exif=b"Exif\0\0" + small)
+    assert picture_in(data_url(whole + b"SEFT" * 99))[0].width_px == 90
+    with pytest.raises(NotAPicture, match="is cut off"):
+        picture_in(data_url(whole[: len(whole) - 30]))
+
+
+# --- turned by their Exif data, and formats of other kinds
+
+
+def exif(orientation: int, order: bytes = b"II", before: int = 0) -> bytes:
+    """An Exif part as cameras write it: so many other tags in front of the orientation."""
+    little = order == b"II"
+
+    def number(value: int, size: int) -> bytes:
+        return value.to_bytes(size, "little" if little else "big")
+
+    tags = [(0x010F, 2), *((0x0100 + at, at) for at in range(before)), (0x0112, orientation)]
+    entries = b"".join(
+        number(tag, 2) + number(3, 2) + number(1, 4) + number(of, 2) + b"\0\0" for tag, of in tags
+    )
+    return b"Exif\0\0" + order + number(42, 2) + number(8, 4) + number(len(tags), 2) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+@pytest.mark.parametrize("before", [0, 12])
+def test_a_jpeg_that_its_exif_data_turns_is_known_from_its_header(order: bytes, before: int) -> None:
+    for orientation in range(10):
+        data = picture((9, 7), format="JPEG", exif=exif(orientation, order, before))
+        assert picture_in(data_url(data))[0].turned == (2 <= orientation <= 8)
+        with Image.open(io.BytesIO(data)) as opened:
+            assert opened.getexif().get(0x0112) == orientation
+
+
+@given(st.binary(max_size=300))
+def test_damaged_exif_data_turns_nothing_or_is_read(rest: bytes) -> None:
+    size = (len(rest) + 8).to_bytes(2, "big")
+    is_turned(b"\xff\xd8\xff\xe1" + size + b"Exif\0\0" + rest + b"\xff\xda")
+    is_turned(b"\xff\xd8" + rest)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF picture"),
+        (b"BM" + bytes(60), "a BMP picture"),
+        (b"II*\0" + bytes(20), "a TIFF picture"),
+        (b"MM\0*" + bytes(20), "a TIFF picture"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG"),
+        (b"\0\0\0\x20ftypisom" + bytes(20), "a video"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_with_what_to_send_instead(data: bytes, name: str) -> None:
+    with pytest.raises(UnreadFormat, match=rf"is {name}.*(PNG|it)"):
+        picture_in(data_url(data, "image/jpeg"))

@@ -1,8 +1,10 @@
 """Requests as clients write them: what is meant is one thing, and engines get it in one spelling."""
 
+import base64
 import gzip
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,6 +15,11 @@ from hypothesis import strategies as st
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
+from autoglm_serve.engines.base import Engine
+from autoglm_serve.engines.external import External
+from autoglm_serve.engines.llama_cpp import LlamaCpp
+from autoglm_serve.engines.sglang import Sglang
+from autoglm_serve.engines.vllm import Vllm
 from autoglm_serve.gateway.admission.admit import Call, admit
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
@@ -20,7 +27,7 @@ from autoglm_serve.gateway.admission.plain import MAX_INFLATED_BYTES, usual_path
 from autoglm_serve.gateway.wire.http import Request
 from tests.fakes.pictures import image, png
 from tests.gateway.admission.test_admit import CHAT, FLEET, SEES, call, chat, refusal
-from tests.gateway.admission.test_media import VARIANTS, data_url, picture
+from tests.gateway.admission.test_media import VARIANTS, data_url, exif, picture
 
 
 def sent(body: bytes, **headers: str) -> Call:
@@ -151,19 +158,39 @@ def test_a_tool_without_a_description_has_an_empty_one() -> None:
     assert (read[0]["function"]["description"], read[1]["description"]) == ("", "")
 
 
-def _fleet(engine: str) -> FleetView:
+def _fleet(engine: Engine) -> FleetView:
     replica = ReplicaView(
-        id="r0", slot=0, model="demo", engine=engine, state=ReplicaState.READY, base_url="http://127.0.0.1:1"
+        id="r0",
+        slot=0,
+        model="demo",
+        engine=engine.name,
+        state=ReplicaState.READY,
+        base_url="http://127.0.0.1:1",
     )
-    return FleetView(models=(SEES,), replicas=(replica,))
+    return FleetView(models=(replace(SEES, undone=engine.undone),), replicas=(replica,))
 
 
-def test_a_format_that_the_engine_does_not_read_is_refused_by_name() -> None:
-    webp = chat([image(data_url(picture((9, 9), **VARIANTS["webp lossy"]), "image/webp"))])
-    refused = refusal(webp, fleet=_fleet("llama_cpp"))
-    assert (refused.code, refused.param) == ("unsupported_image", "messages[0].content[0].image_url.url")
-    assert "GIF, JPEG, PNG" in refused.message
-    assert call(webp, fleet=_fleet("vllm"))
+def test_a_picture_that_the_engine_does_not_read_is_found_where_it_will_stand() -> None:
+    webp = data_url(picture((9, 9), **VARIANTS["webp lossy"]), "image/webp")
+    other = data_url(picture((9, 9), format="PNG"))
+    at = ("messages", 0, "content", 1, "image_url", "url")
+    for part in (image(webp), {"type": "image_url", "image_url": webp}):
+        mixed = chat([image(other), part])
+        assert call(mixed, fleet=_fleet(LlamaCpp())).unread_pictures == (at,)
+        assert call(mixed, fleet=_fleet(Vllm())).unread_pictures == ()
+    shown = {"type": "input_image", "image_url": {"url": webp}}
+    asked = call({"input": [{"role": "user", "content": [shown]}]}, "/v1/responses", fleet=_fleet(LlamaCpp()))
+    assert asked.unread_pictures == (("input", 0, "content", 0, "image_url"),)
+
+
+def test_a_turned_picture_is_found_for_every_engine_of_ours() -> None:
+    turned = picture((9, 9), format="JPEG", exif=exif(6))
+    source = {"type": "base64", "media_type": "image/jpeg", "data": base64.b64encode(turned).decode()}
+    asked = chat([{"type": "image", "source": source}], max_tokens=9)
+    for engine in (LlamaCpp(), Vllm(), Sglang()):
+        read = call(asked, "/v1/messages", fleet=_fleet(engine))
+        assert read.unread_pictures == (("messages", 0, "content", 0, "source", "data"),)
+    assert not call(asked, "/v1/messages", fleet=_fleet(External())).unread_pictures
 
 
 # --- what is in a value counts, not what its part calls itself

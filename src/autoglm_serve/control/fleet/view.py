@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
+from autoglm_serve.core.model import MADE_READABLE, Feature
 from autoglm_serve.core.plan import Deployment, Member
 from autoglm_serve.core.replica import ReplicaStatus
 from autoglm_serve.engines.base import Engine, Place
@@ -31,7 +32,6 @@ def fleet_view(
 
 
 def _model(member: Member, engines: Mapping[str, Engine], created_s: int) -> ModelView:
-    engine = engines.get(member.plan.engine)
     return ModelView(
         names=member.names,
         capabilities=member.capabilities,
@@ -39,8 +39,17 @@ def _model(member: Member, engines: Mapping[str, Engine], created_s: int) -> Mod
         max_model_len=member.plan.max_model_len,
         on_demand=member.on_demand,
         created_s=created_s,
-        undone=engine.undone if engine is not None else frozenset(),
+        undone=_undone(member, engines),
     )
+
+
+def _undone(member: Member, engines: Mapping[str, Engine]) -> frozenset[Feature]:
+    """Of an address of others nothing is refused that it may do; where the engine there is known, pictures
+    that it does not read are made readable."""
+    engine = engines.get(member.plan.engine)
+    behind = engines.get(member.upstream_engine or "")
+    refused = engine.undone if engine is not None else frozenset()
+    return refused | (behind.undone & MADE_READABLE if behind is not None else frozenset())
 
 
 def _replica(status: ReplicaStatus, member: Member, engines: Mapping[str, Engine]) -> ReplicaView:

@@ -20,7 +20,7 @@ from autoglm_serve.gateway.admission.plain import plain_json, without_half_pairs
 from autoglm_serve.gateway.admission.undone import refuse_undone
 from autoglm_serve.gateway.admission.validate import check_shape, described, refuse, rewritten
 from autoglm_serve.gateway.wire.http import Request
-from autoglm_serve.gateway.wire.splice import Slot, edited, slot
+from autoglm_serve.gateway.wire.splice import Path, Slot, edited, slot
 
 
 class Call(NamedTuple):
@@ -41,6 +41,10 @@ class Call(NamedTuple):
     """How many answers it asks for at once."""
     split_reasoning: bool = False
     """Move <think>…</think> to reasoning_content."""
+    only_picture: str = ""
+    """Where the only picture stands, as an error names it; empty where there is none, or more than one."""
+    unread_pictures: tuple[Path, ...] = ()
+    """Where pictures stand in the body that the engine would not read, or would see turned."""
     audio: int = 0
     """Parts with audio that the model cannot hear by itself."""
     named_model: str | None = None
@@ -75,7 +79,7 @@ def admit(
         body |= asked.edits
     if model.undone:
         refuse_undone(body, endpoint.path, model)
-    media = read_media(body, policy, engine, endpoint.path)
+    media = read_media(body, policy, model.undone, endpoint.path)
     if (media.pictures or media.remote) and Capability.VISION not in model.capabilities:
         refuse("no_vision", f"The model '{model.name}' reads text only; it cannot see pictures.", "messages")
     edits = {(name,): value for name, value in asked.edits.items()} | media.edits
@@ -101,6 +105,8 @@ def admit(
         tool_call=_asks_for_call(body),
         choices=asked.choices,
         split_reasoning=body.get("return_reasoning") is True and endpoint.path == "/v1/chat/completions",
+        only_picture=media.places[0] if len(media.places) == 1 else "",
+        unread_pictures=tuple(media.unread),
         audio=media.audio if _needs_ears(endpoint, model) else 0,
         named_model=body.get("model"),
     )

@@ -523,7 +523,7 @@ _SGLANG = _names(
 _BY_ENGINE: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "vllm": _SAID_BY_ALL | _VLLM,
-        "llama_cpp": _SAID_BY_ALL | _LLAMA_CPP,
+        "llama.cpp": _SAID_BY_ALL | _LLAMA_CPP,
         "sglang": _SAID_BY_ALL | _SGLANG,
     }
 )

@@ -10,7 +10,8 @@ import binascii
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 from urllib.parse import unquote
 
 from autoglm_serve.gateway.admission.document import LongText
@@ -27,6 +28,10 @@ class NotAPicture(ValueError):
     """Its message says what is wrong with the data URL or the bytes in it."""
 
 
+class UnreadFormat(NotAPicture):
+    """A picture of a format that is not read here; the message names it and what to do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """What a picture's header says."""
@@ -36,6 +41,8 @@ class Picture:
     width_px: int
     height_px: int
     frames: int = 1
+    turned: bool = False
+    """Its Exif data says that it is to be turned or mirrored to be upright."""
 
     @property
     def pixels(self) -> int:
@@ -100,9 +107,12 @@ def picture_in_base64(text: str, at: int = 0) -> Picture:
         picture = size_of(data)
         if picture is not None:
             _check_end(text, size - at)
+            if picture.format == "jpeg":
+                _check_jpeg_end(text, at)
+                return replace(picture, turned=True) if is_turned(data) else picture
             return _with_frames(picture, text, at)
         if at + look >= size or look >= _LONGEST_LOOK or not data.startswith(b"\xff\xd8"):
-            raise NotAPicture("is no PNG, JPEG, WebP or GIF picture, or is cut off in its header")
+            raise _unread(data)
         look *= 8
 
 
@@ -115,6 +125,34 @@ def is_picture(text: str) -> bool:
     return start.startswith(tuple(_READERS)) and (start[:4] != b"RIFF" or start[8:12] == b"WEBP")
 
 
+def is_turned(data: bytes) -> bool:
+    """The Exif data in the head of a JPEG turns or mirrors it. Source: Exif 2.32, 4.6.4, tag 0x0112."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
+            return _orientation(data[at + 10 : at + 2 + size]) in range(2, 9)
+        else:
+            at += 2 + size
+    return False
+
+
+def _orientation(tiff: bytes) -> int:
+    """The value of the tag in the first directory; 1, as it lies, where it is not there or damaged."""
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+    directory = int.from_bytes(tiff[4:8], order)
+    entries = int.from_bytes(tiff[directory : directory + 2], order)
+    for at in range(directory + 2, min(directory + 2 + 12 * entries, len(tiff) - 11), 12):
+        if int.from_bytes(tiff[at : at + 2], order) == _ORIENTATION:
+            return int.from_bytes(tiff[at + 8 : at + 10], order)
+    return 1
+
+
+_ORIENTATION = 0x0112
+
+
 def size_of(data: bytes) -> Picture | None:
     """What the first bytes of a picture say of it; None if they do not say it."""
     for magic, (name, reader) in _READERS.items():
@@ -124,6 +162,36 @@ def size_of(data: bytes) -> Picture | None:
                 return None
             return Picture(format=name, width_px=size[0], height_px=size[1])
     return None
+
+
+def _unread(data: bytes) -> NotAPicture:
+    for at, magics, name, remedy in _OTHER_FORMATS:
+        if data.startswith(magics, at):
+            return UnreadFormat(f"is {name}, which is not read here. {remedy}")
+    return NotAPicture("is no PNG, JPEG, WebP or GIF picture, or is cut off in its header")
+
+
+_USUAL = "Send it as PNG or JPEG"
+_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypmif1", b"ftypmsf1")
+_OTHER_FORMATS = (
+    (
+        4,
+        _HEIC,
+        "a HEIC picture, as iPhones and some other phones take them",
+        f"{_USUAL}: on an iPhone Settings, Camera, Formats, Most Compatible; or convert it (heif-convert)",
+    ),
+    (4, (b"ftypavif", b"ftypavis"), "an AVIF picture", f"{_USUAL}, or as WebP"),
+    (0, (b"BM",), "a BMP picture", _USUAL),
+    (0, (b"II*\0", b"MM\0*"), "a TIFF picture, or a camera's raw one", _USUAL),
+    (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "a JPEG XL picture", _USUAL),
+    (0, (b"\0\0\0\x0cjP  ",), "a JPEG 2000 picture", _USUAL),
+    (0, (b"\0\0\x01\0",), "an icon (ICO)", _USUAL),
+    (0, (b"<svg", b"<?xml"), "an SVG or XML file", f"Draw it, and s{_USUAL[1:]}"),
+    (0, (b"%PDF",), "a PDF document", "Send its pages as PNG or JPEG"),
+    (4, (b"ftyp",), "a video (MP4, MOV or the like)", "Send one frame of it as PNG or JPEG"),
+    (0, (b"\x1aE\xdf\xa3",), "a video (WebM)", "Send one frame of it as PNG or JPEG"),
+)
+"""Where it shows, by what, its name, and what to do instead."""
 
 
 def _usual_payload(url: str, at: int) -> str | None:
@@ -162,6 +230,22 @@ def _check_end(text: str, size: int) -> None:
     _decoded(text.ending(4) if isinstance(text, LongText) else text[-4:])
 
 
+def _check_jpeg_end(text: str, at: int) -> None:
+    """Decoders make up, in grey, what a cut-off JPEG lacks. Some phones append things behind its end."""
+    last = max(at, len(text) - _LAST_LOOK)
+    end = _decoded(text.ending(_LAST_LOOK) if isinstance(text, LongText) else text[last:])
+    if _JPEG_END in end:
+        return
+    whole = _decoded((text.beginning(text.end) if isinstance(text, LongText) else text)[at:])
+    if whole.rfind(_JPEG_END) < (_frame_at(whole) or 0):
+        raise NotAPicture(_CUT_OFF)
+
+
+_LAST_LOOK = 64  # base64 characters, a multiple of 4
+_JPEG_END = b"\xff\xd9"
+_CUT_OFF = "is cut off: its end is missing"
+
+
 def _with_frames(picture: Picture, text: str, at: int) -> Picture:
     """A GIF's frames may be many, and larger than the screen that its header speaks of."""
     if picture.format != "gif":
@@ -191,7 +275,7 @@ def _gif(data: bytes) -> tuple[int, int] | None:
 def _gif_frames(data: bytes) -> tuple[int, int, int]:
     """How far its frames reach, in pixels, and how many they are. Source: GIF89a, section 17 on."""
     if len(data) < 13:
-        return 0, 0, 0
+        raise NotAPicture(_CUT_OFF)
     at = 13 + _colours(data[10])
     right = bottom = frames = 0
     blocks = 0
@@ -207,6 +291,8 @@ def _gif_frames(data: bytes) -> tuple[int, int, int]:
         while at < len(data) and data[at]:
             at += 1 + data[at]
             blocks += 1
+        if at >= len(data):
+            raise NotAPicture(_CUT_OFF)
         at, blocks = at + 1, blocks + 1
         if blocks > _MOST_BLOCKS:
             raise NotAPicture(f"is a GIF of more than {_MOST_BLOCKS} blocks")
@@ -237,6 +323,13 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
+    at = _frame_at(data)
+    if at is None:
+        return None
+    return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+
+
+def _frame_at(data: bytes) -> int | None:
     """Walk the segments to the first start of frame. Source: ITU T.81, annex B."""
     at = 2
     while at + 9 <= len(data):
@@ -248,7 +341,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
         elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # no payload
             at += 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+            return at
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

@@ -6,16 +6,17 @@ or decode gets past by another name.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NoReturn
 
+from autoglm_serve.core.model import Feature
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.admission.document import Json, LongText
 from autoglm_serve.gateway.admission.media import (
     NotAPicture,
     Picture,
+    UnreadFormat,
     data_url,
     is_picture,
     picture_in,
@@ -30,8 +31,6 @@ MAX_VIDEOS = 1
 """Of one request: an engine decodes some 30 frames of each."""
 
 AUDIO_TYPES = frozenset({"input_audio", "audio_url"})
-_READS = MappingProxyType({"llama_cpp": frozenset({"png", "jpeg", "gif"})})
-"""Engines that do not read all formats of pictures, and those that they read."""
 _PICTURE_KEYS = frozenset({"image_url", "input_image", "image"})
 _URL_KEYS = frozenset({"image_url", "video_url", "audio_url"})
 _ADDRESS_KEYS = _URL_KEYS | frozenset(
@@ -59,6 +58,8 @@ class Media:
 
     pictures: list[Picture] = field(default_factory=list)
     """Those that came with the request."""
+    places: list[str] = field(default_factory=list)
+    """Where they stand, as an error names it."""
     remote: int = 0
     """Addresses that will be fetched."""
     videos: int = 0
@@ -68,10 +69,18 @@ class Media:
     """Audio parts."""
     edits: dict[Path, object] = field(default_factory=dict)
     """Data URLs as engines expect them, where they are written in another way."""
+    unread: list[Path] = field(default_factory=list)
+    """Where pictures stand, once edited, that the engine would not read, or would see turned."""
 
 
-def read_media(body: Json, policy: MediaPolicy, engine: str = "", path: str = _CHAT) -> Media:
-    """Every picture, sound and address in the content; a Refusal for those that cannot be taken."""
+def read_media(
+    body: Json,
+    policy: MediaPolicy,
+    undone: Container[Feature] = frozenset(),
+    path: str = _CHAT,
+) -> Media:
+    """Every picture, sound and address in the content; a Refusal for those that cannot be taken. `undone` is
+    what the engine does not do."""
     media = Media()
     for part in parts(body):
         kind = part.value.get("type")
@@ -90,20 +99,31 @@ def read_media(body: Json, policy: MediaPolicy, engine: str = "", path: str = _C
             where = f"{part}.url"
             _refuse("wrong_type", f"'{where}' must be a string.", where)
         for key, text in _found(part):
-            _judge(part, key, text, policy, engine, media)
-            _in_the_form_of(path, part, key, text, media)
+            picture = _judge(part, key, text, policy, media)
+            place = _in_the_form_of(path, part, key, text, media)
+            if picture is not None and _is_unread(picture, undone):
+                media.unread.append(place)
     return media
 
 
-def _in_the_form_of(path: str, part: MessagePart, key: str, text: str, media: Media) -> None:
-    """In a chat a picture's address stands in an object, in /v1/responses it does not."""
+def _is_unread(picture: Picture, undone: Container[Feature]) -> bool:
+    return (picture.format == "webp" and Feature.WEBP in undone) or (
+        picture.turned and Feature.EXIF_TURNS in undone
+    )
+
+
+def _in_the_form_of(path: str, part: MessagePart, key: str, text: str, media: Media) -> Path:
+    """In a chat a picture's address stands in an object, in /v1/responses it does not; where it then is."""
+    where = (*part.path, key)
     if path == _CHAT and key == "image_url" and part.value.get("type") == "image_url":
-        where = (*part.path, key)
         if isinstance(text, LongText):
             _wrong_shape(part, key)
         media.edits[where] = {"url": media.edits.get(where, text)}
-    elif path == _RESPONSES and part.key == "image_url" and key == "url" and not isinstance(text, LongText):
-        media.edits[part.path] = media.edits.pop((*part.path, key), text)
+        return (*where, "url")
+    if path == _RESPONSES and part.key == "image_url" and key == "url" and not isinstance(text, LongText):
+        media.edits[part.path] = media.edits.pop(where, text)
+        return part.path
+    return where
 
 
 def is_audio(part: MessagePart) -> bool:
@@ -126,22 +146,24 @@ def _wrong_shape(part: MessagePart, key: str) -> None:
     _refuse("wrong_type", f"'{where}' must be an object with a 'url'.", where)
 
 
-def _judge(part: MessagePart, key: str, text: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _judge(part: MessagePart, key: str, text: str, policy: MediaPolicy, media: Media) -> Picture | None:
+    """What it is, counted; the picture, where it is one."""
     head = data_url(text)
     where = f"{part}.{key}"
     if head is not None:
         media.bytes += _bytes_of(text)
         payload = text[head.payload_at : head.payload_at + _TELLING]
         if head.media_type.startswith("image/") or _means_picture(part, key) or is_picture(payload):
-            _picture(part, key, text, policy, engine, media)
-        elif head.media_type.startswith("video/"):
+            return _picture(part, key, text, policy, media)
+        if head.media_type.startswith("video/"):
             _video(where, media)
     elif key == "data" and not _ADDRESS.match(text):
         media.bytes += _bytes_of(text)
-        _bare(part, where, text, policy, engine, media)
+        return _bare(part, where, text, policy, media)
     else:
         _check_remote(where, text, policy)
         media.remote += 1
+    return None
 
 
 def _bytes_of(text: str) -> int:
@@ -152,32 +174,39 @@ def _means_picture(part: MessagePart, key: str) -> bool:
     return key in _PICTURE_KEYS or part.key in _PICTURE_KEYS
 
 
-def _picture(part: MessagePart, key: str, url: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _picture(part: MessagePart, key: str, url: str, policy: MediaPolicy, media: Media) -> Picture:
     where = f"{part}.{key}"
     try:
         picture, usual = picture_in(url)
     except NotAPicture as error:
-        _refuse("invalid_image", f"'{where}' {error}.", where)
+        _refuse_picture(where, error)
     if usual is not None:
         media.edits[(*part.path, key)] = usual
-    _count(where, picture, policy, engine, media)
+    _count(where, picture, policy, media)
+    return picture
 
 
-def _bare(part: MessagePart, where: str, data: str, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _refuse_picture(where: str, error: NotAPicture) -> NoReturn:
+    code = "unsupported_image" if isinstance(error, UnreadFormat) else "invalid_image"
+    _refuse(code, f"'{where}' {error}.", where)
+
+
+def _bare(part: MessagePart, where: str, data: str, policy: MediaPolicy, media: Media) -> Picture | None:
     """Base64 without a head, which says beside it what it is, or does not."""
     said = part.value.get("media_type")
     if part.value.get("type") == "text":
-        return
+        return None
     if not (isinstance(said, str) and said.startswith("image/")) and not is_picture(data):
-        return
+        return None
     try:
         picture = picture_in_base64(data)
     except NotAPicture as error:
-        _refuse("invalid_image", f"'{where}' {error}.", where)
-    _count(where, picture, policy, engine, media)
+        _refuse_picture(where, error)
+    _count(where, picture, policy, media)
+    return picture
 
 
-def _count(where: str, picture: Picture, policy: MediaPolicy, engine: str, media: Media) -> None:
+def _count(where: str, picture: Picture, policy: MediaPolicy, media: Media) -> None:
     """Take one more picture, if it is not one too many."""
     width, height = picture.width_px, picture.height_px
     if width * height > MAX_PICTURE_PIXELS:
@@ -187,15 +216,8 @@ def _count(where: str, picture: Picture, policy: MediaPolicy, engine: str, media
             "are taken. Scale it down: models see far fewer.",
             where,
         )
-    reads = _READS.get(engine)
-    if reads is not None and picture.format not in reads:
-        _refuse(
-            "unsupported_image",
-            f"'{where}' is a {picture.format.upper()} picture, which this model's engine does not read. "
-            f"Send {', '.join(sorted(each.upper() for each in reads))}.",
-            where,
-        )
     media.pictures.append(picture)
+    media.places.append(where)
     if len(media.pictures) > MAX_PICTURES:
         _refuse(
             "too_many_images", f"'{where}' is one picture more than the {MAX_PICTURES} of a request.", where

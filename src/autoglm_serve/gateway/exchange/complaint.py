@@ -43,15 +43,19 @@ class _Said:
     path: str
     text: str
     error: Json
+    picture: str
+    """Where the request's only picture stands; empty where there is none, or more than one."""
 
     @property
     def prompt(self) -> str:
         return _PROMPT.get(self.path, "messages")
 
 
-def complaint(status: int, body: bytes, path: str, *, retry_after_s: int | None = None) -> Refusal:
-    """The refusal that tells the client of an engine's."""
-    said = _read(status, body, path)
+def complaint(
+    status: int, body: bytes, path: str, *, retry_after_s: int | None = None, picture: str = ""
+) -> Refusal:
+    """The refusal that tells the client of an engine's. `picture` is where the request's only one stands."""
+    said = _read(status, body, path, picture)
     if path in _SPOKEN and isinstance(said.error.get("code"), str):
         return _ours(said, retry_after_s)
     if status == 429:
@@ -84,7 +88,7 @@ def no_call() -> Refusal:
     return Refusal(400, "tool_choice_not_done", message, param="tool_choice")
 
 
-def _read(status: int, body: bytes, path: str) -> _Said:
+def _read(status: int, body: bytes, path: str, picture: str) -> _Said:
     """FastAPI answers {"detail": …}, vLLM before 0.10 {"object": "error", …}, others plain text."""
     try:
         raw = orjson.loads(body)
@@ -96,6 +100,7 @@ def _read(status: int, body: bytes, path: str) -> _Said:
         path=path,
         text=_words(raw)[:_MOST_READ].strip(),
         error=error if isinstance(error, dict) else {},
+        picture=picture,
     )
 
 
@@ -222,8 +227,9 @@ def _wrong_roles(said: _Said) -> Refusal:
 
 
 def _bad_picture(said: _Said) -> Refusal:
-    message = "A picture cannot be decoded by the engine. Send a whole PNG or JPEG file as a data URL."
-    return Refusal(400, "invalid_image", message, param=said.prompt)
+    which = f"'{said.picture}'" if said.picture else "One of the pictures"
+    message = f"{which} cannot be decoded: it is damaged or cut off. Send the whole file as PNG or JPEG."
+    return Refusal(400, "invalid_image", message, param=said.picture or said.prompt)
 
 
 def _no_model(said: _Said) -> Refusal:

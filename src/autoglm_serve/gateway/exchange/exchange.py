@@ -77,7 +77,13 @@ class Exchange:
         self.delivery = Delivery(
             self.client,
             self.worker.loop,
-            expected=_expected(call.endpoint.path, call.choices, usage=call.usage, tool_call=call.tool_call),
+            expected=_expected(
+                call.endpoint.path,
+                call.choices,
+                usage=call.usage,
+                tool_call=call.tool_call,
+                picture=call.only_picture,
+            ),
             split_reasoning=call.split_reasoning,
             filler=_filler(call),
         )
@@ -93,7 +99,7 @@ class Exchange:
 
 
 @lru_cache(maxsize=1024)
-def _expected(path: str, choices: int, *, usage: bool, tool_call: bool) -> Expected:
+def _expected(path: str, choices: int, *, usage: bool, tool_call: bool, picture: str) -> Expected:
     """What answers there have to be. Nearly all are asked for in a few ways."""
     endpoint = ENDPOINTS[path]
     return Expected(
@@ -103,6 +109,7 @@ def _expected(path: str, choices: int, *, usage: bool, tool_call: bool) -> Expec
         tool_call=tool_call and not endpoint.typed_events,
         choices=choices,
         usage=usage,
+        picture=picture,
         field=endpoint.answer,
     )
 

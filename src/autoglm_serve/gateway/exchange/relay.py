@@ -403,14 +403,20 @@ class Relay:
             self._hand_over(body)
 
     def _end_refused(self, body: bytes) -> None:
-        why, path = f"the engine answered {self._status}", self._delivery.expected.path
+        why, expected = f"the engine answered {self._status}", self._delivery.expected
         if self._status < _FAILURES:
             self._refused(why)
             return
-        refusal = complaint(self._status, body, path, retry_after_s=_retry_after_s(self._headers))
+        refusal = complaint(
+            self._status,
+            body,
+            expected.path,
+            retry_after_s=_retry_after_s(self._headers),
+            picture=expected.picture,
+        )
         if is_failed(self._status) or self._delivery.begun:
             self._refused(why, refusal)
-        elif path:
+        elif expected.path:
             self._delivery.refuse(refusal, self._extra)
             self._settle(Result.DONE)
         else:  # the control plane's words are ours

@@ -45,6 +45,8 @@ class Expected:
     """A stream is to say at its end how many tokens it took."""
     tool_call: bool = False
     """It has to call a tool: that was asked for, and who cannot answers something else."""
+    picture: str = ""
+    """Where the request's only picture stands, for who cannot decode it."""
     field: str | None = None
     """An answer in one piece is a JSON object that has this; any object where it is empty. None: anything."""
 
