@@ -51,6 +51,7 @@ VIEWS = st.builds(
     version=st.integers(0, 2**40),
     models=st.lists(MODELS, max_size=3).map(tuple),
     replicas=st.lists(REPLICAS, max_size=4).map(tuple),
+    leaving=st.booleans(),
 )
 
 

@@ -92,7 +92,7 @@ class ServiceProcess:
         while (gateway := self.status()["gateway"])["serving"] < gateway["workers"]:
             assert time.monotonic() < deadline_s, f"the workers never got there: {gateway}"
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Signal the service and wait for its exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout=PATIENCE_S)
@@ -160,7 +160,7 @@ def _read_log(service: ServiceProcess, urls: "queue.Queue[str | None]") -> None:
 
 def _end(service: ServiceProcess) -> None:
     if service.process.poll() is None:
-        service.process.terminate()
+        service.process.send_signal(signal.SIGINT)  # SIGTERM would have it serve on for a while
         try:
             service.process.wait(timeout=20)
         except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -156,6 +157,38 @@ def test_a_request_in_flight_is_finished_before_the_service_stops() -> None:
             replies.append(data)
         assert b"data: [DONE]" in b"".join(replies)[-100:]
         assert service.process.wait(timeout=60) == ExitCode.OK
+
+
+def test_a_process_managers_stop_fails_readiness_first_and_serves_new_connections_for_a_while() -> None:
+    with running_service("--replicas", "1", "--lame-duck-s", "4") as service:
+        kept = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        kept.request("GET", "/health")
+        assert kept.getresponse().read()
+        service.process.send_signal(signal.SIGTERM)
+        while (answer := service.ask("GET", "/ready"))[0] == 200:
+            pass
+        assert (answer[0], json.loads(answer[2])["status"]) == (503, "stopping")
+        status, headers, _ = service.chat()
+        assert (status, headers["connection"]) == (200, "close")
+        kept.request("GET", "/health")
+        assert kept.getresponse().getheader("connection") == "close"
+        assert service.process.wait(timeout=60) == ExitCode.OK
+        assert any("new connections are served" in str(entry.get("message")) for entry in service.log)
+
+
+def test_serving_on_takes_from_the_time_to_drain_and_who_is_cut_is_told() -> None:
+    flags = ("--replicas", "1", "--lame-duck-s", "1", "--drain-timeout-s", "2")
+    with running_service(*flags) as service, ExitStack() as held:
+        connection = held.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60))
+        connection.sendall(long_stream(16000))
+        told = [connection.recv(65536)]
+        service.process.send_signal(signal.SIGTERM)
+        begun_s = time.monotonic()
+        while data := connection.recv(65536):
+            told.append(data)
+        assert b'"shutting_down"' in b"".join(told)[-500:]
+        assert service.process.wait(timeout=60) == ExitCode.OK
+        assert time.monotonic() - begun_s < 2 + 9  # the rest is for words, engines, and a busy machine
 
 
 def test_a_second_ctrl_c_stops_at_once() -> None:

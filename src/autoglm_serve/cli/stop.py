@@ -44,7 +44,7 @@ def run(args: Namespace, options: Options) -> int:
 def _signal(pid: int) -> None:
     with suppress(ProcessLookupError):  # it has ended meanwhile, which is what is wanted
         try:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
         except PermissionError as error:
             raise Unreachable(
                 f"The service (pid {pid}) is another user's.",

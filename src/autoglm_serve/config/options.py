@@ -560,6 +560,16 @@ class Options:
             "SECONDS",
         ),
     ] = 20.0
+    lame_duck_s: Annotated[
+        Seconds,
+        Doc(
+            Section.GATEWAY,
+            "How much of that time, after SIGTERM, new connections are still served while /ready says 503: "
+            "load balancers and Kubernetes send some until they have heard. Ctrl-C and `autoglm stop` do "
+            "without it.",
+            "SECONDS",
+        ),
+    ] = 5.0
 
     keys_file: Annotated[
         Folder,

@@ -4,7 +4,7 @@ The control plane makes a new view on every change; nobody edits one. Who has th
 has changed (`FleetChange`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from autoglm_serve.core.model import Capability, Feature, VisionGeometry
@@ -88,6 +88,8 @@ class FleetView:
     version: int = 0
     models: tuple[ModelView, ...] = ()
     replicas: tuple[ReplicaView, ...] = ()
+    leaving: bool = False
+    """The service is going to stop: it still serves, and says to whoever asks that others should."""
 
     def model(self, name: str) -> ModelView | None:
         return next((model for model in self.models if name in model.names), None)
@@ -110,7 +112,7 @@ class FleetView:
         gone = set(change.gone)
         kept = tuple(changed.pop(each.id, each) for each in self.replicas if each.id not in gone)
         models = self.models if change.models is None else change.models
-        return FleetView(version=change.version, models=models, replicas=(*kept, *changed.values()))
+        return replace(self, version=change.version, models=models, replicas=(*kept, *changed.values()))
 
 
 class OutOfStep(ValueError):

@@ -97,8 +97,9 @@ def _health(request: Request, worker: Worker) -> _Page:
 
 def _ready(request: Request, worker: Worker) -> _Page:
     view = worker.fleet.view
-    ready = any(replica.routable for replica in view.replicas)
-    body = orjson.dumps({"status": "ready" if ready else "not ready", "replicas": fleet_states(view)})
+    ready = any(replica.routable for replica in view.replicas) and not view.leaving
+    status = "ready" if ready else "stopping" if view.leaving else "not ready"
+    body = orjson.dumps({"status": status, "replicas": fleet_states(view)})
     return (200 if ready else 503), _JSON, body
 
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 import uvloop
 
 from autoglm_serve.core.codec import from_json
+from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway import admin, pages
@@ -108,8 +109,16 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         keeping = group.create_task(_keep(giver, certificate))
         await fleet.first_view()  # until then connections wait in the socket's queue
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
+        fleet.listeners += (lambda view: _send_elsewhere(connections, view),)
+
+        def accepted() -> ClientConnection:
+            connection = ClientConnection(requests, limits, loop, connections)
+            if fleet.view.leaving:
+                connection.drain(patient=True)
+            return connection
+
         server = await loop.create_server(
-            lambda: ClientConnection(requests, limits, loop, connections),
+            accepted,
             sock=listener,
             backlog=BACKLOG,
             ssl=certificate.context if certificate else None,
@@ -272,6 +281,13 @@ async def _keep(giver: Giver, certificate: Certificate | None) -> None:
         giver.keep()
         if certificate is not None:
             certificate.look()
+
+
+def _send_elsewhere(connections: Connections, view: FleetView) -> None:
+    """Before the service stops, each client is told with its next answer to open another connection."""
+    if view.leaving:
+        for connection in tuple(connections):
+            connection.drain(patient=True)
 
 
 async def _retire(connections: Connections, stop: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ changed while it runs is `change`'s business.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -91,6 +92,7 @@ class Service:
         self._guarded = state.guarded
         self._created_s = int(time.time())
         self._view_version = 0
+        self._leaving = False
         self._load = LoadTable(self._state_dir / LOAD_FILE)
         for row in set(range(MAX_WORKERS)) - {worker.worker_id for worker in state.workers}:
             self._load.clear(row)
@@ -207,10 +209,11 @@ class Service:
 
     async def _take_down(self, gateway: "asyncio.Task[None]", replicas: "asyncio.Task[None]") -> None:
         """The gateway first: what is in flight still needs its replicas. A second signal cuts it short."""
-        slots = (status.slot for status in self._supervisor.statuses())
         self._operator.stop()
+        left_s = self._in_force.options.drain_timeout_s - await self._serve_on()
+        slots = (status.slot for status in self._supervisor.statuses())
         self._reporter.stopping(sum(self._load.requests(slot) for slot in slots))
-        patient = asyncio.ensure_future(self._workers.drain(self._in_force.options.drain_timeout_s))
+        patient = asyncio.ensure_future(self._workers.drain(left_s))
         hurry = asyncio.ensure_future(self._signals.stop_at_once.wait())
         await asyncio.wait((patient, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
@@ -220,6 +223,20 @@ class Service:
         await gateway
         await self._supervisor.stop(0.0 if self._signals.stop_at_once.is_set() else 5.0)
         await replicas
+
+    async def _serve_on(self) -> float:
+        """For whoever has not heard that others should serve; the seconds that it took."""
+        options = self._in_force.options
+        lame_duck_s = min(options.lame_duck_s, options.drain_timeout_s)
+        if not (self._signals.by_manager and lame_duck_s and self._supervisor.first_ready.is_set()):
+            return 0.0
+        self._leaving = True
+        self._changed()
+        log.info("told to stop: /ready says 503, new connections are served for another %g s", lame_duck_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(lame_duck_s):
+                await self._signals.stop_at_once.wait()
+        return lame_duck_s
 
     def _status(self) -> ServiceStatus:
         return service_status(
@@ -240,6 +257,7 @@ class Service:
                 ENGINES,
                 version=self._view_version,
                 created_s=self._created_s,
+                leaving=self._leaving,
             )
         )
         self._reporter.replicas(statuses)

@@ -17,6 +17,9 @@ class Stopped(Exception):
 class Signals:
     """Stop (SIGINT, SIGTERM), stop at once (a second one), and read the settings again (SIGHUP)."""
 
+    by_manager = False
+    """It was SIGTERM, which process managers send: others may still be sending clients here."""
+
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.stop_at_once = asyncio.Event()
@@ -27,7 +30,7 @@ class Signals:
         """Hear them from now on, in the running loop; what was held back until now is heard too."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
@@ -40,5 +43,7 @@ class Signals:
         result: T = task.result()
         return result
 
-    def _told_to_stop(self) -> None:
+    def _told_to_stop(self, number: int) -> None:
+        if not self.stop.is_set():
+            self.by_manager = number == signal.SIGTERM
         (self.stop_at_once if self.stop.is_set() else self.stop).set()

@@ -19,6 +19,7 @@ def fleet_view(
     *,
     version: int,
     created_s: int,
+    leaving: bool = False,
 ) -> FleetView:
     """The fleet as of now; `created_s` is when the service began, Unix time."""
     members = {member.name: member for member in deployment.members}
@@ -28,6 +29,7 @@ def fleet_view(
         replicas=tuple(
             _replica(status, members[status.model], engines) for status in statuses if status.model in members
         ),
+        leaving=leaving,
     )
 
 

@@ -156,11 +156,17 @@ class GatewayWorkers:
             await self._clock.sleep(_QUEUED_S)
         for listener in self._listeners:
             listener.close()
-        async with asyncio.TaskGroup() as group:
+        async with running(self._hurry(grace_s)), asyncio.TaskGroup() as group:
             for process in tuple(self._workers.values()):
                 if not grace_s:
                     process.send(HURRY)
                 group.create_task(process.end(grace_s + _LAST_WORDS_S))
+
+    async def _hurry(self, grace_s: float) -> None:
+        """A worker's own time may be longer: part of it may have been spent in serving on."""
+        await self._clock.sleep(grace_s)
+        for process in self._workers.values():
+            process.send(HURRY)
 
     async def _renew(self, at: int, told: Callable[[str], None]) -> bool:
         while (worker_id := self._free_id()) is None and not self._stopping:
