@@ -4,7 +4,6 @@ Beside the path of other requests: which pictures these are is known from their 
 """
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from autoglm_serve.core.refusal import Refusal
@@ -34,7 +33,7 @@ async def _make_readable(exchange: Exchange) -> None:
         edits |= _in_place(body, path, picture)
     raw = await worker.loop.run_in_executor(worker.readers, edited, call.body, edits)
     model_slot = slot(raw, "model") if call.model_slot is not None else None
-    exchange.admitted(replace(call, body=raw, model_slot=model_slot, unread_pictures=()))
+    exchange.admitted(call._replace(body=raw, model_slot=model_slot, unread_pictures=()))
 
 
 async def _readable(exchange: Exchange, path: Path, text: str) -> str:
