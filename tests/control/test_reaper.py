@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from autoglm_serve.control.reaper import LOOK_S, collect_orphans
-from autoglm_serve.control.tasks import running
 from autoglm_serve.launch.process import dead_children
+from autoglm_serve.runtime.tasks import running
 from tests.fakes.clock import FakeClock
 
 pytestmark = pytest.mark.process

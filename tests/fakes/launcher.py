@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
-from autoglm_serve.control.clock import Clock
 from autoglm_serve.core.plan import Placement
 from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.launch.base import NO_NOTE, Exit
 from autoglm_serve.launch.log_tail import LogTail
 from autoglm_serve.launch.records import ReplicaRecord
+from autoglm_serve.runtime.clock import Clock
 
 
 class FakeProcess:

@@ -6,8 +6,8 @@ Our own children are collected as they end. So whoever is dead for two looks is 
 import os
 from contextlib import suppress
 
-from autoglm_serve.control.clock import Clock
 from autoglm_serve.launch.process import dead_children
+from autoglm_serve.runtime.clock import Clock
 
 LOOK_S = 5.0
 

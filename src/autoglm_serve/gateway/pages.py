@@ -96,7 +96,7 @@ def _health(request: Request, worker: Worker) -> _Page:
 
 
 def _ready(request: Request, worker: Worker) -> _Page:
-    view = worker.fleet.view
+    view = worker.fleet.value
     ready = any(replica.routable for replica in view.replicas) and not view.leaving
     status = "ready" if ready else "stopping" if view.leaving else "not ready"
     body = orjson.dumps({"status": status, "replicas": fleet_states(view)})
@@ -140,7 +140,7 @@ def _metrics(status: ServiceStatus | None, request: Request, worker: Worker) -> 
         version=settings.version,
         counts=counter_file.read(settings.counter_paths),
         buckets_s=LATENCY_BUCKETS_S,
-        fleet=worker.fleet.view,
+        fleet=worker.fleet.value,
         load=load,
         status=status,
     )
@@ -149,7 +149,7 @@ def _metrics(status: ServiceStatus | None, request: Request, worker: Worker) -> 
 
 def _home(request: Request, worker: Worker) -> _Page:
     """For whoever opens the address in a browser, or asks it with a tool that begins there."""
-    view = worker.fleet.view
+    view = worker.fleet.value
     if worker.keyring.guarded:
         return 200, _TEXT, b"autoglm-serve: an OpenAI-compatible API under /v1, for who has an API key\n"
     host = request.headers.get(b"host", b"").decode("ascii", "replace") or "this address"
@@ -173,7 +173,7 @@ _PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
 
 
 def _visible(request: Request, worker: Worker) -> FleetView:
-    return visible_to(worker.keyring.of(request, Scope.INFERENCE), worker.fleet.view)
+    return visible_to(worker.keyring.of(request, Scope.INFERENCE), worker.fleet.value)
 
 
 def fleet_states(view: FleetView) -> dict[str, ReplicaState]:

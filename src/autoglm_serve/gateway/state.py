@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.access.keyring import Keyring
 from autoglm_serve.gateway.access.upstream_key import UpstreamKey
@@ -17,7 +18,6 @@ from autoglm_serve.gateway.media.pictures import PictureProcess
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
@@ -27,6 +27,7 @@ from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover
 from autoglm_serve.launch.state_dir import ADMIN_SOCKET, CONTROL_SOCKET
 from autoglm_serve.observe.counter_file import CounterFile
+from autoglm_serve.runtime.observable import Observable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Worker:
 
     settings: Settings
     loop: asyncio.AbstractEventLoop
-    fleet: FleetHolder
+    fleet: Observable[FleetView]
     control: WorkerEnd
     load: LoadTable
     counters: CounterFile

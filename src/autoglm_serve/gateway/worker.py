@@ -38,7 +38,6 @@ from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
@@ -53,6 +52,8 @@ from autoglm_serve.launch.handover import HURRY, Giver
 from autoglm_serve.observe import logs
 from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.route.scheduler import Bounds
+from autoglm_serve.runtime.observable import Observable
+from autoglm_serve.runtime.tasks import any_set
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +80,10 @@ _LAST_WORDS_S = 1.0
 async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve on `listener` until SIGTERM, then drain."""
     loop = asyncio.get_running_loop()
-    fleet = FleetHolder(loop)
+    fleet = Observable(FleetView())
     link = WorkerEnd(settings.control_socket, settings.worker_id, fleet)
     worker = _worker(settings, loop, fleet, link)
-    fleet.listeners += (
+    fleet.listen(
         worker.quarantine.fleet_changed,
         lambda view: worker.suspects.wake(),
         worker.router.fleet_changed,
@@ -107,13 +108,13 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.run()), group.create_task(_sweep(connections, worker))]
         keeping = group.create_task(_keep(giver, certificate))
-        await fleet.first_view()  # until then connections wait in the socket's queue
+        await fleet.until(lambda view: view.version > 0)  # until then connections wait in the socket's queue
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
-        fleet.listeners += (lambda view: _send_elsewhere(connections, view),)
+        fleet.listen(lambda view: _send_elsewhere(connections, view))
 
         def accepted() -> ClientConnection:
             connection = ClientConnection(requests, limits, loop, connections)
-            if fleet.view.leaving:
+            if fleet.value.leaving:
                 connection.drain(patient=True)
             return connection
 
@@ -125,7 +126,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
             ssl_handshake_timeout=settings.limits.header_timeout_s if certificate else None,
         )
         link.serving()
-        await _either(stop, retire)
+        await any_set(stop, retire)
         link.leaving()
         keeping.cancel()
         giver.close()
@@ -150,7 +151,7 @@ def affordable(limits: ConnectionLimits, most_open: int) -> ConnectionLimits:
 
 
 def _worker(
-    settings: Settings, loop: asyncio.AbstractEventLoop, fleet: FleetHolder, link: WorkerEnd
+    settings: Settings, loop: asyncio.AbstractEventLoop, fleet: Observable[FleetView], link: WorkerEnd
 ) -> Worker:
     """The worker's collaborators, put together."""
     load = LoadTable(settings.load_path, settings.worker_id)
@@ -297,17 +298,7 @@ async def _retire(connections: Connections, stop: asyncio.Event) -> None:
     """
     for connection in tuple(connections):
         connection.drain(patient=True)
-    await _either(stop, connections.empty)
-
-
-async def _either(*events: asyncio.Event) -> None:
-    """Return when one of the events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+    await any_set(stop, connections.empty)
 
 
 async def _drain(connections: Connections, timeout_s: float, hurry: asyncio.Event) -> None:
@@ -316,7 +307,7 @@ async def _drain(connections: Connections, timeout_s: float, hurry: asyncio.Even
         connection.drain()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            await _either(hurry, connections.empty)
+            await any_set(hurry, connections.empty)
 
 
 async def _cut(connections: Connections, requests: Requests) -> None:

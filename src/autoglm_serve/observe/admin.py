@@ -30,9 +30,10 @@ _MOST_CONNECTIONS = 16
 class ToldUndertaking(Protocol):
     """A restart or a change of the settings, and the lines that it tells."""
 
-    good: bool | None
+    @property
+    def good(self) -> bool | None: ...
 
-    async def after(self, seen: int) -> list[str]: ...
+    async def after(self, seen: int) -> Sequence[str]: ...
 
 
 class AdminOperator(Protocol):

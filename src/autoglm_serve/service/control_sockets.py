@@ -8,14 +8,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from autoglm_serve.control.clock import Clock
-from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.routing.load import LOAD_FILE
 from autoglm_serve.launch import admin_token
 from autoglm_serve.launch.state_dir import ADMIN_SOCKET, CONTROL_SOCKET, StateDir
 from autoglm_serve.observe import admin
+from autoglm_serve.runtime.clock import Clock
+from autoglm_serve.runtime.tasks import first_of, running
 from autoglm_serve.service.change import Operator
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autoglm_serve.config.options import Options
-from autoglm_serve.control.clock import RealClock
 from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.idle import IdleWatch
 from autoglm_serve.control.fleet.rolling import Rolling
@@ -22,7 +21,6 @@ from autoglm_serve.control.fleet.supervisor import Supervisor
 from autoglm_serve.control.fleet.view import fleet_view
 from autoglm_serve.control.reaper import collect_orphans, is_first
 from autoglm_serve.control.replica.effects import Effects
-from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
 from autoglm_serve.core.control_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
@@ -39,6 +37,8 @@ from autoglm_serve.launch.listeners import local_url
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import CONTROL_SOCKET, DECIDED, StateDir
 from autoglm_serve.probe.memory import has_room_for
+from autoglm_serve.runtime.clock import RealClock
+from autoglm_serve.runtime.tasks import any_set
 from autoglm_serve.service.change import Operator
 from autoglm_serve.service.control_sockets import ControlSockets
 from autoglm_serve.service.guard import has_keys, key_files
@@ -176,8 +176,7 @@ class Service:
             replicas = group.create_task(self._supervisor.run())
             if self._supervisor.first_ready.is_set():
                 self._changed()  # replicas that were adopted have nothing new to say
-            async with running(stop.wait(), self._doomed.wait()) as ends:
-                await first_of(*ends)
+            await any_set(stop, self._doomed)
             await self._take_down(gateway, replicas)
             for task in background:
                 task.cancel()

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from autoglm_serve.control.tasks import first_of, running
+from autoglm_serve.runtime.tasks import first_of, running
 
 T = TypeVar("T")
 

@@ -19,14 +19,14 @@ def test_lines_are_told_as_they_come_and_all_of_them_to_who_comes_late() -> None
 
         undertaking = Undertaking()
         undertaking.begin(work)
-        assert await undertaking.after(0) == ["one"]
+        assert await undertaking.after(0) == ("one",)
         assert undertaking.good is None
         waiting = asyncio.create_task(undertaking.after(1))
         go_on.set()
-        assert await waiting == ["two"]
+        assert await waiting == ("two",)
         assert await undertaking.ended()
-        assert await undertaking.after(0) == ["one", "two"]
-        assert await undertaking.after(2) == []
+        assert await undertaking.after(0) == ("one", "two")
+        assert await undertaking.after(2) == ()
 
     asyncio.run(story())
 
@@ -43,7 +43,7 @@ def test_whatever_cuts_it_short_it_has_ended_and_not_well(problem: BaseException
         return undertaking
 
     bug = isinstance(problem, RuntimeError)
-    assert asyncio.run(story()).lines == (["it ended in a bug; the log has it"] if bug else [])
+    assert asyncio.run(story()).lines == (("it ended in a bug; the log has it",) if bug else ())
 
 
 def test_one_that_is_given_up_has_ended() -> None:

@@ -1,16 +1,16 @@
 import asyncio
 
 from autoglm_serve.control.replica.intent import Intent, IntentCell
-from autoglm_serve.control.tasks import first_of, running
+from autoglm_serve.runtime.tasks import running
 from tests.fakes.clock import settled
 
 
 def test_a_wish_made_before_its_waiter_waits_is_not_lost() -> None:
     async def story() -> None:
         intent = IntentCell(Intent.RUN)
-        seen = intent.version
+        seen = intent.value
         intent.make(Intent.END)
-        await asyncio.wait_for(intent.changed(seen), 1)
+        await asyncio.wait_for(intent.after(seen), 1)
 
     asyncio.run(story())
 
@@ -18,44 +18,21 @@ def test_a_wish_made_before_its_waiter_waits_is_not_lost() -> None:
 def test_every_waiter_hears_of_a_wish() -> None:
     async def story() -> None:
         intent = IntentCell(Intent.RUN)
-        async with running(*(intent.changed(intent.version) for _ in range(3))) as waiters:
+        async with running(*(intent.after(intent.value) for _ in range(3))) as waiters:
             await settled()
             intent.make(Intent.SLEEP, 5.0)
             await settled()
             assert all(waiter.done() for waiter in waiters)
-        assert (intent.now, intent.grace_s) == (Intent.SLEEP, 5.0)
+        assert (intent.now, intent.value.grace_s) == (Intent.SLEEP, 5.0)
 
     asyncio.run(story())
 
 
-def test_tasks_are_over_when_their_block_is() -> None:
-    ended: list[str] = []
-
-    async def forever() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0)
-            ended.append("forever")
-
+def test_the_same_wish_again_is_one_more() -> None:
     async def story() -> None:
-        async with running(forever(), asyncio.sleep(0)) as tasks:
-            await first_of(*tasks)
-        assert ended == ["forever"]
+        intent = IntentCell(Intent.END)
+        seen = intent.value
+        intent.make(Intent.END)
+        await asyncio.wait_for(intent.after(seen), 1)
 
     asyncio.run(story())
-
-
-def test_a_failure_of_any_of_them_is_raised() -> None:
-    async def fail() -> None:
-        raise ValueError("told")
-
-    async def story() -> str:
-        try:
-            async with running(fail(), asyncio.Event().wait()) as tasks:
-                await first_of(*tasks)
-        except ValueError as problem:
-            return str(problem)
-        return ""
-
-    assert asyncio.run(story()) == "told"

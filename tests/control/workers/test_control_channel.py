@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from autoglm_serve.control.tasks import running
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.core.control_messages import Joined, WakeModel, WorkerMessage
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.core.status import GatewayReport, ServiceStatus
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
+from autoglm_serve.runtime.observable import Observable
+from autoglm_serve.runtime.tasks import running
 
 STATUS = ServiceStatus(url="http://x", version="1", gateway=GatewayReport(restarts=2))
 REPLICA = ReplicaView(id="r0", slot=0, model="m", engine="e", state=ReplicaState.READY, base_url="http://a:1")
@@ -32,14 +32,14 @@ def view(version: int, *states: ReplicaState) -> FleetView:
 @dataclass
 class Line:
     control: ControlPlaneEnd
-    fleet: FleetHolder
+    fleet: Observable[FleetView]
     heard: asyncio.Queue[WorkerMessage]
     worker: WorkerEnd
 
     async def knows(self, wanted: FleetView) -> None:
         """Return once the worker has that view."""
         async with asyncio.timeout(10):
-            while self.fleet.view != wanted:
+            while self.fleet.value != wanted:
                 await self.fleet.changed()
 
 
@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Run:
         async def main() -> None:
             heard: asyncio.Queue[WorkerMessage] = asyncio.Queue()
             control = ControlPlaneEnd(tmp_path / "control.sock", heard.put_nowait, lambda: STATUS)
-            fleet = FleetHolder(asyncio.get_running_loop())
+            fleet = Observable(FleetView())
             worker = WorkerEnd(tmp_path / "control.sock", 3, fleet)
             async with running(control.run(), worker.run()):
                 await scenario(Line(control, fleet, heard, worker))
@@ -66,10 +66,10 @@ def test_a_worker_that_comes_gets_all_and_then_what_changes(run: Run) -> None:
     async def scenario(line: Line) -> None:
         line.control.push(view(1, ReplicaState.READY, ReplicaState.READY))
         await line.knows(view(1, ReplicaState.READY, ReplicaState.READY))
-        untouched = line.fleet.view.replicas[0]
+        untouched = line.fleet.value.replicas[0]
         line.control.push(view(2, ReplicaState.READY, ReplicaState.WAITING))
         await line.knows(view(2, ReplicaState.READY, ReplicaState.WAITING))
-        assert line.fleet.view.replicas[0] is untouched
+        assert line.fleet.value.replicas[0] is untouched
 
     run(scenario)
 
@@ -130,7 +130,7 @@ def test_a_control_plane_that_does_not_answer_is_waited_for_no_longer_than_was_s
             writer.close()
 
         server = await asyncio.start_unix_server(deaf, tmp_path / "control.sock")
-        worker = WorkerEnd(tmp_path / "control.sock", 3, FleetHolder(asyncio.get_running_loop()))
+        worker = WorkerEnd(tmp_path / "control.sock", 3, Observable(FleetView()))
         async with server, running(worker.run()):
             await lines.get()
             assert await worker.status(0.01) is None

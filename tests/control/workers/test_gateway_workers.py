@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from autoglm_serve.control.clock import RealClock
 from autoglm_serve.control.workers.gateway_workers import GatewayWorkers
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import NO_NOTE
 from autoglm_serve.launch.local import LocalLauncher, LocalProcess
 from autoglm_serve.launch.records import Records
+from autoglm_serve.runtime.clock import RealClock
 from tests.control.worlds import run
 from tests.fakes.clock import FakeClock, settled
 

@@ -20,10 +20,10 @@ pytestmark = [
 IN_A_BOX = """
 import ctypes, os, resource, socket, subprocess, sys, tempfile
 from pathlib import Path
-from autoglm_serve.engines.hosts.box import Box, confine
+from autoglm_serve.engines.hosts.box import Sandbox, confine
 model, written = map(Path, sys.argv[1:3])
 starts = tuple(map(Path, sys.argv[4:]))
-lacks = confine(Box(reads=(model,), writes=(written,), network=sys.argv[3] == "network", starts=starts))
+lacks = confine(Sandbox(reads=(model,), writes=(written,), network=sys.argv[3] == "network", starts=starts))
 if any("Landlock" in lack for lack in lacks): print("no landlock"); sys.exit()
 assert not lacks, lacks
 def tried(what, *arguments):

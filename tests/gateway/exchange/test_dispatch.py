@@ -16,7 +16,6 @@ from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
@@ -27,6 +26,7 @@ from autoglm_serve.gateway.worker import Requests
 from autoglm_serve.observe import counter_file
 from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.route.scheduler import Bounds
+from autoglm_serve.runtime.observable import Observable
 from tests.gateway.gateway_process import fleet_of
 from tests.gateway.raw_http import chat, post
 
@@ -85,7 +85,7 @@ class Engine:
 
 
 def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
-    fleet, load, quarantine = FleetHolder(loop), LoadTable(state_dir / "load", 0), Quarantine()
+    fleet, load, quarantine = Observable(FleetView()), LoadTable(state_dir / "load", 0), Quarantine()
     fleet.replace(dataclasses.replace(view, version=1))
     settings = Settings(
         version="test",

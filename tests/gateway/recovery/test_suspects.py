@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from autoglm_serve.core.fleet import KEPT_BY_OTHERS
+from autoglm_serve.core.fleet import KEPT_BY_OTHERS, FleetView
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.runtime.observable import Observable
 from tests.fakes.clock import settled
 from tests.gateway.gateway_process import fleet_of
 from tests.gateway.recovery.test_quarantine import OTHER, POISON, ended_by_others
@@ -20,10 +20,10 @@ class Court:
     """The suspects, and what it listens to."""
 
     def __init__(self) -> None:
-        self.fleet = FleetHolder(asyncio.get_running_loop())
+        self.fleet = Observable(FleetView())
         self.quarantine = Quarantine()
         self.suspects = Suspects(self.quarantine, self.fleet, asyncio.get_running_loop().time)
-        self.fleet.listeners += (self.quarantine.fleet_changed, lambda view: self.suspects.wake())
+        self.fleet.listen(self.quarantine.fleet_changed, lambda view: self.suspects.wake())
 
 
 def trying(scene: Callable[[Court], Coroutine[Any, Any, None]]) -> None:

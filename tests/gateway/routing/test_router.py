@@ -13,12 +13,12 @@ from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Reservation, Router
 from autoglm_serve.route import retry_budget
 from autoglm_serve.route.breaker import FAILURES
 from autoglm_serve.route.scheduler import Bounds, RoutingRequest, Setback
+from autoglm_serve.runtime.observable import Observable
 
 CHAT = ModelView(names=("chat",), capabilities=frozenset({Capability.CHAT}))
 SPEECH = ModelView(names=("speech",), capabilities=frozenset({Capability.TRANSCRIPTION}), on_demand=True)
@@ -45,7 +45,7 @@ class World:
     """A router, its fleet, and what has been placed, in order."""
 
     router: Router
-    fleet: FleetHolder
+    fleet: Observable[FleetView]
     load: LoadTable
     woken: list[str]
     placed: list[str] = field(default_factory=list)
@@ -105,7 +105,7 @@ def run(tmp_path: Path) -> Run:
     def go(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
             loop, woken = asyncio.get_running_loop(), list[str]()
-            fleet, load = FleetHolder(loop), LoadTable(tmp_path / "loads", 0)
+            fleet, load = Observable(FleetView()), LoadTable(tmp_path / "loads", 0)
             router = Router(
                 fleet,
                 load,
@@ -114,7 +114,7 @@ def run(tmp_path: Path) -> Run:
                 bounds=Bounds(waiting=4, waiting_bytes=100),
                 wake=woken.append,
             )
-            fleet.listeners += (router.fleet_changed,)
+            fleet.listen(router.fleet_changed)
             world = World(router, fleet, load, woken)
             world.have(replica(0, requests=1))
             await scenario(world)
@@ -259,11 +259,11 @@ def test_waiting_ends_at_once_when_no_replica_will_come(run: Run) -> None:
 def test_an_alarm_that_is_overdue_is_set_on_the_workers_own_loop_too(tmp_path: Path) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        fleet, load = FleetHolder(loop), LoadTable(tmp_path / "loads", 0)
+        fleet, load = Observable(FleetView()), LoadTable(tmp_path / "loads", 0)
         bounds = Bounds(waiting=4, waiting_bytes=100)
         router = Router(fleet, load, loop, workers=1, bounds=bounds, wake=lambda model: None)
         fleet.replace(FleetView(version=1, models=(CHAT,), replicas=(replica(0, WAITING),)))
-        router.fleet_changed(fleet.view)
+        router.fleet_changed(fleet.value)
         for _ in range(2):
             waiting = [asyncio.ensure_future(outcome(router)) for _ in range(3)]
             assert await asyncio.gather(*waiting) == 3 * ["no_replica_ready"]

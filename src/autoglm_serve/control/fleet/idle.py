@@ -7,9 +7,9 @@ The number of requests taken so far is part of it, so that one that came and wen
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from autoglm_serve.control.clock import Clock
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.runtime.clock import Clock
 
 _MAY_SLEEP = frozenset({ReplicaState.READY, ReplicaState.STOPPED, ReplicaState.FAILED})
 """A failed one too: put to sleep, it may be woken to a new try."""

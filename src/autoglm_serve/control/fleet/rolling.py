@@ -9,7 +9,6 @@ gets a stand-in meanwhile, where it takes no GPU and there is memory for it; whe
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.fleet.desired import DesiredState, one_more
 from autoglm_serve.control.fleet.reconcile import Correction, Remove, Renew, StartReplica, next_correction
 from autoglm_serve.control.fleet.supervisor import Supervisor
@@ -17,6 +16,7 @@ from autoglm_serve.control.fleet.undertaking import Tell
 from autoglm_serve.control.replica.base import Controller
 from autoglm_serve.control.replica.desired import DesiredReplica
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
+from autoglm_serve.runtime.clock import Clock
 
 _LOOK_S = 0.05
 _GRACE_S = 5.0

@@ -18,6 +18,7 @@ from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import RunningProcess
+from autoglm_serve.runtime.observable import Observable
 
 SLEEP_GRACE_S = 30.0
 """For what a model on demand still finishes when it is put to sleep."""
@@ -46,7 +47,7 @@ class Supervisor:
         self._controllers = tuple(self._controller(each, found.get(each.id)) for each in desired.replicas)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
-        self._news = asyncio.Event()
+        self._statuses = Observable(tuple(controller.status for controller in self._controllers))
         self._quiet = self._stopping = False
         if found:
             self.first_ready.set()
@@ -62,7 +63,7 @@ class Supervisor:
 
     def statuses(self) -> tuple[ReplicaStatus, ...]:
         """Every replica as it is now, in the order of slots."""
-        return tuple(controller.status for controller in self._controllers)
+        return self._statuses.value
 
     def log_tail(self, replica_id: str) -> tuple[str, ...]:
         """The last lines of a replica's log, oldest first."""
@@ -88,7 +89,7 @@ class Supervisor:
         self._stopping = True
         for controller in self._controllers:
             controller.end(grace_s)
-        self._news.set()
+        self._tell()
         await self._gone.wait()
 
     # the corrections towards what ought to run; `rolling` makes them in order
@@ -116,6 +117,7 @@ class Supervisor:
         """One more replica."""
         controller = self._controller(replica)
         self._controllers += (controller,)
+        self._tell()
         self._run(controller)
 
     async def remove(self, replica_id: str, grace_s: float) -> None:
@@ -141,9 +143,8 @@ class Supervisor:
 
     async def change(self) -> None:
         """Returns at the next change of a status, or when everything is to stop."""
-        self._news.clear()
         if not self._stopping:
-            await self._news.wait()
+            await self._statuses.changed()
 
     def _controller(self, replica: DesiredReplica, found: RunningProcess | None = None) -> Controller:
         engine = self._engines[replica.member.plan.engine]
@@ -158,10 +159,13 @@ class Supervisor:
     def _changed(self) -> None:
         if self._quiet:
             return
-        self._news.set()
-        if any(each.status.state is ReplicaState.READY for each in self._controllers):
+        self._tell()
+        if any(each.state is ReplicaState.READY for each in self.statuses()):
             self.first_ready.set()
         self._on_change()
+
+    def _tell(self) -> None:
+        self._statuses.replace(tuple(controller.status for controller in self._controllers))
 
     def _of(self, model: str) -> Iterator[Controller]:
         return (each for each in self._controllers if each.status.model == model)

@@ -2,22 +2,39 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from autoglm_serve.runtime.observable import Observable
 
 log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What there is to tell of one."""
+
+    lines: tuple[str, ...] = ()
+    good: bool | None = None
+    """How it ended; None while it goes on, or has yet to begin."""
+
+
 class Undertaking:
     """One of them. Whoever asks later gets all the lines; they are in the log, too."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.good: bool | None = None
-        """How it ended; None while it goes on, or has yet to begin."""
-        self._news = asyncio.Event()
+        self._told = Observable(Course())
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self._told.value.lines
+
+    @property
+    def good(self) -> bool | None:
+        return self._told.value.good
 
     @classmethod
     def none(cls) -> "Undertaking":
@@ -37,15 +54,12 @@ class Undertaking:
 
     async def ended(self) -> bool:
         """Returns when it does not go on, with whether it went well."""
-        while self.good is None:
-            await self._change()
-        return self.good
+        return bool((await self._told.until(lambda told: told.good is not None)).good)
 
-    async def after(self, seen: int) -> list[str]:
+    async def after(self, seen: int) -> Sequence[str]:
         """The lines beyond the first `seen`; waits until there is one, or none will come."""
-        while len(self.lines) <= seen and self.good is None:
-            await self._change()
-        return self.lines[seen:]
+        told = await self._told.until(lambda told: len(told.lines) > seen or told.good is not None)
+        return told.lines[seen:]
 
     async def _run(self, work: Callable[[Tell], Awaitable[bool]]) -> None:
         good = False
@@ -58,14 +72,8 @@ class Undertaking:
             self._end(good)
 
     def _tell(self, line: str) -> None:
-        self.lines.append(line)
         log.info(line)
-        self._news.set()
+        self._told.replace(replace(self._told.value, lines=(*self.lines, line)))
 
     def _end(self, good: bool) -> None:
-        self.good = good
-        self._news.set()
-
-    async def _change(self) -> None:
-        self._news.clear()
-        await self._news.wait()
+        self._told.replace(replace(self._told.value, good=good))

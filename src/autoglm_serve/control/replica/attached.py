@@ -10,9 +10,9 @@ from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.control.replica.lifecycle import LifecycleEvent
 from autoglm_serve.control.replica.status_cell import StatusCell, first_status
-from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ReplicaState, ReplicaStatus
 from autoglm_serve.engines.base import Engine
+from autoglm_serve.runtime.tasks import first_of, running
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ class AddressController:
         self, desired: DesiredReplica, engine: Engine, effects: Effects, on_change: Callable[[], None]
     ) -> None:
         status = replace(first_status(desired), base_url=desired.placement.address)
-        self.cell = StatusCell(status, on_change)
+        self.cell = StatusCell(status)
+        self.cell.listen(lambda status: on_change())
         self.desired = desired
         self.ours = self.outdated = False
         self.holds: frozenset[tuple[str, int]] = frozenset()
@@ -40,7 +41,7 @@ class AddressController:
 
     @property
     def status(self) -> ReplicaStatus:
-        return self.cell.status
+        return self.cell.value
 
     def adapt(self, desired: DesiredReplica, engine: Engine) -> None:
         self.desired, self._engine = desired, engine
@@ -88,7 +89,7 @@ class AddressController:
 
     async def _answers(self) -> bool:
         """Not every server has this health path; every one lists its models, if only to those with a key."""
-        url, timeout_s = self.cell.status.base_url, self._effects.patience.health_timeout_s
+        url, timeout_s = self.cell.value.base_url, self._effects.patience.health_timeout_s
         answer = await self._effects.ask(url, self._engine.health_path, timeout_s=timeout_s)
         if answer is Health.ABSENT:
             answer = await self._effects.ask(url, MODELS_PATH, timeout_s=timeout_s)
@@ -96,20 +97,20 @@ class AddressController:
 
     def _gets_on(self) -> bool:
         """It is ready, and its clients were brought something since the last look: that speaks for it."""
-        before, self._moved = self._moved, self._effects.movement(self.cell.status.slot)
+        before, self._moved = self._moved, self._effects.movement(self.cell.value.slot)
         return self.cell.state is ReplicaState.READY and self._moved != before
 
     def _found(self) -> None:
         self.cell.move(LifecycleEvent.ANSWERED)
-        logger.info("%s: %s answers", self.cell.status.id, self.cell.status.base_url)
+        logger.info("%s: %s answers", self.cell.value.id, self.cell.value.base_url)
 
     def _lost(self) -> None:
-        url = self.cell.status.base_url
+        url = self.cell.value.base_url
         diagnosis = Diagnosis(
             cause=ExitCause.STUCK,
             summary=f"{url} does not answer.",
             remedy="Start the server behind it; it is used again as soon as it answers.",
         )
-        logger.warning("%s: %s %s", self.cell.status.id, diagnosis.summary, diagnosis.remedy)
+        logger.warning("%s: %s %s", self.cell.value.id, diagnosis.summary, diagnosis.remedy)
         self.cell.move(LifecycleEvent.CRASHED, last_exit=diagnosis)
-        self.cell.move(LifecycleEvent.START, restarts=self.cell.status.restarts + 1)
+        self.cell.move(LifecycleEvent.START, restarts=self.cell.value.restarts + 1)

@@ -16,7 +16,6 @@ from autoglm_serve.control.replica.intent import Intent, IntentCell
 from autoglm_serve.control.replica.lifecycle import LifecycleEvent, after
 from autoglm_serve.control.replica.process_run import ProcessRun
 from autoglm_serve.control.replica.status_cell import StatusCell, first_status
-from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.replica import (
@@ -31,6 +30,7 @@ from autoglm_serve.core.replica import (
 from autoglm_serve.engines.base import Command, Engine, Listen
 from autoglm_serve.launch.base import Exit, RunningProcess
 from autoglm_serve.plan.degrade import degraded
+from autoglm_serve.runtime.tasks import first_of, running
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class ReplicaController:
     ) -> None:
         """`found` is its process, where an earlier control plane left one that serves."""
         status = first_status(desired)
-        self.cell = StatusCell(status if found is None else _adopted(status, found), on_change)
+        self.cell = StatusCell(status if found is None else _adopted(status, found))
+        self.cell.listen(lambda status: on_change())
         self.desired = desired
         self.ours = True
         self._spec = desired.member
@@ -97,7 +98,7 @@ class ReplicaController:
 
     @property
     def status(self) -> ReplicaStatus:
-        return self.cell.status
+        return self.cell.value
 
     @property
     def outdated(self) -> bool:
@@ -106,7 +107,7 @@ class ReplicaController:
             return False
         if self._process_of.generation != self.desired.generation:
             return True
-        if self._run is None or self.cell.status.pid is None:
+        if self._run is None or self.cell.value.pid is None:
             return False
         return self._command_for(self._run.process.listen) != self._command
 
@@ -146,7 +147,7 @@ class ReplicaController:
     async def run(self) -> None:
         """Returns once it was told to end and its process is gone."""
         if self._run is not None:
-            status = self.cell.status
+            status = self.cell.value
             logger.info("%s: goes on with pid %s at %s", status.id, status.pid, status.base_url)
             await self._see_through(self._run)
         while self._intent.now is not Intent.END:
@@ -156,7 +157,7 @@ class ReplicaController:
                 case ReplicaState.STOPPED if self._intent.now is Intent.RUN:
                     await self._live()
                 case _:
-                    await self._intent.changed(self._intent.version)
+                    await self._intent.after(self._intent.value)
                     self._leave_failure()
         if self.cell.state in (ReplicaState.WAITING, ReplicaState.FAILED):
             self.cell.move(LifecycleEvent.STOP, retry_in_s=None)
@@ -169,8 +170,8 @@ class ReplicaController:
 
     async def _wait_to_retry(self) -> None:
         """Starts again when the back-off is over, or not at all if that is not wanted any more."""
-        delay_s = self.cell.status.retry_in_s or 0.0
-        news = self._intent.changed(self._intent.version)
+        delay_s = self.cell.value.retry_in_s or 0.0
+        news = self._intent.after(self._intent.value)
         async with running(self._effects.clock.sleep(delay_s), news) as tasks:
             await first_of(*tasks)
         if self._intent.now is Intent.RUN:
@@ -216,7 +217,7 @@ class ReplicaController:
         return self._engine.command(self._spec, self.desired.placement, listen)
 
     def _announce(self, process: RunningProcess) -> None:
-        status = self.cell.status
+        status = self.cell.value
         again = status.state is ReplicaState.WAITING and not self._renewed
         self._renewed = False
         self.cell.move(
@@ -247,7 +248,7 @@ class ReplicaController:
 
     def _settle(self, run: ProcessRun, ended: Exit) -> None:
         """What follows from an exit."""
-        status = self.cell.status
+        status = self.cell.value
         if status.state is ReplicaState.STOPPING and self._intent.now is Intent.RENEW and not run.stuck:
             self._renewed = True
             self._intent.make(Intent.RUN)
@@ -293,7 +294,7 @@ class ReplicaController:
         return replace(diagnosis, retryable=diagnosis.retryable or facts.was_ready)
 
     def _crashed(self, diagnosis: Diagnosis, ready_for_s: float) -> None:
-        effects, status = self._effects, self.cell.status
+        effects, status = self._effects, self.cell.value
         self._crashes = effects.back_off.crashes_after(self._crashes, ready_for_s)
         if diagnosis.retryable and self._crashes >= effects.patience.tries and not self._was_ever_ready:
             tries = f" It was started {self._crashes} times and never became ready."

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from autoglm_serve.control.clock import Clock, RealClock
 from autoglm_serve.control.replica import health
 from autoglm_serve.control.replica.backoff import BackOff
 from autoglm_serve.control.replica.health import Health
 from autoglm_serve.launch.base import Launcher
+from autoglm_serve.runtime.clock import Clock, RealClock
 
 
 class AskHealth(Protocol):

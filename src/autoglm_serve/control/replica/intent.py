@@ -1,7 +1,9 @@
-"""What is wanted of a replica now, and how to wait for a change without missing one."""
+"""What is wanted of a replica now."""
 
-import asyncio
+from dataclasses import dataclass
 from enum import Enum, auto
+
+from autoglm_serve.runtime.observable import Observable
 
 
 class Intent(Enum):
@@ -19,23 +21,23 @@ class Intent(Enum):
         return self in (Intent.RUN, Intent.DRAIN)
 
 
-class IntentCell:
-    """The present intent and its version; who follows it waits for a newer one."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # the same wish again is news
+class Wanted:
+    """An intent, and how long what is in flight has where a process has to stop for it."""
+
+    intent: Intent
+    grace_s: float = 0.0
+
+
+class IntentCell(Observable[Wanted]):
+    """The present intent; who follows it waits for another."""
 
     def __init__(self, now: Intent) -> None:
-        self.now = now
-        self.grace_s = 0.0
-        """For what is in flight, where a process has to stop."""
-        self.version = 0
-        self._news = asyncio.Event()
+        super().__init__(Wanted(intent=now))
+
+    @property
+    def now(self) -> Intent:
+        return self.value.intent
 
     def make(self, now: Intent, grace_s: float = 0.0) -> None:
-        self.now, self.grace_s = now, grace_s
-        self.version += 1
-        self._news.set()
-
-    async def changed(self, seen: int) -> None:
-        """Returns once there is a intent newer than version `seen`."""
-        while self.version == seen:
-            self._news.clear()
-            await self._news.wait()
+        self.replace(Wanted(intent=now, grace_s=grace_s))

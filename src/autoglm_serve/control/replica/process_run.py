@@ -16,11 +16,11 @@ from autoglm_serve.control.replica.intent import IntentCell
 from autoglm_serve.control.replica.lifecycle import LifecycleEvent
 from autoglm_serve.control.replica.progress import Standstill, Work, after_look
 from autoglm_serve.control.replica.status_cell import StatusCell
-from autoglm_serve.control.tasks import first_of, running
 from autoglm_serve.core.ledger import MeasuredLedger
 from autoglm_serve.core.replica import Progress
 from autoglm_serve.engines.base import Engine
 from autoglm_serve.launch.base import Exit, RunningProcess
+from autoglm_serve.runtime.tasks import first_of, running
 
 logger = logging.getLogger(__name__)
 
@@ -89,17 +89,17 @@ class ProcessRun:
     async def _end(self, exited: asyncio.Task[Exit], intent: IntentCell) -> None:
         """Asks the process to stop; a new intent, which may have a shorter grace, counts at once."""
         while not exited.done():
-            grace_s = self._effects.patience.stuck_grace_s if intent.now.alive else intent.grace_s
-            news = intent.changed(intent.version)
-            async with running(self.process.end(grace_s), news) as (ending, told):
+            wanted, patience = intent.value, self._effects.patience
+            grace_s = patience.stuck_grace_s if wanted.intent.alive else wanted.grace_s
+            async with running(self.process.end(grace_s), intent.after(wanted)) as (ending, told):
                 await first_of(exited, ending, told)
                 if ending.done():
-                    await asyncio.wait((exited,), timeout=self._effects.patience.notice_s)
+                    await asyncio.wait((exited,), timeout=patience.notice_s)
                     return
 
     def _immortal(self) -> Exit:
         """SIGKILL did not end it: it hangs in the kernel, most likely in a driver. Nobody can wait for it."""
-        logger.error("%s: pid %d cannot be ended", self._cell.status.id, self.process.pid)
+        logger.error("%s: pid %d cannot be ended", self._cell.value.id, self.process.pid)
         return Exit()
 
     async def _watch(self) -> None:
@@ -139,7 +139,7 @@ class ProcessRun:
                 case Health.OK:
                     return True
                 case Health.ABSENT:
-                    logger.warning("%s: does not take a plain chat; it is not tried", self._cell.status.id)
+                    logger.warning("%s: does not take a plain chat; it is not tried", self._cell.value.id)
                     return True
                 case _ if clock.now_s() - since_s > patience.first_token_s:
                     self.stuck = (
@@ -171,7 +171,7 @@ class ProcessRun:
                 return
 
     async def _look(self, before: Standstill | None) -> Standstill:
-        status, clock = self._cell.status, self._effects.clock
+        status, clock = self._cell.value, self._effects.clock
         in_flight, taken = self._effects.use(status.slot)
         counters = None
         if in_flight:
@@ -187,11 +187,11 @@ class ProcessRun:
 
     async def _token(self, timeout_s: float) -> Health:
         assert self._chats_as is not None
-        return await self._effects.generate(self._cell.status.base_url, self._chats_as, timeout_s=timeout_s)
+        return await self._effects.generate(self._cell.value.base_url, self._chats_as, timeout_s=timeout_s)
 
     async def _stay_ready(self) -> None:
         clock, patience = self._effects.clock, self._effects.patience
-        slot, silences, next_ask_s = self._cell.status.slot, 0, clock.now_s() + patience.health_every_s
+        slot, silences, next_ask_s = self._cell.value.slot, 0, clock.now_s() + patience.health_every_s
         moved = self._effects.movement(slot)
         while silences < patience.silences:
             await clock.sleep(patience.ready_look_s)
@@ -204,7 +204,7 @@ class ProcessRun:
         self.stuck = f"Its health path {self._engine.health_path} did not answer {silences} times in a row."
 
     async def _healthy(self) -> bool:
-        status, timeout_s = self._cell.status, self._effects.patience.health_timeout_s
+        status, timeout_s = self._cell.value, self._effects.patience.health_timeout_s
         answer = await self._effects.ask(status.base_url, self._engine.health_path, timeout_s=timeout_s)
         return answer is Health.OK and self.process.listens
 
@@ -221,15 +221,14 @@ class ProcessRun:
         """What the engine says of its memory, and what it warns of, each warning once."""
         said = [ledger for line in lines if (ledger := self._engine.measured(line)) is not None]
         if said:
-            memory = reduce(MeasuredLedger.merged, said, self._cell.status.memory or MeasuredLedger())
+            memory = reduce(MeasuredLedger.merged, said, self._cell.value.memory or MeasuredLedger())
             self._cell.note(memory=memory)
         for warning in dict.fromkeys(filter(None, map(self._engine.warning, lines))):
             if warning not in self._warned:
                 self._warned.add(warning)
-                logger.warning("%s: %s", self._cell.status.id, warning)
+                logger.warning("%s: %s", self._cell.value.id, warning)
 
 
 async def _unwanted(intent: IntentCell) -> None:
     """Returns once the process is to stop."""
-    while intent.now.alive:
-        await intent.changed(intent.version)
+    await intent.until(lambda wanted: not wanted.intent.alive)

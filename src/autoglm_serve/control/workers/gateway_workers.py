@@ -16,15 +16,16 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from autoglm_serve.control.clock import Clock
 from autoglm_serve.control.replica.backoff import BackOff
-from autoglm_serve.control.tasks import running
 from autoglm_serve.core.status import GatewayReport
 from autoglm_serve.engines.base import Command
 from autoglm_serve.launch.base import Exit
 from autoglm_serve.launch.handover import HURRY
 from autoglm_serve.launch.listeners import admit_no_more
 from autoglm_serve.launch.local import LISTENER, LocalLauncher, LocalProcess
+from autoglm_serve.runtime.clock import Clock
+from autoglm_serve.runtime.observable import Observable
+from autoglm_serve.runtime.tasks import running
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ class GatewayWorkers:
         self._coming: dict[int, LocalProcess] = {}
         """The successor that is on its way there."""
         self._crashes = dict.fromkeys(range(len(listeners)), 0)
-        self._serving: set[int] = set()
-        self._news = asyncio.Event()
+        self._serving = Observable[frozenset[int]](frozenset())
+        """The pids of those that take connections; replaced whenever somebody comes or goes."""
         self._group = asyncio.TaskGroup()
         self._renewing = asyncio.Lock()
         self._stopping = False
@@ -101,8 +102,7 @@ class GatewayWorkers:
 
     def serves(self, pid: int) -> None:
         """This worker has said that it takes connections."""
-        self._serving.add(pid)
-        self._announce()
+        self._serving.replace(self._serving.value | {pid})
 
     def leaves(self, pid: int) -> None:
         """This worker has been told by somebody to take no more connections: another does from now on."""
@@ -121,7 +121,7 @@ class GatewayWorkers:
 
     def report(self) -> GatewayReport:
         """How they are."""
-        serving = sum(process.pid in self._serving for process in self._at.values())
+        serving = sum(process.pid in self._serving.value for process in self._at.values())
         return GatewayReport(workers=len(self._listeners), serving=serving, restarts=self.restarts)
 
     def outdated(self) -> bool:
@@ -149,7 +149,7 @@ class GatewayWorkers:
         What is not finished by then is told so. A second call may hurry the first.
         """
         self._stopping = True
-        self._announce()
+        self._serving.replace(self._serving.value)  # who waits for one to come or go waits no more
         if grace_s:
             for listener in self._listeners:
                 admit_no_more(listener)
@@ -171,7 +171,7 @@ class GatewayWorkers:
     async def _renew(self, at: int, told: Callable[[str], None]) -> bool:
         while (worker_id := self._free_id()) is None and not self._stopping:
             told(f"gateway worker {at}: waiting for one before it to finish what it carries")
-            await self._change()
+            await self._serving.changed()
         old = self._at.get(at)
         if self._stopping or worker_id is None or old is None:
             return not self._stopping  # one that has crashed is on its way back, as new as can be
@@ -208,8 +208,9 @@ class GatewayWorkers:
     async def _comes_up(self, process: LocalProcess) -> bool:
         try:
             async with asyncio.timeout(_START_S):
-                while process.pid not in self._serving and process in self._workers.values():
-                    await self._change()
+                await self._serving.until(
+                    lambda serving: process.pid in serving or process not in self._workers.values()
+                )
         except TimeoutError:
             return False
         return process in self._workers.values()
@@ -274,10 +275,9 @@ class GatewayWorkers:
         finally:
             del self._workers[worker_id]
             await process.close()
-        self._serving.discard(process.pid)
         self._coming = {at: worker for at, worker in self._coming.items() if worker is not process}
         self._left(worker_id)
-        self._announce()
+        self._serving.replace(self._serving.value - {process.pid})
         at = next((at for at, worker in self._at.items() if worker is process), None)
         if at is None or self._stopping:
             return  # it was let go
@@ -307,13 +307,6 @@ class GatewayWorkers:
         lasted_s = (still + busy) * _LOOK_S
         log.error("pid %d, a gateway worker, has not moved for %g s; killing it", process.pid, lasted_s)
         process.kill()
-
-    def _announce(self) -> None:
-        self._news.set()
-
-    async def _change(self) -> None:
-        self._news.clear()
-        await self._news.wait()
 
 
 def worker_ids(workers: int) -> int:

@@ -27,7 +27,7 @@ _OPEN_FILES = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class Sandbox:
     """What stays open."""
 
     reads: tuple[Path, ...]
@@ -40,7 +40,7 @@ class Box:
     """Programs that it starts, which run in the same box."""
 
 
-def confine(box: Box) -> tuple[str, ...]:
+def confine(box: Sandbox) -> tuple[str, ...]:
     """Closes it around this process, before it starts threads; returns what could not be closed, in words.
 
     There is no way out again, for this process and for what it starts.
@@ -66,7 +66,7 @@ def _failure(do: Callable[[], None]) -> str:
 # --- limits and privileges ------------------------------------------------------------------------------
 
 
-def _limit(box: Box) -> None:
+def _limit(box: Sandbox) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold prompts
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     model = sum(path.stat().st_size for path in box.reads if path.is_file())
@@ -113,7 +113,7 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/proc", "/sys/devices", "/etc/ld.so.cache"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
-def _close_files(box: Box) -> None:
+def _close_files(box: Sandbox) -> None:
     version = _LIBC.syscall(_CREATE_RULESET, None, 0, 1)
     if version < 1:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock, or it is switched off")
@@ -184,7 +184,7 @@ _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _AF_UNIX = 1
 
 
-def _filter_calls(box: Box) -> None:
+def _filter_calls(box: Sandbox) -> None:
     machine = platform.machine()
     if machine not in _DENIED:
         raise ValueError(f"its calls are not known on {machine}")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autoglm_serve.engines.base import Listen
-from autoglm_serve.engines.hosts.box import Box, confine
+from autoglm_serve.engines.hosts.box import Sandbox, confine
 from autoglm_serve.engines.llama_cpp import (
     DEFAULT_SLOTS,
     PROMPT_CACHE_MIB,
@@ -112,7 +112,7 @@ def enter_box(settings: argparse.Namespace, listen: Listen, *, starts: tuple[Pat
     beside = tuple(path.resolve().parent for path in (settings.model, settings.mmproj) if path is not None)
     files = tuple(path for path in (settings.model, settings.mmproj) if path is not None)
     written = {Path(tempfile.gettempdir())} | ({listen.path.parent} if listen.path is not None else set())
-    box = Box(reads=(*files, *beside), writes=tuple(written), network=listen.path is None, starts=starts)
+    box = Sandbox(reads=(*files, *beside), writes=tuple(written), network=listen.path is None, starts=starts)
     for lack in confine(box):
         log(f"not confined as it should be: {lack}")
 

@@ -83,7 +83,7 @@ async def _serve(exchange: Exchange) -> Outcome:
 async def _keep_out_what_kills(exchange: Exchange) -> None:
     worker = exchange.worker
     await _hash(exchange)
-    if worker.quarantine.holds(exchange.fingerprint, worker.fleet.view, exchange.now_s):
+    if worker.quarantine.holds(exchange.fingerprint, worker.fleet.value, exchange.now_s):
         raise poisonous()
 
 
@@ -204,5 +204,5 @@ def _is_let_go(replica: ReplicaView, worker: Worker) -> bool:
     """It is being stopped on purpose."""
     leaving = (ReplicaState.DRAINING, ReplicaState.STOPPING)
     return any(
-        each.base_url == replica.base_url and each.state in leaving for each in worker.fleet.view.replicas
+        each.base_url == replica.base_url and each.state in leaving for each in worker.fleet.value.replicas
     )

@@ -21,7 +21,7 @@ def conclude(exchange: Exchange) -> Outcome:
     if told is not None and told.refusal is not None:
         exchange.delivery.refuse(told.refusal, told.headers)
         return Outcome.ENGINE_REFUSED if told.turned_away else Outcome.ENGINE_ERROR
-    replicas = exchange.worker.fleet.view.replicas_of(call.model)
+    replicas = exchange.worker.fleet.value.replicas_of(call.model)
     states = ", ".join(f"{each.id} {each.state}" for each in replicas) or "no replica"
     message = f"No replica of '{call.model.name}' could answer: {exchange.why_no_more} ({states})."
     exchange.delivery.refuse(_lost(message))

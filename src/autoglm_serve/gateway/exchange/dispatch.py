@@ -69,7 +69,7 @@ def _what_is_asked(exchange: Exchange) -> Awaitable[None] | None:
     """What takes long to read is read in another thread, one after the other."""
     request, worker = exchange.request, exchange.worker
     settings = worker.settings
-    view = visible_to(exchange.identity.key, worker.fleet.view)
+    view = visible_to(exchange.identity.key, worker.fleet.value)
     asked = request, ENDPOINTS[request.path], view, settings.media, settings.fields
     if not is_light(request):
         return _read_elsewhere(exchange, partial(admit, *asked))

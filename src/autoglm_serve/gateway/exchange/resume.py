@@ -33,7 +33,7 @@ async def next_step(exchange: Exchange, replica: ReplicaView) -> Step:
 
 async def without_hope(exchange: Exchange) -> Hopeless | None:
     """Why what was begun can go on with no replica there is, so that none is waited for; None if it can."""
-    replicas = exchange.worker.fleet.view.replicas_of(exchange.call.model)
+    replicas = exchange.worker.fleet.value.replicas_of(exchange.call.model)
     ways = {replica.continuation for replica in replicas}
     steps = [step for step, _ in await _elsewhere(exchange, ways)]
     hopeless = [step for step in steps if isinstance(step, Hopeless)]

@@ -51,7 +51,7 @@ async def _transcribe(exchange: Exchange) -> None:
     call = exchange.call
     worker = exchange.worker
     sounds = await worker.loop.run_in_executor(worker.readers, _sounds, call.body)
-    model = _speech_model(call.model, visible_to(exchange.identity.key, worker.fleet.view))
+    model = _speech_model(call.model, visible_to(exchange.identity.key, worker.fleet.value))
     cost_tokens = call.cost_tokens
     heard: dict[Path, object] = {}
     for path, sound in sounds.items():
@@ -130,7 +130,7 @@ async def _transcribed(chat: Exchange, where: str, sound: bytes, model: ModelVie
     worker, listener = chat.worker, BufferedClient()
     exchange = Exchange(worker, listener, _transcription(chat, sound, model))
     exchange.identity = chat.identity
-    exchange.admitted(admit(exchange.request, ENDPOINTS[PATH], worker.fleet.view, worker.settings.media))
+    exchange.admitted(admit(exchange.request, ENDPOINTS[PATH], worker.fleet.value, worker.settings.media))
     await serve(exchange)
     return listener.text(where)
 

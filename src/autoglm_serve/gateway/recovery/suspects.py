@@ -9,10 +9,10 @@ Where nobody says, the address itself is asked: one that takes connections has n
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from autoglm_serve.core.fleet import ReplicaView
+from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
+from autoglm_serve.runtime.observable import Observable
 
 _WORD_S = 0.5
 """For the supervisor's word. It comes within some tens of milliseconds, if there is a supervisor."""
@@ -35,7 +35,7 @@ class Suspects:
     def __init__(
         self,
         quarantine: Quarantine,
-        fleet: FleetHolder,
+        fleet: Observable[FleetView],
         now_s: Callable[[], float],
         answers: Callable[[str], Awaitable[bool]] = _nobody_answers,
     ) -> None:

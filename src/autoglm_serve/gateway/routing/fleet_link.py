@@ -23,8 +23,8 @@ from autoglm_serve.core.control_messages import (
 )
 from autoglm_serve.core.fleet import FleetChange, FleetView
 from autoglm_serve.core.status import ServiceStatus
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.launch import unix_socket
+from autoglm_serve.runtime.observable import Observable
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _LINE_LIMIT_BYTES = 1 << 22
 class WorkerEnd:
     """One worker's end of the line."""
 
-    def __init__(self, socket: Path, worker_id: int, fleet: FleetHolder) -> None:
+    def __init__(self, socket: Path, worker_id: int, fleet: Observable[FleetView]) -> None:
         self._address = unix_socket.address(socket)
         self._worker_id = worker_id
         self._fleet = fleet
@@ -103,7 +103,7 @@ class WorkerEnd:
                     case FleetView():
                         self._fleet.replace(news)
                     case FleetChange():
-                        self._fleet.replace(self._fleet.view.after(news))
+                        self._fleet.replace(self._fleet.value.after(news))
         finally:
             self._writer = None
             self._answered(None)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.routing.fleet_holder import FleetHolder
 from autoglm_serve.gateway.routing.load import LoadTable, NoSuchSlot, check_slot
 from autoglm_serve.route.scheduler import (
     Bounds,
@@ -23,6 +22,7 @@ from autoglm_serve.route.scheduler import (
     Scheduler,
     Wake,
 )
+from autoglm_serve.runtime.observable import Observable
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Router:
 
     def __init__(
         self,
-        fleet: FleetHolder,
+        fleet: Observable[FleetView],
         load: LoadTable,
         loop: asyncio.AbstractEventLoop,
         *,
@@ -91,7 +91,7 @@ class Router:
         """When it rings."""
         self._read_all_s = 0.0
         self._explains = log.isEnabledFor(logging.DEBUG)
-        self.fleet_changed(fleet.view)
+        self.fleet_changed(fleet.value)
 
     @property
     def waiting(self) -> int:

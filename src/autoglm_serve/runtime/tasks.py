@@ -23,3 +23,9 @@ async def first_of(*tasks: asyncio.Task[Any]) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
+
+
+async def any_set(*events: asyncio.Event) -> None:
+    """Returns when one of them is set."""
+    async with running(*(event.wait() for event in events)) as waits:
+        await first_of(*waits)
