@@ -154,7 +154,7 @@ def running_gateway(
     *,
     fleet: FleetView | None = None,
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008
-    allow_remote: bool = False,
+    media_hosts: tuple[str, ...] = (),
     wait_ready_s: float = 0.0,
     wait_turn_s: float = 10.0,
     max_waiting: int = 64,
@@ -177,7 +177,7 @@ def running_gateway(
         limits=limits,
         fields=FieldPolicy(),
         keys=keys,
-        media=MediaPolicy(allow_remote=allow_remote),
+        media=MediaPolicy(hosts=media_hosts),
         wait_ready_s=wait_ready_s,
         wait_turn_s=wait_turn_s,
         max_waiting=max_waiting,

@@ -435,10 +435,21 @@ class Options:
         bool,
         Doc(
             Section.GATEWAY,
-            "Let engines fetch pictures from http(s) addresses that clients name. Off, because it lets "
-            "any client make this machine call any address; data URLs always work.",
+            "The same as --allow-media-host '*': pictures at any public address that clients name are "
+            "fetched. Off, as it lets any client make this machine call any of them; data URLs always work.",
         ),
     ] = False
+    allow_media_host: Annotated[
+        Names,
+        Doc(
+            Section.GATEWAY,
+            "Hosts from which pictures, sounds and videos are fetched that clients name by address: HOST, "
+            "*.DOMAIN or *, with :PORT where it is not 80 or 443. The gateway fetches, never an engine; an "
+            "address of the own network only if it is written here in numbers.",
+            "HOST[,HOST]",
+            unset="none: media come with the request",
+        ),
+    ] = ()
     unknown_fields: Annotated[
         UnknownFields,
         Doc(
@@ -638,6 +649,11 @@ class Options:
         if self.unknown_fields == "auto":
             return not self.for_this_machine_alone
         return self.unknown_fields == "refuse"
+
+    @property
+    def media_hosts(self) -> tuple[str, ...]:
+        """From which media are fetched."""
+        return (*self.allow_media_host, *(("*",) if self.allow_image_url else ()))
 
     @property
     def let_in_hosts(self) -> tuple[str, ...]:

@@ -101,7 +101,12 @@ def flags(plan: ReplicaSpec) -> tuple[str, ...]:
         "--chat-template-content-format": plan.content_format,
     }
     words = [part for flag, value in settings.items() if value is not None for part in (flag, str(value))]
-    return (*words, *_image_flags(plan), *_parallel_flags(plan), *_END, "--disable-uvicorn-access-log")
+    own = (*_image_flags(plan), *_parallel_flags(plan), *_END, *_FETCHES_NOTHING)
+    return (*words, *own, "--disable-uvicorn-access-log")
+
+
+_FETCHES_NOTHING = ("--allowed-media-domains", "none.invalid")
+"""The gateway fetches what clients name; this is said to vLLM, too."""
 
 
 # Told to end by whoever it is, it finishes what it has begun and takes nothing new. Without this 0.26 drops

@@ -97,6 +97,9 @@ class Settings:
         return tuple(self.state_dir / f"counters-{index}" for index in range(self.workers))
 
 
+_MOST_FETCHING = 16
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """One gateway worker's collaborators."""
@@ -119,6 +122,8 @@ class Worker:
     upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
     pictures: PictureProcess = field(default_factory=PictureProcess)
     """Where pictures are decoded that an engine would not read."""
+    fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_FETCHING))
+    """Who may fetch media."""
     readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "reader"))
     """Where requests are read that would hold up the loop."""
     menders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "mender"))

@@ -41,7 +41,7 @@ def worker_command(
             files=key_files(options, state_dir), required=guarded, upstream=options.upstream_key_file
         ),
         media=MediaPolicy(
-            allow_remote=options.allow_image_url,
+            hosts=options.media_hosts,
             max_pixels=options.max_request_megapixels * 1_000_000,
         ),
         wait_ready_s=options.wait_ready_s,

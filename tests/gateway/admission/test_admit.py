@@ -42,7 +42,7 @@ def call(
 ) -> Call:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(method=b"POST", path=path, headers={b"content-type": kind}, body=raw, started_s=0.0)
-    return admit(request, ENDPOINTS[path], fleet, MediaPolicy(allow_remote=remote), fields)
+    return admit(request, ENDPOINTS[path], fleet, MediaPolicy(hosts=("*",) if remote else ()), fields)
 
 
 def refusal(body: object, path: str = CHAT, **how: Any) -> Refusal:

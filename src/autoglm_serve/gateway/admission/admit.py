@@ -4,7 +4,8 @@ The body is parsed once. What goes to the engine is the client's own bytes, edit
 contract with clients asks for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from autoglm_serve.core import multipart
@@ -21,6 +22,15 @@ from autoglm_serve.gateway.admission.undone import refuse_undone
 from autoglm_serve.gateway.admission.validate import check_shape, described, refuse, rewritten
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.splice import Path, Slot, edited, slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedMedia:
+    """Media that are named by address and have to be fetched before an engine is asked."""
+
+    body: bytes
+    """The request, plain JSON, in which the addresses stand."""
+    addresses: Mapping[Path, str]
 
 
 class Call(NamedTuple):
@@ -47,6 +57,8 @@ class Call(NamedTuple):
     """Where pictures stand in the body that the engine would not read, or would see turned."""
     audio: int = 0
     """Parts with audio that the model cannot hear by itself."""
+    named_media: NamedMedia | None = None
+    """It cannot be sent as it is: these are fetched first."""
     named_model: str | None = None
     """The name that the client used, where it used one."""
     model_slot: Slot | None = None
@@ -108,6 +120,7 @@ def admit(
         only_picture=media.places[0] if len(media.places) == 1 else "",
         unread_pictures=tuple(media.unread),
         audio=media.audio if _needs_ears(endpoint, model) else 0,
+        named_media=NamedMedia(body=raw, addresses=media.remote) if media.remote else None,
         named_model=body.get("model"),
     )
 

@@ -116,6 +116,25 @@ def picture_in_base64(text: str, at: int = 0) -> Picture:
         look *= 8
 
 
+def media_type_of(data: bytes) -> str | None:
+    """What these bytes are, by how they begin; None for what is no picture, sound or video that is known."""
+    picture = size_of(data[:_LONGEST_LOOK])
+    if picture is not None:
+        return f"image/{picture.format}"
+    return next((kind for at, magic, kind in _BEGINNINGS if data.startswith(magic, at)), None)
+
+
+_BEGINNINGS = (
+    (8, b"WAVE", "audio/wav"),
+    (0, b"fLaC", "audio/flac"),
+    (0, b"OggS", "audio/ogg"),
+    (0, b"ID3", "audio/mpeg"),
+    (0, b"\xff\xfb", "audio/mpeg"),
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\x1aE\xdf\xa3", "video/webm"),
+)
+
+
 def is_picture(text: str) -> bool:
     """This base64 begins as a picture does."""
     try:

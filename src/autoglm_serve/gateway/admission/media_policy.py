@@ -23,6 +23,7 @@ from autoglm_serve.gateway.admission.media import (
     picture_in_base64,
 )
 from autoglm_serve.gateway.admission.parts import TEXT_KEYS, MessagePart, parts
+from autoglm_serve.gateway.wire.addresses import LONGEST
 from autoglm_serve.gateway.wire.splice import Path
 
 MAX_PICTURE_PIXELS = 50_000_000  # decoded it takes 3 bytes a pixel and more in the engine
@@ -46,8 +47,8 @@ _ADDRESS = re.compile(r"\s*(?:data:|file:|[a-z][a-z0-9+.-]{0,20}://)", re.IGNORE
 class MediaPolicy:
     """Which media a client may name instead of sending them, and how many pixels a request may have."""
 
-    allow_remote: bool = False
-    """Let the engine fetch http and https addresses."""
+    hosts: tuple[str, ...] = ()
+    """From which media are fetched here; see `addresses.is_allowed`. An engine is never left to fetch."""
     max_pixels: int = 128_000_000
     """Of all pictures of a request together, each frame counted."""
 
@@ -60,8 +61,8 @@ class Media:
     """Those that came with the request."""
     places: list[str] = field(default_factory=list)
     """Where they stand, as an error names it."""
-    remote: int = 0
-    """Addresses that will be fetched."""
+    remote: dict[Path, str] = field(default_factory=dict)
+    """Addresses that have to be fetched."""
     videos: int = 0
     bytes: int = 0
     """How much of the body they take."""
@@ -162,7 +163,7 @@ def _judge(part: MessagePart, key: str, text: str, policy: MediaPolicy, media: M
         return _bare(part, where, text, policy, media)
     else:
         _check_remote(where, text, policy)
-        media.remote += 1
+        media.remote[(*part.path, key)] = text.strip()
     return None
 
 
@@ -247,13 +248,15 @@ def _check_remote(where: str, url: str, policy: MediaPolicy) -> None:
             "Send the picture itself: data:image/png;base64,…",
             where,
         )
-    if not policy.allow_remote:
+    if not policy.hosts:
         _refuse(
             "media_not_allowed",
             f"'{where}' is a remote address, and this service fetches none. Send the picture itself as "
-            "data:image/png;base64,…, or have the service started with --allow-image-url.",
+            "data:image/png;base64,…, or have the service started with --allow-media-host.",
             where,
         )
+    if isinstance(url, LongText) or len(url) > LONGEST:
+        _refuse("media_not_allowed", f"'{where}' is too long for an address.", where)
 
 
 def _refuse(code: str, message: str, param: str) -> NoReturn:

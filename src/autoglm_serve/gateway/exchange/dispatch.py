@@ -17,6 +17,7 @@ from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.gateway.exchange.attempts import serve
 from autoglm_serve.gateway.exchange.delivery import give_up
 from autoglm_serve.gateway.exchange.exchange import Exchange
+from autoglm_serve.gateway.exchange.fetch import fetch_media
 from autoglm_serve.gateway.exchange.picture_input import make_readable
 from autoglm_serve.gateway.exchange.speech_input import transcribe_audio
 from autoglm_serve.gateway.state import Worker
@@ -82,7 +83,7 @@ async def _read_elsewhere(exchange: Exchange, ask: Callable[[], Call]) -> None:
     exchange.admitted(await worker.loop.run_in_executor(worker.readers, ask))
 
 
-FILTERS: tuple[Filter, ...] = (_who_asks, _what_is_asked, make_readable, transcribe_audio)
+FILTERS: tuple[Filter, ...] = (_who_asks, _what_is_asked, fetch_media, make_readable, transcribe_audio)
 """What a request passes before a replica is asked, in this order."""
 
 
