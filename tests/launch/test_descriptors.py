@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.worker import affordable
 from autoglm_serve.launch import descriptors
 

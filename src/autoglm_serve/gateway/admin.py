@@ -8,9 +8,9 @@ from autoglm_serve.gateway.exchange.delivery import Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Relay, Result
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.envelope import stopping
 from autoglm_serve.gateway.wire.http import Headers, Request, request_head
-from autoglm_serve.gateway.wire.server import ClientConnection
 
 
 async def forward(client: ClientConnection, request: Request, worker: Worker) -> None:

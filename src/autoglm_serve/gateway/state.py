@@ -21,7 +21,7 @@ from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LOAD_FILE, LoadTable
 from autoglm_serve.gateway.routing.router import Router
-from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import handover

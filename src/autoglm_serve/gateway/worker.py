@@ -42,9 +42,11 @@ from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
+from autoglm_serve.gateway.wire.client_connection import ClientConnection
+from autoglm_serve.gateway.wire.connections import Connections
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
-from autoglm_serve.gateway.wire.server import ClientConnection, ConnectionLimits, Connections
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import Certificate
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import descriptors

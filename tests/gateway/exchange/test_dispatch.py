@@ -20,7 +20,9 @@ from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.state import Settings, Worker
-from autoglm_serve.gateway.wire.server import ClientConnection, ConnectionLimits, Connections
+from autoglm_serve.gateway.wire.client_connection import ClientConnection
+from autoglm_serve.gateway.wire.connections import Connections
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.gateway.worker import Requests
 from autoglm_serve.observe import counter_file

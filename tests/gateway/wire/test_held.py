@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm_serve.gateway.wire.held import Held
-from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.unread import Unread
 from tests.fakes.engine_process import EngineProcess
 from tests.gateway.gateway_process import running_gateway

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from autoglm_serve.gateway.access.doors import DoorPolicy
-from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from tests.fakes.engine_process import EngineProcess, running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
 from tests.gateway.raw_http import chat, post, wire

@@ -21,9 +21,9 @@ from autoglm_serve.gateway.exchange.fetch import fetch_media
 from autoglm_serve.gateway.exchange.picture_input import make_readable
 from autoglm_serve.gateway.exchange.speech_input import transcribe_audio
 from autoglm_serve.gateway.state import Worker
+from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
-from autoglm_serve.gateway.wire.server import ClientConnection
 
 log = logging.getLogger(__name__)
 

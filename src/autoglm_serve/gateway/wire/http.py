@@ -67,8 +67,8 @@ class Request:
     """One complete request. Header names are lower case; a repeated header keeps its last value."""
 
     __slots__ = (
-        *("_body", "headers", "http10", "id", "keep_alive", "loopback", "method", "path", "peer"),
-        *("started_s", "target"),
+        *("_body", "headers", "held_bytes", "http10", "id", "keep_alive", "loopback", "method", "path"),
+        *("peer", "started_s", "target"),
     )
 
     def __init__(
@@ -99,6 +99,8 @@ class Request:
         """It came from this machine."""
         self.peer = peer
         """The address that it came from."""
+        self.held_bytes = 0
+        """What is held for it until it is answered."""
         self.id = b""
         """Its name in logs, for the engine and in the answer; given by who handles it."""
 
@@ -115,20 +117,19 @@ class Request:
         return len(self._body)
 
 
-def response_head(status: int, headers: Headers) -> bytes:
-    """The status line, the headers and the blank line."""
-    lines = [_STATUS_LINES[status]]
-    lines += [b"%s: %s\r\n" % header for header in headers]
-    lines.append(b"\r\n")
-    return b"".join(lines)
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES[status]
+
+
+def header_lines(headers: Headers) -> bytes:
+    """Their lines in a head. What ends the head is not among them."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def request_head(method: bytes, path: str, host: bytes, headers: Headers, body_bytes: int) -> bytes:
     """The head of a request with a body of `body_bytes`, for a keep-alive connection."""
-    lines = [b"%s %s HTTP/1.1\r\nhost: %s\r\n" % (method, path.encode("ascii", "replace"), host)]
-    lines += [b"%s: %s\r\n" % header for header in headers]
-    lines.append(b"content-length: %d\r\n\r\n" % body_bytes)
-    return b"".join(lines)
+    line = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, path.encode("ascii", "replace"), host)
+    return line + header_lines(headers) + b"content-length: %d\r\n\r\n" % body_bytes
 
 
 def chunk(data: bytes) -> bytes:
