@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from autoglm_serve.gateway.wire.server import ConnectionLimits
+from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from tests.fakes.pictures import png
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
 
