@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoglm_serve.core.model import Capability
 from autoglm_serve.gateway.state import KeySettings
 from autoglm_serve.keys import keys_file
-from autoglm_serve.keys.key import Key, Scope, digest
+from autoglm_serve.keys.key import Key, Limits, Scope, digest
+from autoglm_serve.usage.daybook import Daybooks
 from tests.fakes.engine_process import EngineProcess
 from tests.gateway.gateway_process import MODEL, GatewayProcess, fleet_of, running_gateway
 from tests.gateway.raw_http import chat, post, wire
@@ -190,3 +192,90 @@ def test_an_upstream_gets_the_key_that_is_its_own(tmp_path: Path, engine: Engine
         assert [
             value for _, value in seen["headers"] if value in ("Bearer theirs", "Bearer mine", "mine")
         ] == ["Bearer theirs"]
+
+
+# --- limits
+
+
+def limited(tmp_path: Path, engine: EngineProcess, **limits: int) -> Any:
+    return guarded(tmp_path, engine, key("good", limits=Limits(**limits)), key("free"))
+
+
+def test_a_limit_is_told_in_the_headers_that_clients_know(tmp_path: Path, engine: EngineProcess) -> None:
+    bearer = {"Authorization": "Bearer good"}
+    with limited(tmp_path, engine, requests_per_minute=2, tokens_per_minute=100_000) as (gateway, _):
+        for left in ("1", "0"):
+            status, headers, _ = gateway.ask("POST", "/v1/chat/completions", CHAT, bearer)
+            assert (status, headers["x-ratelimit-remaining-requests"]) == (200, left)
+            assert headers["x-ratelimit-limit-requests"] == "2"
+            assert headers["x-ratelimit-reset-requests"].endswith("s")
+            assert 0 < int(headers["x-ratelimit-remaining-tokens"]) < 100_000
+        status, headers, body = gateway.ask("POST", "/v1/chat/completions", CHAT, bearer)
+        error = json.loads(body)["error"]
+        assert (status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "requests")
+        assert 50 <= int(headers["retry-after"]) <= 70
+        status, _, body = gateway.ask(
+            "POST", "/v1/messages", {**CHAT, "max_tokens": 8}, {"x-api-key": "good"}
+        )
+        assert (status, json.loads(body)["error"]["type"]) == (429, "rate_limit_error")
+        assert asked(gateway, "free")[0] == 200
+        assert (
+            "x-ratelimit-limit-requests"
+            not in gateway.ask("POST", "/v1/chat/completions", CHAT, {"x-api-key": "free"})[1]
+        )
+
+
+def test_what_an_engine_has_counted_is_what_a_request_took(tmp_path: Path, engine: EngineProcess) -> None:
+    with limited(tmp_path, engine, budget_tokens=1000) as (gateway, _):
+        took = json.loads(gateway.ask("POST", "/v1/chat/completions", CHAT, {"x-api-key": "good"})[2])[
+            "usage"
+        ]["total_tokens"]
+        let_in = 1
+        while (got := asked(gateway, "good"))[0] == 200:
+            let_in += 1
+        assert got == (429, "insufficient_quota")
+        likely = 2 + 256  # what the next one is charged in advance
+        assert 1000 - likely - took < let_in * took <= 1000
+
+
+def test_requests_at_the_same_time_are_counted_until_they_end(tmp_path: Path, engine: EngineProcess) -> None:
+    with limited(tmp_path, engine, concurrency=1) as (gateway, _):
+        with wire(gateway) as first:
+            first.send(post(chat(stream=True, fault="hang:1"), "/v1/chat/completions", "x-api-key: good"))
+            first.answer(head_only=True)
+            assert asked(gateway, "good") == (429, "rate_limit_exceeded")
+        until(lambda: asked(gateway, "good")[0] == 200)
+
+
+def test_a_request_that_is_refused_costs_nothing(tmp_path: Path, engine: EngineProcess) -> None:
+    with limited(tmp_path, engine, requests_per_day=1, tokens_per_day=1000) as (gateway, _):
+        for _ in range(3):
+            assert asked(gateway, "good", model="none")[0] == 404
+            assert asked(gateway, "good", max_tokens="x")[0] == 400
+        assert asked(gateway, "good")[0] == 200
+
+
+def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine, key("good"), key("other")) as (gateway, path), wire(gateway) as client:
+        client.send(post(chat(stream=True, fault="hang:1"), "/v1/chat/completions", "x-api-key: good"))
+        assert client.line().startswith(b"HTTP/1.1 200")
+        keys_file.change(path, "k-good", lambda each: replace(each, revoked_s=1))
+        while b"invalid_api_key" not in (line := client.line()):
+            assert line, "it ended without a word"
+        assert asked(gateway, "other")[0] == 200
+
+
+def test_usage_is_noted_when_a_request_ends(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine, key("good", owner="ann")) as (gateway, _):
+        said = json.loads(gateway.ask("POST", "/v1/chat/completions", CHAT, {"x-api-key": "good"})[2])[
+            "usage"
+        ]
+        gateway.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True}, {"x-api-key": "good"})
+        gateway.ask("POST", "/v1/chat/completions", CHAT)
+        daybooks = Daybooks(tmp_path)
+        until(lambda: sum(len(entry.records) for entry in daybooks.unread({})) == 2)
+        gateway.process.kill()
+        [whole, stream] = next(iter(daybooks.unread({}))).records
+        assert whole[1:5] == ("k-good", "ann", "demo", True)
+        assert whole[5:] == (said["prompt_tokens"], said["completion_tokens"], False)
+        assert (stream.completion_tokens > 0, stream.estimated) == (True, True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,33 @@ def test_another_account_finds_no_admin_api(tmp_path: Path) -> None:
         argv = (sys.executable, "-c", script, str(service.port), str(tmp_path))
         done: Any = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout.split() == ["200", "False", "404"]
+
+
+def test_usage_outlives_every_process_and_is_booked_once(tmp_path: Path, autoglm: Run) -> None:
+    state = tmp_path / "state"
+    keys = ("--state-dir", str(state))
+    secret = autoglm("keys", "create", "--owner", "ann", "--requests-per-day", "8", *keys).stdout.split()[0]
+    with running_service(*LEAST, "--gateway-workers", "2", state_dir=state) as service:
+        assert [chat(service, secret) for _ in range(5)] == [200] * 5
+        service.process.kill()
+        service.process.wait()
+        for pid in service.pids():
+            os.kill(pid, signal.SIGKILL)
+    with running_service(*LEAST, "--gateway-workers", "2", state_dir=state) as service:
+        assert [chat(service, secret) for _ in range(4)] == [200, 200, 200, 429]
+        service.stop()
+    [told] = json.loads(autoglm("usage", "--json", "--by", "owner", *keys).stdout)
+    assert (told["owner"], told["requests"], told["failed"]) == ("ann", 8, 0)
+    assert told["completion_tokens"] > 0
+    assert autoglm("usage", "--csv", *keys).stdout.splitlines()[0].startswith("day,key,owner,model,requests")
+    assert "ann" in autoglm("usage", *keys).stdout
+
+
+def test_a_limit_is_exact_over_workers(tmp_path: Path, autoglm: Run) -> None:
+    made = autoglm("keys", "create", "--requests-per-day", "20", "--state-dir", str(tmp_path / "state"))
+    with (
+        running_service(*LEAST, "--gateway-workers", "3", state_dir=tmp_path / "state") as service,
+        ThreadPoolExecutor(8) as clients,
+    ):
+        got = list(clients.map(lambda _: chat(service, made.stdout.split()[0]), range(40)))
+    assert (got.count(200), got.count(429)) == (20, 20)

@@ -6,9 +6,10 @@ import re
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from autoglm_serve.cli import usage
 from autoglm_serve.cli.parser import add_flags
 from autoglm_serve.cli.running_service import state_dir_at
 from autoglm_serve.cli.table import table
@@ -33,13 +34,16 @@ _WHERE = {
     "keys_file": "The file to change; the service is started with the same.",
     "port": "The port of the service whose keys are meant, where --keys-file does not say.",
     "state_dir": "Its state directory, where it is not found by the port.",
+    "usage_db": "The books that the service writes.",
 }
 _ACTIONS = {
     "create": "make a key, whose secret is shown this once",
     "list": "list the keys, without their secrets",
     "rotate": "give a key another secret, shown this once",
     "revoke": "close a key for good, at once",
+    "usage": "what each key has used in the last days (autoglm usage has more)",
 }
+_BY = ("key", "owner")
 _OF_CREATE = ("owner", "scope", "models", "paths", "expires", *LIMITS)
 _HELP = {
     "requests_per_minute": "Requests in any 60 seconds.",
@@ -94,6 +98,10 @@ def run(args: Namespace, options: Options) -> int:
             _list(args, path, now_s)
         case "rotate":
             _rotate(args, path, now_s)
+        case "usage":
+            today = datetime.now(UTC).date()
+            found = usage.read(options, today - timedelta(days=31), today)
+            print(usage.shown(usage.grouped(found, _BY), _BY))
         case _:
             keys_file.change(path, args.id, lambda key: replace(key, revoked_s=key.revoked_s or now_s))
             print(f"{args.id} opens nothing any more")

@@ -76,6 +76,7 @@ VERBS = (
     Verb(name="restart", summary="restart a service's parts one by one, while it serves", with_options=True),
     Verb(name="stop", summary="stop a running service; requests in flight are finished", with_options=True),
     Verb(name="keys", summary="make, list, replace and revoke API keys", with_options=True),
+    Verb(name="usage", summary="show what each key has used", with_options=True),
     Verb(name="config", summary="show every option, its value and where it came from", engine_args=True),
     Verb(name="version", summary="print the version, and those of the engines found"),
     Verb(name="completion", summary="print a script that completes commands in bash, zsh or fish"),

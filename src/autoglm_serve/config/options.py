@@ -603,6 +603,17 @@ class Options:
         ),
     ] = None
 
+    usage_db: Annotated[
+        Text | None,
+        Doc(
+            Section.ACCESS,
+            "Where the usage of keys is booked: a file for SQLite, or postgresql://USER@HOST/NAME, whose "
+            "password is best kept in a PGPASSFILE.",
+            "FILE|URL",
+            unset="usage.db in the state directory",
+        ),
+    ] = None
+
     speech: Annotated[
         bool,
         Doc(

@@ -12,6 +12,9 @@ class RefusalType(StrEnum):
     INVALID_REQUEST = "invalid_request_error"
     NOT_FOUND = "not_found_error"
     PERMISSION = "permission_error"
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    NO_BUDGET = "insufficient_quota"
     OVERLOADED = "overloaded_error"
     SERVER = "server_error"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.access.doors import DoorPolicy
+from autoglm_serve.gateway.access.grants import Grants
 from autoglm_serve.gateway.access.keyring import Keyring
 from autoglm_serve.gateway.access.upstream_key import UpstreamKey
 from autoglm_serve.gateway.admission.fields import FieldPolicy
@@ -118,6 +119,7 @@ class Worker:
     habits: Habits
     life_signs: LifeSigns
     time_limit: TimeLimit
+    grants: Grants
     keyring: Keyring = field(default_factory=Keyring)
     upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
     pictures: PictureProcess = field(default_factory=PictureProcess)

@@ -26,6 +26,7 @@ from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway import admin, pages
 from autoglm_serve.gateway.access.doors import Doors
+from autoglm_serve.gateway.access.grants import Grants
 from autoglm_serve.gateway.access.identity import RequestIds, holder
 from autoglm_serve.gateway.access.keyring import Keyring
 from autoglm_serve.gateway.access.upstream_key import UpstreamKey
@@ -167,6 +168,8 @@ def _worker(
     )
     quarantine, pool = Quarantine(), Pool(loop)
     keyring = Keyring(settings.keys.files, required=settings.keys.required)
+    grants = Grants(settings.state_dir, settings.worker_id, settings.workers)
+    keyring.on_change = grants.keys_changed
     keyring.load()
     return Worker(
         settings=settings,
@@ -184,6 +187,7 @@ def _worker(
         life_signs=LifeSigns(),
         time_limit=TimeLimit(settings.request_timeout_s),
         keyring=keyring,
+        grants=grants,
         upstream_key=UpstreamKey(settings.keys.upstream),
     )
 

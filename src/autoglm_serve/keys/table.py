@@ -44,7 +44,10 @@ class KeyTable:
 
     def find(self, secret: bytes, now_s: float) -> Key | None:
         """The key of this secret, whatever may be wrong with it by now."""
-        sha256 = digest(secret)
+        return self.by_digest(digest(secret), now_s)
+
+    def by_digest(self, sha256: bytes, now_s: float) -> Key | None:
+        """The same by the secret's hash."""
         key = self._known.get(sha256) or self._look_up(sha256)
         if key is None:
             return None

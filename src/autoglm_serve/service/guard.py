@@ -11,6 +11,7 @@ from autoglm_serve.keys import keys_file
 from autoglm_serve.keys.key import KeysError
 from autoglm_serve.keys.table import KeyTable, read_table
 from autoglm_serve.launch import admin_token
+from autoglm_serve.usage.books import BOOKS_FILE, Books
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,11 @@ def key_files(options: Options, state_dir: Path) -> tuple[Path, ...]:
     """Where the keys of a service are."""
     named = options.keys_file.absolute() if options.keys_file else state_dir / keys_file.KEYS_FILE
     return named, state_dir / keys_file.VARIABLE_FILE
+
+
+def books_of(options: Options, state_dir: Path) -> Books:
+    """Where usage is booked."""
+    return Books(options.usage_db or str(state_dir / BOOKS_FILE))
 
 
 def prepare(options: Options, state_dir: Path, environ: MutableMapping[str, str]) -> bool:

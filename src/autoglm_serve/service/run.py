@@ -39,9 +39,10 @@ from autoglm_serve.launch.state_dir import CONTROL_SOCKET, DECIDED, StateDir
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.runtime.clock import RealClock
 from autoglm_serve.runtime.tasks import any_set
+from autoglm_serve.service.bookkeeper import Bookkeeper
 from autoglm_serve.service.change import Operator
 from autoglm_serve.service.control_sockets import ControlSockets
-from autoglm_serve.service.guard import has_keys, key_files
+from autoglm_serve.service.guard import books_of, has_keys, key_files
 from autoglm_serve.service.in_force import InForce
 from autoglm_serve.service.reporter import Reporter
 from autoglm_serve.service.signals import Signals
@@ -112,6 +113,8 @@ class Service:
         self._workers = self._gateway_workers(state)
         self._channel = ControlPlaneEnd(self._state_dir / CONTROL_SOCKET, self._heard, self._status)
         self._operator = self._made_operator(read_options)
+        books = books_of(options, self._state_dir)
+        self._bookkeeper = Bookkeeper(self._state_dir, books, RealClock())
         self._sockets = ControlSockets(self._lock, self._channel, self._operator, self._status, RealClock())
 
     def _idle_watch(self) -> IdleWatch:
@@ -170,6 +173,7 @@ class Service:
                 group.create_task(self._announce()),
                 group.create_task(self._idle.run()),
                 group.create_task(self._guard()),
+                group.create_task(self._bookkeeper.run()),
                 *([group.create_task(collect_orphans(RealClock()))] if is_first() else []),
             ]
             gateway = group.create_task(self._workers.run())
@@ -180,6 +184,7 @@ class Service:
             await self._take_down(gateway, replicas)
             for task in background:
                 task.cancel()
+            await asyncio.to_thread(self._bookkeeper.book)
         if self._doomed.is_set() and not stop.is_set():
             raise _cannot_start(self._supervisor.statuses())
         return ExitCode.STOPPED_AT_ONCE if stop_at_once.is_set() else ExitCode.OK

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autoglm_serve.core.fleet import FleetView
+from autoglm_serve.gateway.access.grants import Grants
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
@@ -128,6 +129,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         habits=Habits(),
         life_signs=LifeSigns(),
         time_limit=TimeLimit(TIMEOUT_S),
+        grants=Grants(state_dir, 0, 1),
     )
 
 

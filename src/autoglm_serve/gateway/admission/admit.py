@@ -12,7 +12,7 @@ from autoglm_serve.core import multipart
 from autoglm_serve.core.fleet import FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.admission.cost import request_cost
+from autoglm_serve.gateway.admission.cost import likely_answer, request_cost
 from autoglm_serve.gateway.admission.document import Json, is_light_json, parse_object
 from autoglm_serve.gateway.admission.endpoints import BodyKind, Endpoint
 from autoglm_serve.gateway.admission.fields import FieldPolicy, read_fields
@@ -42,6 +42,8 @@ class Call(NamedTuple):
     """What the engine is sent."""
     content_type: bytes
     cost_tokens: int
+    answer_tokens: int = likely_answer(None)
+    """Of those, what is likely to be written."""
     stream: bool = False
     usage: bool = False
     """A stream is to say at its end how many tokens it took."""
@@ -98,6 +100,7 @@ def admit(
     if "tools" in body:
         edits |= described(body)
     for_engine = _for_engine(edited(raw, edits) if edits else raw, body)
+    most_tokens = body.get("max_completion_tokens") or body.get("max_tokens")
     return Call(
         endpoint=endpoint,
         model=model,
@@ -108,10 +111,11 @@ def admit(
             text_bytes=len(raw) - media.bytes,
             pictures=((each.width_px, each.height_px) for each in media.pictures),
             geometry=model.vision,
-            max_answer_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+            max_answer_tokens=most_tokens,
             answers=asked.answers,
             guide_tokens=asked.guide_tokens,
         ),
+        answer_tokens=likely_answer(most_tokens, asked.answers),
         stream=body.get("stream") is True,
         usage=_asks_for_usage(body, endpoint),
         tool_call=_asks_for_call(body),

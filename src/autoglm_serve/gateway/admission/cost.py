@@ -27,8 +27,12 @@ def request_cost(
     cost = text_cost(text_bytes) + 1
     for width_px, height_px in pictures:
         cost += geometry.tokens(width_px, height_px) if geometry else _TOKENS_PER_PICTURE
-    answer_tokens = min(max_answer_tokens or _USUAL_ANSWER_TOKENS, _USUAL_ANSWER_TOKENS)
-    return cost + answers * answer_tokens + guide_tokens
+    return cost + likely_answer(max_answer_tokens, answers) + guide_tokens
+
+
+def likely_answer(max_answer_tokens: int | None, answers: int = 1) -> int:
+    """The tokens of all answers together."""
+    return answers * min(max_answer_tokens or _USUAL_ANSWER_TOKENS, _USUAL_ANSWER_TOKENS)
 
 
 def text_cost(text_bytes: int) -> int:

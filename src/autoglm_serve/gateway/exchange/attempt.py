@@ -49,7 +49,7 @@ async def ask(exchange: Exchange, question: Question, replica: ReplicaView) -> E
             worker.loop,
             ending,
             question,
-            extra=((b"x-autoglm-replica", replica.id.encode()),),
+            extra=((b"x-autoglm-replica", replica.id.encode()), *exchange.limits_left),
             finish_needed=worker.habits.finish_needed(replica),
         )
         worker.streams.enter(replica.base_url, relay)

@@ -15,6 +15,7 @@ from autoglm_serve.gateway.admission.admit import Call, admit, is_light
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.gateway.exchange.attempts import serve
+from autoglm_serve.gateway.exchange.booking import book
 from autoglm_serve.gateway.exchange.delivery import give_up
 from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.exchange.fetch import fetch_media
@@ -24,6 +25,7 @@ from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.keys.key import Key
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,10 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
             _give_up(exchange, client, _too_late())
             return
         account.outcome = Outcome.CANCELLED if client.gone else Outcome.SHUTDOWN
+        ended = exchange.grant.refusal if exchange.grant is not None else None
+        account.outcome = account.outcome if ended is None else Outcome.REFUSED
         if not client.gone:
-            _give_up(exchange, client, stopping())
+            _give_up(exchange, client, ended or stopping())
         raise
     except Exception:
         log.exception("a bug in the gateway ended request %s to %s", exchange.id, request.path)
@@ -60,6 +64,8 @@ async def dispatch(client: ClientConnection, request: Request, worker: Worker) -
     finally:
         limit.leave(task)
         account.close(exchange.now_s)
+        if exchange.grant is not None:
+            book(exchange, exchange.grant)
 
 
 def _who_asks(exchange: Exchange) -> None:
@@ -83,7 +89,19 @@ async def _read_elsewhere(exchange: Exchange, ask: Callable[[], Call]) -> None:
     exchange.admitted(await worker.loop.run_in_executor(worker.readers, ask))
 
 
-FILTERS: tuple[Filter, ...] = (_who_asks, _what_is_asked, fetch_media, make_readable, transcribe_audio)
+def _how_much_is_left(exchange: Exchange) -> Awaitable[None] | None:
+    key = exchange.identity.key
+    return None if key is None else _granted(exchange, key)
+
+
+async def _granted(exchange: Exchange, key: Key) -> None:
+    exchange.grant = await exchange.worker.grants.enter(key, exchange.call.cost_tokens)
+
+
+FILTERS: tuple[Filter, ...] = (
+    *(_who_asks, _what_is_asked, _how_much_is_left),
+    *(fetch_media, make_readable, transcribe_audio),
+)
 """What a request passes before a replica is asked, in this order."""
 
 

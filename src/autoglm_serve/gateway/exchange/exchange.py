@@ -6,6 +6,7 @@ Owned by the task that serves it. Filters fill in what they find out; attempts c
 import time
 from functools import lru_cache
 
+from autoglm_serve.gateway.access.grants import Grant
 from autoglm_serve.gateway.access.identity import Identity
 from autoglm_serve.gateway.admission.admit import Call
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS, RESPONSES
@@ -18,7 +19,7 @@ from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
 from autoglm_serve.gateway.recovery.sent import Sent
 from autoglm_serve.gateway.recovery.typed_resume import Told
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.http import Headers, Request
 from autoglm_serve.route.scheduler import RoutingRequest
 
 _NOBODY_ASKED = Ending(result=Result.LOST, reason="no replica could be asked")
@@ -28,7 +29,18 @@ class Exchange:
     """A request, who asks, what it became, and what was sent and learnt so far."""
 
     __slots__ = (
-        *("account", "begun", "call", "client", "delivery", "ending", "identity", "request", "routing"),
+        *(
+            "account",
+            "begun",
+            "call",
+            "client",
+            "delivery",
+            "ending",
+            "grant",
+            "identity",
+            "request",
+            "routing",
+        ),
         *("fingerprint", "sent", "told", "why_no_more", "worker"),
     )
 
@@ -54,6 +66,8 @@ class Exchange:
         """The last that had something to tell the client."""
         self.sent: tuple[int, Sent | Told] | None = None
         """What a stream that lost its replica had sent, as of so many chunks of its journal."""
+        self.grant: Grant | None = None
+        """Set by a step, where the client has a key."""
         self.begun = False
         """There is a delivery, and the client may have been sent something."""
         self.why_no_more = "no other replica could take over"
@@ -66,6 +80,11 @@ class Exchange:
     @property
     def now_s(self) -> float:
         return self.worker.loop.time()
+
+    @property
+    def limits_left(self) -> Headers:
+        """What the client's key has left, for the head of its answer."""
+        return self.grant.headers if self.grant is not None else ()
 
     def admitted(self, call: Call) -> None:
         self.call = call
