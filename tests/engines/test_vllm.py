@@ -94,6 +94,13 @@ def test_without_peer_access_it_is_not_tried() -> None:
     assert command.env["NCCL_P2P_DISABLE"] == "1"
 
 
+def test_a_server_gets_the_threads_that_were_planned_for_its_pictures() -> None:
+    """Of the person's own setting the planner has made its number; without one vLLM is left alone."""
+    planned = ENGINE.command(member(replace(PLAN, threads=4)), Placement(), at(1))
+    assert planned.env["OMP_NUM_THREADS"] == "4"
+    assert "OMP_NUM_THREADS" not in ENGINE.command(member(PLAN), Placement(), at(1)).env
+
+
 def test_whole_images_for_each_gpu() -> None:
     plan = replace(PLAN, tensor_parallel=2, placements=(Placement(gpus=(0, 1)),), encoder_data_parallel=True)
     assert value(argv(plan), "--mm-encoder-tp-mode") == "data"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from autoglm_serve.core.hardware import GIB, GpuProcess, Host, Link
+from autoglm_serve.plan.calibration import constants_for
 from autoglm_serve.plan.request import Goal, Pins
 from autoglm_serve.probe import hardware_table
 from tests.plan.worlds import autoglm, chosen, planned, with_memory
@@ -28,7 +29,9 @@ def test_few_sessions_for_many_gpus_are_answered_sooner_by_two_of_them_together(
 
 
 def test_a_host_that_sets_the_pace_is_named() -> None:
-    together = planned("h200:2", sessions=128, pins=Pins(tensor_parallel=2))
+    few = Host(memory_bytes=512 * GIB, free_bytes=512 * GIB, cores=4)
+    small = replace(hardware_table.hardware("h200:2"), host=few)
+    together = planned(small, sessions=128, pins=Pins(tensor_parallel=2))
     apart = planned("h200:2", sessions=32)
     assert any("the host sets the pace" in warning for warning in together.warnings)
     assert not any("the host sets the pace" in warning for warning in apart.warnings)
@@ -327,7 +330,8 @@ def test_a_choice_that_hangs_on_the_link_is_called_a_tie() -> None:
 
 def test_figures_carry_a_range_that_is_wider_where_the_link_is_not_known() -> None:
     def width(hardware: str, ways: int) -> float:
-        found = chosen(planned(hardware, pins=Pins(tensor_parallel=ways))).predicted
+        constants = constants_for(hardware.partition(":")[0], None, ())
+        found = chosen(planned(hardware, pins=Pins(tensor_parallel=ways), constants=constants)).predicted
         assert found is not None
         assert found.steps_range_per_s is not None
         low, high = found.steps_range_per_s

@@ -44,6 +44,8 @@ class EngineTraits:
     """Why the rules of this version are used, in words."""
     rules_of: str = ""
     """The release whose rules these are, where they are not the version's own."""
+    threads_by_environment: bool = False
+    """Its server prepares a picture with as many threads as OMP_NUM_THREADS says, one where nobody says."""
     fp8_tower: bool = True
     """Quantising while loading covers the vision tower's linears too."""
     max_pipeline: int = 8
@@ -116,17 +118,19 @@ class Constants:
     """The host's part of an image that no other request waits for: fetching and decoding it."""
     image_turn_s: float = 0.148
     """The host's part in the server's one worker, request after request: resizing, hashing, packing."""
+    image_torch_s: float = 0.12
+    """Of that, what several threads share."""
     parallel_turn_s: float = 0.038
     """More of it where a replica spans GPUs: pixels go through shared memory."""
     image_copy_s: float = 0.0167
-    """Of an image in its pass besides arithmetic: its pixels go to the GPU."""
+    """Of an image in its pass besides arithmetic: its pixels go to the engine's core and the GPU."""
     prompt_pass_s: float = 0.0114
     """Of a pass with prompts in it, which runs outside the CUDA graphs."""
     prompt_factor: float = 1.0
     """On the time of encoding and prefill, from a measurement on this machine."""
     decode_factor: float = 1.0
     """On the time of a decode step, likewise."""
-    parallel_image_s: float = 0.024
-    """Of an image in its pass where tensor parallel spans GPUs: pixels are handed to each worker."""
+    parallel_image_s: float = 0.0407
+    """The same where tensor parallel spans GPUs: each worker takes the pixels from shared memory."""
     pipeline_image_s: float = 0.068
     """Of an image in its pass for each pipeline stage after the first."""

@@ -103,6 +103,10 @@ class Host:
     free_bytes: int
     disk_free_bytes: int | None = None
     """Where models are kept."""
+    cores: int | None = None
+    """That this process may use."""
+    threads: int | None = None
+    """Of every program that asks OMP_NUM_THREADS, where a person has set that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,8 @@ class Predicted:
     steps_range_per_s: tuple[float, float] | None = None
     """What `steps_per_s` may turn out as, where it is not measured: what is known of such GPUs and links."""
     ttft_range_s: tuple[float, float] | None = None
+    single_host_s: float | None = None
+    """Of `single_ttft_s`, what the host takes to prepare pictures; None where it prepares none."""
 
     def single_step_s(self, output_tokens: int) -> float:
         """One step of a session that is alone, from request to last token."""

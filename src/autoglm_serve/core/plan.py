@@ -20,7 +20,7 @@ class ReplicaSpec:
     max_num_seqs: int | None = None
     """Sequences that one replica decodes at once."""
     threads: int | None = None
-    """CPU threads of one replica (llama.cpp)."""
+    """CPU threads of one replica: llama.cpp's, or those of a server on one picture."""
     image_max_tokens: int | None = None
     """A larger picture is scaled down to this many tokens; None leaves the model's own bound."""
     dtype: str = "auto"

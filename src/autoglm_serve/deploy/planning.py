@@ -3,6 +3,7 @@
 The one place where these stages meet; `autoglm plan` prints the decision and `deployment` runs it.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from autoglm_serve.probe import gpus, hardware_table, measurements, model_facts
 from autoglm_serve.probe.packages import installed
 
 DEFAULT_MODEL = "zai-org/AutoGLM-Phone-9B"
+
+_MOST_THREADS = 64
 
 
 def plan(
@@ -111,7 +114,19 @@ def host_here(environ: Mapping[str, str]) -> Host:
     free = None
     with suppress(OSError):
         free = shutil.disk_usage(existing).free
-    return Host(memory_bytes=memory.total, free_bytes=memory.available, disk_free_bytes=free)
+    return Host(
+        memory_bytes=memory.total,
+        free_bytes=memory.available,
+        disk_free_bytes=free,
+        cores=len(os.sched_getaffinity(0)),
+        threads=_threads(environ.get("OMP_NUM_THREADS", "")),
+    )
+
+
+def _threads(value: str) -> int | None:
+    """OMP takes a list, one number for each level of nesting."""
+    first = value.partition(",")[0].strip()
+    return int(first) if first.isdecimal() and 0 < int(first) <= _MOST_THREADS else None
 
 
 def _no_gpu(other: str) -> NoPlan:

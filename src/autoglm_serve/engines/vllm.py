@@ -150,6 +150,8 @@ def environment(plan: ReplicaSpec, placement: Placement) -> dict[str, str]:
         env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}
     if plan.tensor_parallel * plan.pipeline_parallel > 1 and not plan.peer_access:
         env["NCCL_P2P_DISABLE"] = "1"
+    if plan.threads:
+        env["OMP_NUM_THREADS"] = str(plan.threads)
     return env
 
 

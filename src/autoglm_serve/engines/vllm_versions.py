@@ -148,6 +148,7 @@ def _traits(line: Release, runner: Runner, version: str, number: tuple[int, int]
         passes_ahead=line.passes_ahead,
         compiles=number >= COMPILES_SINCE,
         takes_kv_bytes=number >= TAKES_KV_BYTES_SINCE,
+        threads_by_environment=True,
         state_blocks=line.state_blocks,
         encoder_factor=line.encoder_factor,
         rules_of="" if number <= NEWEST else f"{NEWEST[0]}.{NEWEST[1]}",

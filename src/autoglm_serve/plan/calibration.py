@@ -60,6 +60,21 @@ SHIPPED: Mapping[str, Constants] = {
         layer_overhead_s=43e-6,
         non_torch_bytes=int(0.22 * GIB),
     ),
+    "h100": Constants(
+        badge=Badge.CALIBRATED,
+        origin="4 x H100 SXM, driver 580, vLLM 0.26: benchmarks/gpu",
+        prefill_efficiency=0.60,
+        encoder_efficiency=0.84,
+        fp8_efficiency=0.486,
+        bandwidth_efficiency=0.80,
+        layer_overhead_s=42e-6,
+        non_torch_bytes=int(0.22 * GIB),
+        image_turn_s=0.168,
+        parallel_turn_s=0.016,
+        image_copy_s=0.055,
+        parallel_image_s=0.025,
+        pipeline_image_s=0.030,
+    ),
 }
 """Kinds of GPU that were measured with AutoGLM-Phone-9B's shape."""
 
@@ -135,13 +150,14 @@ def _refit_speed(fitted: Constants, base: Constants, measurement: Measurement) -
     said, expected = measurement.measured_speed, measurement.predicted_speed
     if said is None or expected is None:
         return fitted
-    usual = base.image_beside_s + base.image_turn_s
+    usual = expected.single_host_s or base.image_beside_s + base.image_turn_s
     host = min(usual, 0.8 * said.ttft_s)
     prompt = (said.ttft_s - host) / max(1e-6, expected.single_ttft_s - usual)
     return replace(
         fitted,
         image_beside_s=base.image_beside_s * host / usual,
         image_turn_s=base.image_turn_s * host / usual,
+        image_torch_s=base.image_torch_s * host / usual,
         prompt_factor=base.prompt_factor * max(0.1, prompt),
         decode_factor=base.decode_factor * said.tpot_s / expected.single_tpot_s,
     )

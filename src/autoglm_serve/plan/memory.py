@@ -44,6 +44,8 @@ class EngineLimits:
     """Of one number of a key or value in the cache."""
     lora_elements: int = 0
     """Weights of adapters that are held on the GPUs of a replica."""
+    image_threads: int = 1
+    """Of the server, on one picture."""
     profiled_tokens: int = 0
     """Of the longest item that the engine makes room for at its start, where it is longer than an image: a
     video, unless it is told that there is none."""

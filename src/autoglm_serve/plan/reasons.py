@@ -94,6 +94,15 @@ def _about_images(search: Search, best: Candidate) -> Iterator[str]:
             f"max_num_batched_tokens {plan.max_num_batched_tokens:,} lets the longest image through in one "
             "piece"
         )
+    host = search.hardware.host
+    if plan.threads and host is not None and host.threads is not None:
+        yield f"each server prepares a screenshot with {plan.threads} threads, as OMP_NUM_THREADS says"
+    elif plan.threads:
+        cores = f", of {host.cores} cores" if host is not None and host.cores else ""
+        yield (
+            f"each server prepares a screenshot with {plan.threads} threads{cores} (OMP_NUM_THREADS): vLLM "
+            "takes one where nobody says, and first tokens wait for it"
+        )
 
 
 def _headline(best: Candidate, candidates: Sequence[Candidate], request: PlanRequest) -> str:
@@ -157,7 +166,7 @@ def warnings(search: Search, best: Candidate) -> Iterator[str]:
     if best.fit.requests(search.live_tokens(plan.max_pixels)) < (plan.max_num_seqs or 1):
         yield "the KV cache holds fewer steps than max_num_seqs: requests beyond it wait or start over"
     images = search.request.workload.images if search.facts.vision else 0
-    most = 1 / (images * host_turn_s(best.shape, search.constants)) if images else float("inf")
+    most = 1 / (images * host_turn_s(best.shape, best.limits, search.constants)) if images else float("inf")
     if best.predicted.steps_per_s > HOST_BOUND * most * plan.replicas:
         yield (
             f"the host sets the pace: a replica's server prepares {most:.1f} screenshots a second, and its "

@@ -13,7 +13,7 @@ from autoglm_serve.core.facts import ModelFacts
 from autoglm_serve.core.hardware import Gpu, Hardware, Link
 from autoglm_serve.core.ledger import Predicted
 from autoglm_serve.core.plan import Placement, Plan
-from autoglm_serve.plan.cost import Luck, image_tokens, predict
+from autoglm_serve.plan.cost import Luck, image_threads, image_tokens, predict
 from autoglm_serve.plan.engine_flags import EngineFlags, engine_flags
 from autoglm_serve.plan.legality import Setting, why_refused
 from autoglm_serve.plan.memory import QUANTIZED_BYTES, EngineLimits, Fit, fit, gib, longest_image_tokens
@@ -216,7 +216,7 @@ class Search:
         live = self.live_tokens(self.request.pins.max_pixels)
         ranked: dict[tuple[bool, bool], EngineLimits] = {}
         for sequences in self._sequences(replicas):
-            last = self._limits(quantization, sequences, batched)
+            last = self._limits(quantization, sequences, batched, self._image_threads(shape, replicas))
             fitted = self.fit(gpu, shape, last)
             if not fitted.feasible:
                 continue
@@ -227,7 +227,12 @@ class Search:
                 break
         return ranked[min(ranked)] if ranked else last
 
-    def _limits(self, quantization: str | None, sequences: int, batched: int) -> EngineLimits:
+    def _image_threads(self, shape: Shape, replicas: int) -> int:
+        if self.facts.vision is None or not self.traits.threads_by_environment:
+            return 1
+        return image_threads(self.hardware.host, replicas, shape)
+
+    def _limits(self, quantization: str | None, sequences: int, batched: int, threads: int) -> EngineLimits:
         pins, flags = self.request.pins, self.flags
         return EngineLimits(
             max_model_len=self.max_model_len(),
@@ -239,6 +244,7 @@ class Search:
             eager=flags.eager,
             kv_element_bytes=flags.kv_element_bytes,
             lora_elements=lora_elements(self.facts, flags),
+            image_threads=threads,
         )
 
     def _batches(self) -> Iterator[int]:
@@ -291,6 +297,7 @@ class Search:
             content_format=self.facts.content_format,
             max_model_len=limits.max_model_len,
             max_num_seqs=limits.max_num_seqs,
+            threads=limits.image_threads if limits.image_threads > 1 else None,
             dtype=self.request.pins.dtype or ("auto" if all(gpu.spec.bf16 for gpu in gpus) else "float16"),
             quantization=limits.quantization,
             max_num_batched_tokens=limits.max_num_batched_tokens,
