@@ -114,10 +114,13 @@ class Compared:
 
 def figures(point: Mapping[str, Any]) -> Iterator[Compared]:
     """Weights and KV cache, where the point says them and the engine ran or said them all the same."""
-    ledger, theirs = fitted(point).ledger, point["theirs"]
+    found, theirs = fitted(point), point["theirs"]
+    ledger = found.ledger
+    compiler = ledger.cold_bytes if point.get("cold") else 0
+    tokens = found.layout.tokens(ledger.kv_cache_bytes - compiler, point["max_model_len"])
     pairs = {
         "weights": (ledger.weights_bytes / GIB, theirs.get("weights")),
-        "KV tokens": (float(ledger.kv_cache_tokens), theirs.get("kv_tokens")),
+        "KV tokens": (float(tokens), theirs.get("kv_tokens")),
         "KV GiB": (ledger.kv_cache_bytes / GIB, theirs.get("kv_gib")),
     }
     if theirs.get("kv_tokens"):

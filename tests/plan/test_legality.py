@@ -117,6 +117,20 @@ def test_fp8_weights_on_turing_hang_on_the_release() -> None:
     assert not refused(facts, 1, gpu="t4", version="0.26.0")
 
 
+@pytest.mark.parametrize("method", ["quanto", "higgs", "rot13"])
+def test_a_quantisation_that_no_release_knows_is_not_planned(method: str) -> None:
+    facts = from_config("m", QWEN3 | {"quantization_config": {"quant_method": method, "bits": 4}})
+    assert f"knows no quantisation called '{method}'" in refused(facts, 1)
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "bitsandbytes", "compressed-tensors", "torchao", None])
+def test_one_that_is_known_or_not_named_is_planned(method: str | None) -> None:
+    facts = from_config(
+        "m", QWEN3 | {"quantization_config": {"quant_method": method} if method else {"x": 1}}
+    )
+    assert not refused(facts, 1)
+
+
 def test_slices_run_replicas_of_their_own() -> None:
     plan = chosen(planned("h100/3g.40gb:2"))
     assert plan.gpu_groups == ((0,), (1,))

@@ -121,6 +121,22 @@ def test_other_makers_hardware_is_said_with_what_to_do(name: str) -> None:
     assert "external" in caught.value.next_step
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["h100/9g.40gb", "h100/0g.10gb", "h100/3g.99gb", "a100-40/7g.80gb", "rtx4090/1g.10gb", "a10g/2g.12gb"],
+)
+def test_a_slice_that_no_such_card_has_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no such slice"):
+        hardware(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a100/1g.10gb", "a100-40/1g.5gb", "h200/7g.141gb", "b200/1g.23gb", "rtxpro6000/1g.24gb"]
+)
+def test_slices_that_there_are_can_be_named(text: str) -> None:
+    assert hardware(text).gpus[0].mig
+
+
 def test_a_slice_has_its_share() -> None:
     whole, (gpu,) = hardware("h100").gpus[0], hardware("h100/3g.40gb").gpus
     assert gpu.mig

@@ -40,6 +40,12 @@ class EngineTraits:
     """On the vision tower's memory, where it works in wider numbers."""
     mixed: "EngineTraits | None" = None
     """Its rules for models with experts or recurrent layers, where those run by others."""
+    ahead: "EngineTraits | None" = None
+    """Its rules for `goes_ahead`."""
+    goes_ahead: frozenset[str] = frozenset()
+    """Architectures that run by the newer rules before others of their kind do."""
+    ahead_quantized: bool = True
+    """With quantised weights, too."""
     origin: str = "the newest known"
     """Why the rules of this version are used, in words."""
     rules_of: str = ""
@@ -50,8 +56,11 @@ class EngineTraits:
     """Quantising while loading covers the vision tower's linears too."""
     max_pipeline: int = 8
 
-    def of(self, *, mixed: bool) -> "EngineTraits":
+    def of(self, architecture: str, *, mixed: bool, quantized: bool) -> "EngineTraits":
         """The rules for a model, `mixed` where it has experts or recurrent layers."""
+        early = architecture in self.goes_ahead and (self.ahead_quantized or not quantized)
+        if early and self.ahead is not None:
+            return self.ahead
         return self.mixed if mixed and self.mixed is not None else self
 
 

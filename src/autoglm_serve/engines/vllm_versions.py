@@ -39,6 +39,12 @@ class Release:
     dense: Runner
     mixed: Runner | None = None
     """Of models with experts or recurrent layers, where another runner has them."""
+    ahead: Runner | None = None
+    """Of `goes_ahead`."""
+    goes_ahead: frozenset[str] = frozenset()
+    """Architectures that the newer runner has before others of their kind."""
+    ahead_quantized: bool = True
+    """With quantised weights, too."""
     counts_collectives: bool = False
     passes_ahead: int = 2
     state_blocks: int = 1
@@ -55,6 +61,15 @@ _COUNTS = 4.125
 
 _OLD = Runner(profiles_encoder=True, budgets_graphs=False, sampler_bytes_per_logit=_SORTS)
 _OLD_BUDGETS = Runner(profiles_encoder=True, budgets_graphs=True, sampler_bytes_per_logit=_SORTS)
+_NEW = Runner(
+    profiles_encoder=False,
+    budgets_graphs=False,
+    sampler_bytes_per_logit=_SAMPLES,
+    sampler_state_bytes_per_logit=_COUNTS,
+)
+_NEW_COUNTS = replace(_NEW, profiles_encoder=True, counts_state=True)
+_FIRST = frozenset({"Qwen3ForCausalLM"})
+_EXPERTS_FIRST = frozenset({"DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"})
 
 RELEASES = (
     Release(
@@ -86,27 +101,35 @@ RELEASES = (
         source="envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on",
     ),
     Release(
+        since=(0, 22),
+        dense=_OLD_BUDGETS,
+        ahead=_NEW,
+        goes_ahead=_FIRST,
+        ahead_quantized=False,
+        source="config/vllm.py: DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES (vllm#39337), unless quantised",
+    ),
+    Release(
+        since=(0, 24),
+        dense=_OLD_BUDGETS,
+        ahead=_NEW,
+        goes_ahead=_FIRST,
+        source="the same, for quantised weights too",
+    ),
+    Release(
         since=(0, 25),
-        dense=Runner(
-            profiles_encoder=False,
-            budgets_graphs=False,
-            sampler_bytes_per_logit=_SAMPLES,
-            sampler_state_bytes_per_logit=_COUNTS,
-        ),
+        dense=_NEW,
         mixed=_OLD_BUDGETS,
+        ahead=_NEW,
+        goes_ahead=_EXPERTS_FIRST,
         source="config/vllm.py: use_v2_model_runner, for dense models; v1/worker/gpu/model_runner.py "
         "profiles neither tower nor graphs",
     ),
     Release(
         since=(0, 27),
-        dense=Runner(
-            profiles_encoder=True,
-            budgets_graphs=False,
-            sampler_bytes_per_logit=_SAMPLES,
-            sampler_state_bytes_per_logit=_COUNTS,
-            counts_state=True,
-        ),
+        dense=_NEW_COUNTS,
         mixed=_OLD_BUDGETS,
+        ahead=_NEW_COUNTS,
+        goes_ahead=_EXPERTS_FIRST,
         source="utils/mem_utils.py: total_consumed is all that the GPU has less than before",
     ),
     Release(
@@ -132,7 +155,14 @@ def traits(version: str | None) -> EngineTraits:
     )
     named = version or f"{NEWEST[0]}.{NEWEST[1]}"
     mixed = _traits(line, line.mixed, named, number) if line.mixed else None
-    return replace(_traits(line, line.dense, named, number), mixed=mixed)
+    ahead = _traits(line, line.ahead, named, number) if line.ahead else None
+    return replace(
+        _traits(line, line.dense, named, number),
+        mixed=mixed,
+        ahead=ahead,
+        goes_ahead=line.goes_ahead,
+        ahead_quantized=line.ahead_quantized,
+    )
 
 
 def _traits(line: Release, runner: Runner, version: str, number: tuple[int, int]) -> EngineTraits:

@@ -230,6 +230,64 @@ def _method(methods: Sequence[str], least: tuple[int, int]) -> Callable[[Setting
     return check
 
 
+METHODS = frozenset(
+    {
+        "aqlm",
+        "auto-round",
+        "auto_awq",
+        "auto_gptq",
+        "awq",
+        "awq_marlin",
+        "bitblas",
+        "bitsandbytes",
+        "compressed-tensors",
+        "cpu_awq",
+        "deepseek_v4_fp8",
+        "deepspeedfp",
+        "experts_int8",
+        "fbgemm_fp8",
+        "fp8",
+        "fp_quant",
+        "gguf",
+        "gpt_oss_mxfp4",
+        "gptq",
+        "gptq_bitblas",
+        "gptq_marlin",
+        "gptq_marlin_24",
+        "hqq",
+        "humming",
+        "inc",
+        "ipex",
+        "marlin",
+        "modelopt",
+        "modelopt_fp4",
+        "modelopt_fp8",
+        "modelopt_mixed",
+        "modelopt_mxfp8",
+        "moe_wna16",
+        "mxfp4",
+        "mxfp8",
+        "neuron_quant",
+        "online",
+        "petit_nvfp4",
+        "ptpc_fp8",
+        "qqq",
+        "quark",
+        "rtn",
+        "torchao",
+        "tpu_int8",
+        "unknown",
+    }
+)
+"""Of any release; `unknown` is a config that names none."""
+
+
+def _no_method(setting: Setting) -> str | None:
+    stored = setting.facts.stored
+    method = setting.quantization or (stored.method if stored else None)
+    return f"it knows no quantisation called {method[:40]!r}" if method and method not in METHODS else None
+
+
 def _half_precision(setting: Setting) -> str | None:
     """Families whose activations overflow 16-bit floats with a short exponent."""
     kind = setting.facts.architecture
@@ -299,6 +357,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         check=_method(("modelopt_fp8",), (8, 9)),
         source="quantization/modelopt.py: get_min_capability 89 until 0.32",
+        engines=("vllm",),
+    ),
+    Rule(
+        check=_no_method,
+        source="model_executor/layers/quantization/__init__.py: QUANTIZATION_METHODS, of 0.7 to 0.26",
         engines=("vllm",),
     ),
     Rule(

@@ -89,7 +89,8 @@ def fit(
 
     `link` joins the GPUs of a replica; None takes the usual one of such GPUs.
     """
-    traits = traits.of(mixed=facts.text.mixed)
+    quantized = limits.quantization is not None or facts.quantization is not None
+    traits = traits.of(facts.architecture, mixed=facts.text.mixed, quantized=quantized)
     weights = weights_bytes(facts, shape, limits, traits, constants)
     encoder = int(encoder_bytes(facts, shape, limits, constants) * traits.encoder_factor)
     graphs = graphs_bytes(facts, shape, limits, constants)

@@ -42,6 +42,10 @@ SYSTEM_SHARE = 0.08
 SYSTEM_BYTES = 4 * GIB
 WHOLE_SLICES = 7
 """Compute slices of a GPU that MIG can divide."""
+DIVISIBLE = frozenset({(8, 0), (9, 0), (10, 0), (10, 3)})
+"""Chips that MIG divides, by compute capability. Source: NVIDIA MIG user guide, supported GPUs."""
+DIVISIBLE_CARDS = frozenset({"rtxpro6000", "rtxpro5000"})
+"""Of a chip whose other cards it does not divide."""
 
 
 def hardware(text: str) -> Hardware:
@@ -119,13 +123,8 @@ def _item(item: str, whole: str) -> tuple[GpuSpec, int, Link | None, bool]:
     link = LINK_WORDS[words.link] if words.link else None
     slice_of = re.fullmatch(r"(\d)g\.(\d{1,3})gb", words.size)
     if slice_of:
-        spec = _known(key, words.name, whole)
-        return (
-            mig_slice(spec, int(slice_of[1]), int(int(slice_of[2]) * GIB * VISIBLE_SHARE)),
-            number,
-            link,
-            True,
-        )
+        spec = _slice(_known(key, words.name, whole), int(slice_of[1]), int(slice_of[2]), whole)
+        return spec, number, link, True
     return _sized(key, words, whole) if words.size else _known(key, words.name, whole), number, link, False
 
 
@@ -172,6 +171,24 @@ def _sized(key: str, words: _Words, whole: str) -> GpuSpec:
     if abs(base.memory_bytes / stated - 1) <= SAME_SIZE:
         return base
     return replace(base, memory_bytes=int(stated * VISIBLE_SHARE))
+
+
+def _slice(spec: GpuSpec, slices: int, size_gb: int, whole: str) -> GpuSpec:
+    """Raises ConfigError for a slice that no such card has."""
+    why = ""
+    if spec.compute_capability not in DIVISIBLE and spec.key not in DIVISIBLE_CARDS:
+        why = f"MIG does not divide a {spec.title}"
+    elif (
+        not 1 <= slices <= WHOLE_SLICES or not 1 <= size_gb * GIB * VISIBLE_SHARE <= spec.memory_bytes * 1.02
+    ):
+        why = f"a {spec.title} has {WHOLE_SLICES} slices and {spec.memory_bytes / GIB:.0f} GiB of memory"
+    if why:
+        raise ConfigError(
+            f"--hardware {whole[:200]}: there is no such slice.",
+            why=why,
+            next_step="see `nvidia-smi mig -lgip`",
+        )
+    return mig_slice(spec, slices, int(size_gb * GIB * VISIBLE_SHARE))
 
 
 def mig_slice(spec: GpuSpec, slices: int, memory_bytes: int) -> GpuSpec:
