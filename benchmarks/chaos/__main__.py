@@ -8,10 +8,11 @@ import argparse
 import sys
 from types import ModuleType
 
-from benchmarks.chaos import alone, kills, large, overhead, overload, peers, rolling, steady, storm
+from benchmarks.chaos import alone, kills, large, overhead, overload, pairs, peers, rolling, steady, storm
 
 MEASURES: dict[str, ModuleType] = {
     "storm": storm,
+    "pairs": pairs,
     "kills": kills,
     "alone": alone,
     "steady": steady,

@@ -19,6 +19,11 @@ EMBEDDED = ("kill", "kill", "kill", "out of memory", "pause")
 """What is done to a real replica."""
 SERVICE = ("worker killed", "worker paused", "control plane killed")
 """What is done to the service itself. A paused worker finds its clock moved on when it wakes."""
+CHANGES = (
+    *("settings changed", "workers renewed", "replicas renewed", "taken over", "worker told to leave"),
+    *("worker short of files", "control plane short of files", "sockets deleted", "control plane paused"),
+)
+"""What is asked of the service, and what is taken from it."""
 
 _AT_ONE_MOMENT = frozenset(_IN_THE_MIDDLE)
 

@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.chaos.client import Fields, chat
 from benchmarks.chaos.crowd import Books, Crowd, Expected, counted_answer, counted_question
-from benchmarks.chaos.schedule import EMBEDDED, SERVICE, SWITCHED, Blow, schedule
+from benchmarks.chaos.schedule import CHANGES, EMBEDDED, SERVICE, SWITCHED, Blow, schedule
 from benchmarks.chaos.stand import Stand, kill, total
 from benchmarks.machine import hardware_and_load
 from tests.fakes.engine_process import EngineProcess, running_engine
@@ -39,14 +39,19 @@ class Arena:
     """The service and what is behind it, as the blows find them."""
 
     place: Stand
-    start_again: Callable[[], ServiceProcess]
+    start_again: Callable[..., ServiceProcess]
     hit: Callable[["Arena", Blow], Awaitable[None]]
     done: Counter[str] = field(default_factory=Counter)
     worker_kills_s: list[float] = field(default_factory=list)
+    change: Callable[["Arena", Blow], Awaitable[None]] | None = None
+    """What strikes by changing the service, where the arena has such blows."""
 
     async def strike(self, blow: Blow) -> None:
         self.done[blow.kind] += 1
-        if blow.kind not in SERVICE:
+        if blow.kind in CHANGES:
+            assert self.change is not None
+            await self.change(self, blow)
+        elif blow.kind not in SERVICE:
             await self.hit(self, blow)
         elif blow.kind == "control plane killed":
             self.place.service.process.kill()
@@ -60,10 +65,10 @@ class Arena:
                     worker.kill()
                     self.worker_kills_s.append(time.monotonic())
                 else:
-                    await _pause(worker.pid, blow.for_s)
+                    await pause(worker.pid, blow.for_s)
 
 
-async def _pause(pid: int, for_s: float) -> None:
+async def pause(pid: int, for_s: float) -> None:
     with suppress(ProcessLookupError):
         kill(pid, signal.SIGSTOP)
         await asyncio.sleep(for_s)
@@ -95,7 +100,7 @@ class Switched:
             engine.kill()
             await asyncio.sleep(blow.for_s)
         elif blow.kind == "pause":
-            await _pause(engine.pid, blow.for_s)
+            await pause(engine.pid, blow.for_s)
         else:
             with suppress(OSError):
                 await asyncio.to_thread(engine.control, fault=blow.fault, times=blow.times)
@@ -116,7 +121,7 @@ def _stopped(pid: int) -> bool:
 
 
 @contextmanager
-def switched_arena() -> Iterator[Arena]:
+def switched_arena(*more: str) -> Iterator[Arena]:
     with ExitStack() as held, tempfile.TemporaryDirectory() as folder:
         engines = Switched(held, [_free_port() for _ in range(_ENGINES)])
         engines.start()
@@ -131,7 +136,7 @@ def switched_arena() -> Iterator[Arena]:
             "--served-model-name",
             "demo",
         ]
-        with _service(held, Path(folder), *flags) as (place, again):
+        with _service(held, Path(folder), *flags, *more) as (place, again):
             yield Arena(place=place, start_again=again, hit=engines.hit)
 
 
@@ -157,7 +162,7 @@ async def hit_replica(arena: Arena, blow: Blow) -> None:
 
 async def _end_replica(arena: Arena, blow: Blow, pid: int) -> None:
     if blow.kind == "pause":
-        await _pause(pid, blow.for_s)
+        await pause(pid, blow.for_s)
     elif blow.kind == "out of memory" and _starve(pid):
         arena.done["out of memory, by the kernel"] += 1
     elif blow.kind == "out of memory" and _allow_no_more(pid):
@@ -190,10 +195,10 @@ def _allow_no_more(pid: int) -> bool:
 
 
 @contextmanager
-def embedded_arena() -> Iterator[Arena]:
+def embedded_arena(*more: str) -> Iterator[Arena]:
     with ExitStack() as held, tempfile.TemporaryDirectory() as folder:
         flags = ("--replicas", "3", "--no-speech", "--stall-timeout-s", "2")
-        with _service(held, Path(folder), *flags) as (place, again):
+        with _service(held, Path(folder), *flags, *more) as (place, again):
             yield Arena(place=place, start_again=again, hit=hit_replica)
         with suppress(OSError):
             (Path("/sys/fs/cgroup/memory") / f"autoglm-chaos-{os.getpid()}").rmdir()
@@ -202,12 +207,12 @@ def embedded_arena() -> Iterator[Arena]:
 @contextmanager
 def _service(
     held: ExitStack, folder: Path, *flags: str
-) -> Iterator[tuple[Stand, Callable[[], ServiceProcess]]]:
+) -> Iterator[tuple[Stand, Callable[..., ServiceProcess]]]:
     flags += ("--gateway-workers", "2")
     first = held.enter_context(running_service(*flags, state_dir=folder))
 
-    def again() -> ServiceProcess:
-        return held.enter_context(running_service(*flags, "--port", str(first.port), state_dir=folder))
+    def again(*more: str) -> ServiceProcess:
+        return held.enter_context(running_service(*flags, "--port", str(first.port), *more, state_dir=folder))
 
     yield Stand(service=first), again
 
@@ -251,9 +256,21 @@ def nobody_knows(fields: Fields) -> None:
     return None
 
 
+Strikes = Callable[[Arena, Books], Awaitable[list[str]]]
+"""Strikes an arena while the clients of these books ask; says what was wrong at once."""
+
+
+def by_schedule(blows: Sequence[Blow]) -> Strikes:
+    async def strike(arena: Arena, books: Books) -> list[str]:
+        await _strike_all(arena, blows)
+        return []
+
+    return strike
+
+
 async def storm(
     arena: Arena,
-    blows: Sequence[Blow],
+    strikes: Strikes,
     *,
     seed: int,
     clients: int,
@@ -267,9 +284,9 @@ async def storm(
     before, already = await _at_rest(arena.place), _requests(await arena.place.metrics())
     async with asyncio.TaskGroup() as group:
         group.create_task(crowd.run(clients, seed))
-        await _strike_all(arena, blows)
+        complaints = await strikes(arena, crowd.books)
         crowd.stop()
-    complaints = list(crowd.books.bad)
+    complaints += crowd.books.bad
     after = await _settle(arena.place, before)
     if left := await _in_flight(arena.place):
         complaints.append(f"in flight after the last answer: {left}")
@@ -277,7 +294,8 @@ async def storm(
         complaints.append(f"open files and sockets: {before} before, {after} after")
     now = _requests(await arena.place.metrics())
     counted = {name: now[name] - already.get(name, 0) for name in now}
-    uncertain = crowd.books.cut + crowd.books.left_before(arena.worker_kills_s)
+    unheard = crowd.books.outcomes["too_many_connections"]  # told before anybody reads a request
+    uncertain = unheard + crowd.books.cut + crowd.books.left_before(arena.worker_kills_s)
     complaints += _audit(crowd.books.sent, uncertain, counted)
     return Report(books=crowd.books, blows=arena.done, counted=counted, complaints=complaints)
 
@@ -361,18 +379,25 @@ def run_one(name: str, seed: int, duration_s: float, every_s: float, clients: in
     blows = schedule(seed, duration_s, every_s, (*kind.blows, *SERVICE))
     with kind.arena() as arena:
         report = asyncio.run(
-            storm(arena, blows, seed=seed, clients=clients, question=kind.question, expected=kind.expected)
+            storm(
+                arena,
+                by_schedule(blows),
+                seed=seed,
+                clients=clients,
+                question=kind.question,
+                expected=kind.expected,
+            )
         )
         place = arena.place
         ours = place.service.pids()
         place.service.stop()
-        left = [pid for pid in ours if _lives(pid)]
+        left = [pid for pid in ours if lives(pid)]
     if left:
         report.complaints.append(f"processes left behind: {left}")
     return report
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Not as a zombie, which waits for a parent outside our reach: those of a killed control plane."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
@@ -384,7 +409,7 @@ def _lives(pid: int) -> bool:
 class Kind:
     """An arena, what breaks in it, and what is asked there."""
 
-    arena: Callable[[], AbstractContextManager[Arena]]
+    arena: Callable[..., AbstractContextManager[Arena]]
     blows: Sequence[str]
     question: Callable[[random.Random, int], Fields]
     expected: Expected
