@@ -57,7 +57,7 @@ class Settings:
                 service.process.send_signal(signal.SIGHUP)
             case "workers renewed" | "replicas renewed":
                 of_workers = blow.kind.startswith("workers")
-                what = {"replicas": [] if of_workers else None, "workers": of_workers}
+                what: dict[str, object] = {"replicas": [] if of_workers else None, "workers": of_workers}
                 with suppress(OSError, ValueError):
                     await asyncio.to_thread(service.administer, "POST", "/admin/restart", what)
             case "taken over":

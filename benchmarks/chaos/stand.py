@@ -1,12 +1,11 @@
 """What is tested: the whole service, real replicas, and what an outsider can see of both."""
 
 import asyncio
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +42,12 @@ class Stand:
 
     def workers(self) -> list[psutil.Process]:
         """The gateway's processes."""
-        records = (self.service.state_dir / "replicas").glob("gateway-*.json")
-        return [psutil.Process(json.loads(record.read_text())["identity"]["pid"]) for record in records]
+        found = []
+        for name, pid in self.service.records().items():
+            if name.startswith("gateway"):
+                with suppress(psutil.NoSuchProcess):
+                    found.append(psutil.Process(pid))
+        return found
 
     async def metrics(self) -> dict[str, float]:
         """Every sample of /metrics by its whole name."""

@@ -147,14 +147,14 @@ async def hit_replica(arena: Arena, blow: Blow) -> None:
     """A replica of its own, while another can serve: with none left there is nothing to go on with."""
     try:
         ready = await arena.place.ready(2)
-    except (OSError, ValueError):  # the control plane is away, and with it the knowledge of pids
+    except (OSError, ValueError, KeyError):  # the control plane is away, and with it the knowledge of pids
         arena.done[blow.kind] -= 1
         return
     pid = ready[blow.target % len(ready)]["pid"]
     await _end_replica(arena, blow, pid)
     known = time.monotonic() + (0 if blow.kind == "pause" else 5)
     while time.monotonic() < known:  # a blow to the last one is none to survive, so the next waits
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError):
             if pid not in [one["pid"] for one in await arena.place.ready(1)]:
                 return
         await asyncio.sleep(0.05)

@@ -97,3 +97,15 @@ def test_a_status_is_an_answer_a_refusal_or_a_failure() -> None:
     for status in (204, 205, 301, 302, 304, 307, 408, 429, 500, 502, 507, 520, 525, 599):
         assert is_failed(status)
     assert failure_of_whole(b'{"choices":[]}', CHAT)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "whole"), [((b'"stop"',), True), ((b"null",), False), ((b"null", b'""'), False)]
+)
+def test_where_finish_reasons_are_given_an_answer_without_one_was_cut(
+    ends: tuple[bytes, ...], whole: bool
+) -> None:
+    choices = b",".join(b'{"message":{"content":"x"},"finish_reason":%b}' % end for end in ends)
+    body = b'{"choices":[%b]}' % choices
+    assert (failure_of_whole(body, CHAT, finish_needed=True)[0] is None) is whole
+    assert failure_of_whole(body, CHAT)[0] is None

@@ -423,7 +423,7 @@ class Relay:
             self._hand_over(body)
 
     def _end_answered(self, body: bytes) -> None:
-        failure, said = failure_of_whole(body, self._delivery.expected)
+        failure, said = failure_of_whole(body, self._delivery.expected, finish_needed=self._finish_needed)
         if failure is not None:
             self._leaving = failure.leaving
             self._refused(failure.reason)

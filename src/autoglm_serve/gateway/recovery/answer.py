@@ -106,8 +106,11 @@ def is_failed(status: int) -> bool:
     return status in _NO_ANSWER or not (200 <= status < 300 or 400 <= status < 500)
 
 
-def failure_of_whole(body: bytes, expected: Expected) -> tuple[Failure | None, Json]:
-    """Why a reply of 200 in one piece is no answer, and what it says."""
+def failure_of_whole(
+    body: bytes, expected: Expected, *, finish_needed: bool = False
+) -> tuple[Failure | None, Json]:
+    """Why a reply of 200 in one piece is no answer, and what it says. `finish_needed` where it is known that
+    who answers gives finish reasons."""
     if expected.field is None:
         return None, {}
     said = sse.parsed(body)
@@ -117,7 +120,13 @@ def failure_of_whole(body: bytes, expected: Expected) -> tuple[Failure | None, J
     failure = failure_in(said)
     if failure is None and expected.field and expected.field not in said:
         failure = Failure(reason=f"the address answered without {expected.field!r}")
+    if failure is None and expected.ends_with_done and finish_needed and _is_unfinished(said):
+        failure = Failure(reason="the answer does not say how it ended")
     return failure, said
+
+
+def _is_unfinished(said: Json) -> bool:
+    return bool(said.get("choices")) and not says_how_it_ended(said)
 
 
 def says_how_it_ended(said: Mapping[str, object]) -> bool:
