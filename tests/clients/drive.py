@@ -171,6 +171,41 @@ def instructor(feature: str, base: str) -> Result:
     return {"call": "tap", "arguments": {"x": point.x}} if feature == "tools" else {"value": {"x": point.x}}
 
 
+def ollama(feature: str, base: str) -> Result:
+    from ollama import Client, ResponseError
+
+    client = Client(host=base)
+    look = [{"role": "user", "content": "look", "images": [PIXEL]}]
+    match feature:
+        case "chat" | "picture":
+            reply = client.chat(MODEL, look if feature == "picture" else ASK)
+            return {"text": reply.message.content, "usage": reply.eval_count}
+        case "stream" | "killed":
+            return {
+                "text": "".join(part.message.content or "" for part in client.chat(MODEL, ASK, stream=True))
+            }
+        case "generate":
+            return {"text": "".join(part.response for part in client.generate(MODEL, "hello", stream=True))}
+        case "tools":
+            call = client.chat(MODEL, ASK, tools=TOOLS).message.tool_calls[0].function
+            return {"call": call.name, "arguments": dict(call.arguments)}
+        case "structured":
+            return {"value": json.loads(client.chat(MODEL, ASK, format=SCHEMA["schema"]).message.content)}
+        case "models":
+            names = [model.model for model in client.list().models]
+            shown = client.show(MODEL)
+            return {"names": names, "sees": "vision" in shown.capabilities, "loaded": len(client.ps().models)}
+        case "error":
+            try:
+                client.chat("nobody", ASK)
+            except ResponseError as error:
+                return {
+                    "code": "model_not_found" if "not served here" in error.error else "",
+                    "status": error.status_code,
+                }
+    raise NotImplementedError(feature)
+
+
 CLIENTS: dict[str, Callable[[str, str], Result]] = {
     "openai": openai,
     "langchain-openai": langchain,
@@ -178,6 +213,7 @@ CLIENTS: dict[str, Callable[[str, str], Result]] = {
     "anthropic": anthropic,
     "llama-index": llama_index,
     "instructor": instructor,
+    "ollama": ollama,
 }
 
 if __name__ == "__main__":

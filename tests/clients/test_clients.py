@@ -26,6 +26,7 @@ TEXT = "tok0 tok1 tok2 tok3 tok4 tok5 tok6 tok7 "
 ANSWERS = {
     "tools": {"call": "tap", "arguments": {"x": 1}},
     "structured": {"value": {"x": 1}},
+    "models": {"names": ["demo", "alias"], "sees": True, "loaded": 1},
 }
 CODES = {"openai": ("wrong_type", 400)}
 ALL = ("chat", "stream", "killed", "picture", "tools", "structured", "error")
@@ -36,6 +37,7 @@ PYTHON = {
     "anthropic": ("stream", "error"),
     "llama-index": ("chat", "stream", "killed"),
     "instructor": ("tools", "structured"),
+    "ollama": (*ALL, "generate", "models"),
 }
 NODE = {
     "openai-node": ("chat", "stream", "killed", "tools", "structured", "error"),

@@ -15,7 +15,7 @@ from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S
 from autoglm_serve.gateway.exchange.delivery import Client
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.wire.envelope import JSON_TYPE
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, OLLAMA
 from autoglm_serve.gateway.wire.http import Headers, Request
 from autoglm_serve.keys.key import Scope
 from autoglm_serve.launch import admin_token
@@ -55,13 +55,15 @@ def answer(client: Client, request: Request, worker: Worker, status: ServiceStat
         if request.method != b"POST":
             raise _wrong_method(request, "POST")
         return False
+    if request.path.startswith(OLLAMA):
+        return False
     if request.path.startswith("/admin/") and _may_administer(request, worker):
         return False
     raise Refusal(
         404,
         "unknown_path",
         f"There is no {request.method.decode('ascii', 'replace')} {request.path[:200]} here. "
-        "The OpenAI API is under /v1: /v1/models, /v1/chat/completions …",
+        "The OpenAI API is under /v1: /v1/models, /v1/chat/completions …; Ollama's under /api.",
         type=RefusalType.NOT_FOUND,
     )
 

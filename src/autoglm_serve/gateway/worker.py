@@ -36,6 +36,7 @@ from autoglm_serve.gateway.exchange.account import Account, Outcome
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.exchange.time_limit import TimeLimit
+from autoglm_serve.gateway.ollama import serve as ollama
 from autoglm_serve.gateway.recovery.habits import Habits
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
@@ -219,6 +220,8 @@ class Requests:
             return None
         elif request.path.startswith("/admin/"):
             served = admin.forward(client, request, self._worker)
+        elif request.path.startswith(ollama.PREFIX):
+            served = ollama.serve(client, request, self._worker)
         else:
             served = dispatch.dispatch(client, request, self._worker)
         task = self._worker.loop.create_task(served)

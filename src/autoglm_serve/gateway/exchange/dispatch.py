@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.gateway.access.identity import identify
@@ -16,13 +17,12 @@ from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import Outcome
 from autoglm_serve.gateway.exchange.attempts import serve
 from autoglm_serve.gateway.exchange.booking import book
-from autoglm_serve.gateway.exchange.delivery import give_up
+from autoglm_serve.gateway.exchange.delivery import Caller, give_up
 from autoglm_serve.gateway.exchange.exchange import Exchange
 from autoglm_serve.gateway.exchange.fetch import fetch_media
 from autoglm_serve.gateway.exchange.picture_input import make_readable
 from autoglm_serve.gateway.exchange.speech_input import transcribe_audio
 from autoglm_serve.gateway.state import Worker
-from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.keys.key import Key
@@ -33,7 +33,16 @@ Filter = Callable[[Exchange], Awaitable[None] | None]
 """Finds something out about a request, or raises Refusal."""
 
 
-async def dispatch(client: ClientConnection, request: Request, worker: Worker) -> None:
+class Asker(Caller, Protocol):
+    """Who asks and is answered: a client's connection, or what stands in front of one."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    def owes(self, request: Request) -> bool: ...
+
+
+async def dispatch(client: Asker, request: Request, worker: Worker) -> None:
     """Serve one request. However it ends, it ends in one outcome, and the client is told."""
     exchange = Exchange(worker, client, request)
     account, limit, task = exchange.account, worker.time_limit, asyncio.current_task()
@@ -110,7 +119,7 @@ def _too_late() -> Refusal:
     return Refusal(504, "request_timeout", message, type=RefusalType.SERVER)
 
 
-def _give_up(exchange: Exchange, client: ClientConnection, refusal: Refusal) -> None:
+def _give_up(exchange: Exchange, client: Asker, refusal: Refusal) -> None:
     """The last word, unless all was said: it would pass for the answer to the client's next request."""
     if not client.owes(exchange.request):
         return

@@ -8,6 +8,8 @@ from autoglm_serve.core.refusal import Refusal, RefusalType
 
 JSON_TYPE = b"application/json"
 _MESSAGES = "/v1/messages"
+OLLAMA = "/api/"
+"""Ollama's paths begin with this."""
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -28,6 +30,8 @@ def refusal_body(refusal: Refusal, path: str = "") -> bytes:
     """The error in the form of the API that the path belongs to."""
     if path.startswith(_MESSAGES):
         return orjson.dumps({"type": "error", "error": _anthropic(refusal)})
+    if path.startswith(OLLAMA):
+        return orjson.dumps({"error": refusal.message, "code": refusal.code})
     return orjson.dumps(envelope(refusal.message, refusal.type, refusal.code, refusal.param))
 
 

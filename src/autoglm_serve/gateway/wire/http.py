@@ -12,9 +12,9 @@ _STATUS_LINES = {
 
 
 def is_event_stream(headers: Headers) -> bool:
-    return any(
-        name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
-    )
+    """Of events, or of lines of JSON."""
+    kinds = (b"text/event-stream", b"application/x-ndjson")
+    return any(name == b"content-type" and value.lower().startswith(kinds) for name, value in headers)
 
 
 def ends_with_connection(headers: Iterable[tuple[bytes, bytes]]) -> bool:
