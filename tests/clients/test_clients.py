@@ -37,7 +37,7 @@ PYTHON = {
     "anthropic": ("stream", "error"),
     "llama-index": ("chat", "stream", "killed"),
     "instructor": ("tools", "structured"),
-    "ollama": (*ALL, "generate", "models"),
+    "ollama": ("chat", "stream", "killed", "picture", "structured", "error", "generate", "models"),
 }
 NODE = {
     "openai-node": ("chat", "stream", "killed", "tools", "structured", "error"),

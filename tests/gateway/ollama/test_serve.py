@@ -77,7 +77,8 @@ def test_a_stream_that_cannot_go_on_ends_in_an_error_of_its_own_form(tmp_path: P
 
 def test_tools_pictures_and_formats(gateway: GatewayProcess) -> None:
     tap = {"name": "tap", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}
-    asked = {"model": "demo", "messages": ASK, "tools": [{"type": "function", "function": tap}]}
+    tools = [{"type": "function", "function": tap}]
+    asked: dict[str, Any] = {"model": "demo", "messages": ASK, "tools": tools}
     asked |= {"stream": False, "tool_choice": "required"}
     said = json.loads(gateway.ask("POST", "/api/chat", asked)[2])
     [call] = said["message"]["tool_calls"]
