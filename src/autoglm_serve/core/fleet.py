@@ -73,6 +73,8 @@ class ModelView:
     on_demand: bool = False
     created_s: int = 0
     """Unix time at which the service began to serve it, for /v1/models."""
+    vocabulary: int | None = None
+    """How many tokens it knows, where that is known."""
     undone: frozenset[Feature] = frozenset()
     """What its engine passes over in a request, so that asking for it is refused."""
 

@@ -92,6 +92,8 @@ class Member:
     capabilities: frozenset[Capability] = frozenset({Capability.CHAT})
     vision: VisionGeometry | None = None
     audio: AudioSpan | None = None
+    vocabulary: int | None = None
+    """How many tokens it knows, where that is known."""
     upstream_model: str | None = None
     """The name that the engine knows the model by, where that is not the served name."""
     upstream_engine: str | None = None

@@ -130,6 +130,7 @@ def embedded(options: Options, on_download: OnDownload, own: Own = NOTHING) -> M
         plan=plan,
         capabilities=frozenset({Capability.CHAT} | ({Capability.VISION} if vision else set())),
         vision=llama_cpp.vision_geometry(vision.patch_px, vision.merge, image_max_tokens) if vision else None,
+        vocabulary=facts.vocabulary,
     )
 
 

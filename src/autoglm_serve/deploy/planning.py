@@ -309,6 +309,7 @@ def member(decision: Decision, options: Options) -> Member:
         plan=decision.chosen,
         capabilities=facts.capabilities,
         vision=facts.vision.geometry if facts.vision else None,
+        vocabulary=facts.text.vocab,
         expected=expectation(decision),
         may_degrade=options.degrade,
     )

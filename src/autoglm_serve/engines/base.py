@@ -124,6 +124,10 @@ class Engine(ABC):
         """What to install instead, where this version is older than any that is known; nothing where not."""
         return ""
 
+    def holes(self, version: str) -> tuple[str, ...]:
+        """Published holes of this version that a request can reach though it passes the gateway."""
+        return ()
+
     def measured(self, line: str) -> MeasuredLedger | None:
         """What one log line says of the memory taken, if anything."""
         return None

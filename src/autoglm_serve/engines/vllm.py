@@ -56,6 +56,9 @@ class Vllm(Engine):
             return ""
         return f"vllm>={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}"
 
+    def holes(self, version: str) -> tuple[str, ...]:
+        return vllm_versions.holes(version)
+
     def progress(self, line: str) -> Progress | None:
         shards = _SHARDS.search(line)
         if shards:

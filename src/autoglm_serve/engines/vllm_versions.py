@@ -14,6 +14,13 @@ OLDEST = (0, 19)
 NEWEST = (0, 33)
 """The newest release these facts were checked against; later ones are taken to be alike."""
 
+HOLES = (
+    ((0, 20), "CVE-2026-44222: text that spells a picture's placeholder ends the engine"),
+    ((0, 24), "CVE-2026-54234: with speculative decoding, a token that there is not ends the engine"),
+    ((0, 27), "CVE-2026-73558: a request may get a part of another's answer"),
+)
+"""The version that mends it, and what it is; docs/security.md has those that the gateway stops."""
+
 COMPILES_SINCE = (0, 8)
 """torch.compile by default, inside the start-up profile."""
 TAKES_KV_BYTES_SINCE = (0, 11)
@@ -183,6 +190,11 @@ def _traits(line: Release, runner: Runner, version: str, number: tuple[int, int]
         encoder_factor=line.encoder_factor,
         rules_of="" if number <= NEWEST else f"{NEWEST[0]}.{NEWEST[1]}",
     )
+
+
+def holes(version: str) -> tuple[str, ...]:
+    """Those that this version has."""
+    return tuple(what for mended, what in HOLES if parse(version) < mended)
 
 
 def parse(version: str) -> tuple[int, int]:

@@ -40,6 +40,7 @@ def _model(member: Member, engines: Mapping[str, Engine], created_s: int) -> Mod
         vision=member.vision,
         max_model_len=member.plan.max_model_len,
         on_demand=member.on_demand,
+        vocabulary=member.vocabulary,
         created_s=created_s,
         undone=_undone(member, engines),
     )

@@ -23,6 +23,13 @@ def check(facts: Facts) -> Iterator[Symptom]:
                 why="Its flags, or its answers, are not those that were checked.",
                 remedy=f"pip install '{wanted}'",
             )
+        elif version and (holes := engine.holes(version)):
+            yield warning(
+                f"{engine.title} {version} has holes that a request can reach.",
+                evidence=f"{engine.package} {version}",
+                why="; ".join(holes) + ".",
+                remedy=f"pip install --upgrade {engine.package}, or let nobody ask who is not trusted.",
+            )
     transformers = host.packages.get("transformers", "")
     if "vllm" in host.packages and transformers and _numbers(transformers) < _GLM4V_TRANSFORMERS:
         yield warning(

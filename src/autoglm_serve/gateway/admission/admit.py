@@ -88,7 +88,7 @@ def admit(
     model = find_model(body.get("model"), endpoint, fleet)
     replicas = fleet.replicas_of(model)
     engine = replicas[0].engine if replicas else ""
-    asked = read_fields(body, endpoint.path, engine, fields)
+    asked = read_fields(body, endpoint.path, engine, fields, model.vocabulary)
     if asked.edits:
         body |= asked.edits
     if model.undone:

@@ -8,7 +8,7 @@ The bounds are far above what agents and SDKs ask for, and below what has stoppe
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -33,6 +33,8 @@ MAX_REPETITIONS = 128
 """Operators such as ? * + {2,5} in a grammar: llama.cpp takes a time that grows with their cube."""
 MAX_REPEATED = 2_000
 """What such an operator may count to."""
+MAX_UNROLLED = 50_000
+"""Of a grammar or pattern: counts within counts multiply."""
 MAX_SCHEMA_VALUES = 20_000
 """Of all schemas of one field."""
 MAX_ENUM_VALUES = 1_000
@@ -76,13 +78,20 @@ class Asked:
 
 _ORDINARY = Asked()
 _MULTIPLY = frozenset({"n", "best_of", "prompt"})
+_TOKENS = frozenset({"stop_token_ids", "allowed_token_ids", "bad_words_ids", "logit_bias"})
+"""Fields whose numbers are tokens. Those of a prompt are looked at with the prompt."""
 
 _Check = Callable[[Any, str], Any]
 """The value as engines expect it. Raises Refusal, which names the field."""
 
 
-def read_fields(body: Json, path: str, engine: str, policy: FieldPolicy) -> Asked:
-    """Check every top-level field that the table knows, and those that it does not know as is said."""
+def read_fields(
+    body: Json, path: str, engine: str, policy: FieldPolicy, vocabulary: int | None = None
+) -> Asked:
+    """Check every top-level field that the table knows, and those that it does not know as is said.
+
+    `vocabulary` is how many tokens the model has, where that is known.
+    """
     asked: dict[str, object] = {}
     guide_bytes = 0
     table, allowed = _PATH_FIELDS.get(path, _FIELDS), policy.allowed
@@ -99,6 +108,8 @@ def read_fields(body: Json, path: str, engine: str, policy: FieldPolicy) -> Aske
             asked[name] = expected
         if name in _GUIDES:
             guide_bytes += _size_of(value)
+    if not body.keys().isdisjoint(_TOKENS):
+        _check_vocabulary(body, allowed, vocabulary or MAX_TOKEN_ID)
     if not asked and not guide_bytes and body.keys().isdisjoint(_MULTIPLY):
         return _ORDINARY
     usual = body | asked if asked else body
@@ -119,6 +130,29 @@ def _check_unknown(name: str, path: str, engine: str, policy: FieldPolicy) -> No
             f"service started with --allow-field {name[:100]}, or with --unknown-fields pass.",
             name[:100],
         )
+
+
+def _check_vocabulary(body: Json, allowed: Collection[str], vocabulary: int) -> None:
+    """Ids of tokens are indices into a GPU's memory for some engines, which trust them."""
+    for name in _TOKENS & body.keys() - set(allowed):
+        value = body[name]
+        for each in value if isinstance(value, list | dict) else ():
+            for token in each if isinstance(each, list) else (each,):
+                if _names_no_token(token, vocabulary):
+                    _refuse(
+                        "out_of_bounds",
+                        f"'{name}' holds {str(token)[:20]}, which is no token of this model.",
+                        name,
+                    )
+
+
+def _names_no_token(token: object, vocabulary: int) -> bool:
+    if isinstance(token, str):  # a key of logit_bias; of other fields it is a text
+        token = int(token) if _IS_ID.fullmatch(token) else 0
+    return type(token) is int and not 0 <= token < vocabulary
+
+
+_IS_ID = re.compile(r"-?[0-9]{1,18}")
 
 
 def _times(value: object) -> int:
@@ -378,10 +412,38 @@ def _check_text_guide(text: Any, where: str, most_bytes: int) -> None:
         _too_much(where, f"'{where}' repeats more than {MAX_REPETITIONS} times (? * + and counts)")
     if any(int(count) > MAX_REPEATED for count in _COUNTED.findall(text)):
         _too_much(where, f"'{where}' repeats something more than {MAX_REPEATED:,} times")
+    if "{" in text and _unrolled(text) > MAX_UNROLLED:
+        _too_much(where, f"'{where}' is more than {MAX_UNROLLED:,} long with its repetitions written out")
 
 
 _REPETITION = re.compile(r"[?*+]|\{[0-9]+,?[0-9]*\}")
 _COUNTED = re.compile(r"(?<=[{,])([0-9]{1,18})(?=[,}])")
+
+
+def _unrolled(text: str) -> int:
+    """How long a pattern or grammar is with every count written out, which is what compilers do."""
+    sizes, last, at = [0], 0, 0
+    while at < len(text):
+        counted = _COUNT_AT.match(text, at)
+        if counted is not None:
+            grown = last * max(1, int(counted[2] or counted[1]))
+            sizes[-1] += grown - last
+            last, at = grown, counted.end()
+            continue
+        if text[at] == "(":
+            sizes.append(0)
+        elif text[at] == ")" and len(sizes) > 1:
+            last = sizes.pop()
+            sizes[-1] += last
+        else:
+            last = 1
+            sizes[-1] += 1
+            at += text[at] == "\\"  # what it escapes
+        at += 1
+    return sum(sizes)
+
+
+_COUNT_AT = re.compile(r"\{([0-9]{1,9}),?([0-9]{0,9})\}")
 
 
 def _nesting(text: str) -> int:
@@ -477,7 +539,7 @@ ON_REQUEST = _names(
     logits_processors custom_logit_processor custom_params vllm_xargs priority request_id rid lora
     lora_path lora_request lora_name adapter adapters adapter_id id_slot slot_id session_params
     session_id bootstrap_host bootstrap_port bootstrap_room data_parallel_rank return_hidden_states
-    input_embeds image_data multimodal_data mm_hashes ec_transfer_params
+    input_embeds image_data multimodal_data mm_hashes ec_transfer_params chat_parser chat_format
     """
 )
 """Passed only where the operator has named them: they run templates and code, load adapters, choose slots and

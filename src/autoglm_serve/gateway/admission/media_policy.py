@@ -14,6 +14,7 @@ from autoglm_serve.core.model import Feature
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.admission.document import Json, LongText
 from autoglm_serve.gateway.admission.media import (
+    DataUrl,
     NotAPicture,
     Picture,
     UnreadFormat,
@@ -28,6 +29,8 @@ from autoglm_serve.gateway.wire.splice import Path
 
 MAX_PICTURE_PIXELS = 50_000_000  # decoded it takes 3 bytes a pixel and more in the engine
 MAX_PICTURES = 64
+MAX_FRAMES = 64
+_JPEG_FRAMES = "video/jpeg"
 MAX_VIDEOS = 1
 """Of one request: an engine decodes some 30 frames of each."""
 
@@ -153,6 +156,9 @@ def _judge(part: MessagePart, key: str, text: str, policy: MediaPolicy, media: M
     where = f"{part}.{key}"
     if head is not None:
         media.bytes += _bytes_of(text)
+        if head.media_type == _JPEG_FRAMES:
+            _frames(where, text, head, policy, media)
+            return None
         payload = text[head.payload_at : head.payload_at + _TELLING]
         if head.media_type.startswith("image/") or _means_picture(part, key) or is_picture(payload):
             return _picture(part, key, text, policy, media)
@@ -224,19 +230,37 @@ def _count(where: str, picture: Picture, policy: MediaPolicy, media: Media) -> N
             "too_many_images", f"'{where}' is one picture more than the {MAX_PICTURES} of a request.", where
         )
     if sum(each.pixels for each in media.pictures) > policy.max_pixels:
-        _refuse(
-            "too_many_pixels",
-            f"With '{where}' the pictures of this request have more than {policy.max_pixels // 1_000_000} "
-            "megapixels together, frames of animations counted (--max-request-megapixels). Send fewer or "
-            "smaller ones.",
-            where,
-        )
+        _refuse_pixels(where, policy)
+
+
+def _refuse_pixels(where: str, policy: MediaPolicy) -> NoReturn:
+    _refuse(
+        "too_many_pixels",
+        f"With '{where}' the pictures of this request have more than {policy.max_pixels // 1_000_000} "
+        "megapixels together, frames of animations counted (--max-request-megapixels). Send fewer or "
+        "smaller ones.",
+        where,
+    )
 
 
 def _video(where: str, media: Media) -> None:
     media.videos += 1
     if media.videos > MAX_VIDEOS:
         _refuse("too_many_videos", f"'{where}' is one more than the {MAX_VIDEOS} video of a request.", where)
+
+
+def _frames(where: str, text: str, head: DataUrl, policy: MediaPolicy, media: Media) -> None:
+    """JPEGs behind each other, as vLLM takes a video: each counts as a picture of the first one's size."""
+    _video(where, media)
+    commas = text.body.count(b",", text.start, text.end) if isinstance(text, LongText) else text.count(",")
+    if commas > MAX_FRAMES:  # one of them ends the head
+        _refuse("too_many_frames", f"'{where}' has {commas:,} frames; at most {MAX_FRAMES} are taken.", where)
+    try:
+        first = picture_in_base64(text[head.payload_at :].partition(",")[0])
+    except NotAPicture as error:
+        _refuse("invalid_image", f"The first frame of '{where}' {error}.", where)
+    if first.pixels * commas > policy.max_pixels:
+        _refuse_pixels(where, policy)
 
 
 def _check_remote(where: str, url: str, policy: MediaPolicy) -> None:
