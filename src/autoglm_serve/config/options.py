@@ -164,6 +164,7 @@ Dtype = Annotated[Literal["auto", "bfloat16", "float16"], BeforeValidator(_lower
 Hub = Annotated[Literal["huggingface", "modelscope"], BeforeValidator(_lower)]
 UnknownFields = Annotated[Literal["auto", "pass", "refuse"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "plain", "json"], BeforeValidator(_lower)]
+RequestsToLog = Annotated[Literal["all", "errors", "off"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
@@ -650,6 +651,14 @@ class Options:
         Doc(Section.STATE, "How the service speaks. auto is a screen in a terminal, plain lines elsewhere."),
     ] = "auto"
     log_level: Annotated[LogLevel, Doc(Section.STATE, "The least serious kind of line to log.")] = "info"
+    log_requests: Annotated[
+        RequestsToLog,
+        Doc(
+            Section.STATE,
+            "Which requests get a line when they are over: id, client, outcome, replica, times and tokens, "
+            "never content. errors are those without an answer.",
+        ),
+    ] = "errors"
 
     @property
     def max_body_bytes(self) -> int:

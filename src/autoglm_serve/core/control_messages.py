@@ -13,6 +13,7 @@ import orjson
 
 from autoglm_serve.core.codec import from_plain, to_json
 from autoglm_serve.core.fleet import FleetChange, FleetView
+from autoglm_serve.core.request_line import RequestLine
 from autoglm_serve.core.status import ServiceStatus
 
 
@@ -60,7 +61,14 @@ class StatusQuestion:
     """How is the service? Only the control plane knows; it answers this worker alone."""
 
 
-WorkerMessage = Joined | Serving | Leaving | WakeModel
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEnded:
+    """A request is over, and somebody wants to be told of it."""
+
+    request: RequestLine
+
+
+WorkerMessage = Joined | Serving | Leaving | WakeModel | RequestEnded
 
 
 class UnknownMessage(ValueError):
@@ -99,6 +107,8 @@ def encode_message(message: WorkerMessage | StatusQuestion) -> bytes:
             return orjson.dumps({"leaving": message.pid})
         case WakeModel():
             return orjson.dumps({"wake": message.model})
+        case RequestEnded():
+            return to_json(message)
         case StatusQuestion():
             return orjson.dumps({"asks": "status"})
 
@@ -118,7 +128,17 @@ def decode_message(line: bytes) -> WorkerMessage | StatusQuestion:
             return Leaving(pid=pid)
         case {"wake": str(model)}:
             return WakeModel(model=model)
+        case {"request": {**request}}:
+            return RequestEnded(request=_request_line(request))
         case {"asks": "status"}:
             return StatusQuestion()
         case _:
             raise UnknownMessage(f"a gateway worker said something unknown: {line[:200]!r}")
+
+
+def _request_line(said: object) -> RequestLine:
+    try:
+        line: RequestLine = from_plain(RequestLine, said)
+    except (ValueError, TypeError) as error:
+        raise UnknownMessage(f"a gateway worker told of a request in other words: {error}") from error
+    return line

@@ -13,6 +13,7 @@ from autoglm_serve.gateway.access.upstream_key import UpstreamKey
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
+from autoglm_serve.gateway.exchange.request_log import LoggedRequests, RequestLog
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.media.pictures import PictureProcess
@@ -73,6 +74,7 @@ class Settings:
     tls: TlsFiles | None = None
     """None: plain HTTP."""
     keys: KeySettings = field(default_factory=KeySettings)
+    log_requests: LoggedRequests = LoggedRequests.ERRORS
 
     @property
     def control_socket(self) -> Path:
@@ -120,6 +122,8 @@ class Worker:
     life_signs: LifeSigns
     time_limit: TimeLimit
     grants: Grants
+    requests: RequestLog
+    """Tells of those that are over."""
     keyring: Keyring = field(default_factory=Keyring)
     upstream_key: UpstreamKey = field(default_factory=UpstreamKey)
     pictures: PictureProcess = field(default_factory=PictureProcess)

@@ -34,6 +34,7 @@ from autoglm_serve.gateway.admission.plain import usual_path
 from autoglm_serve.gateway.exchange import dispatch
 from autoglm_serve.gateway.exchange.account import Account, Outcome
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
+from autoglm_serve.gateway.exchange.request_log import RequestLog
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.ollama import serve as ollama
@@ -187,6 +188,7 @@ def _worker(
         habits=Habits(),
         life_signs=LifeSigns(),
         time_limit=TimeLimit(settings.request_timeout_s),
+        requests=RequestLog(settings.log_requests, link.request_over),
         keyring=keyring,
         grants=grants,
         upstream_key=UpstreamKey(settings.keys.upstream),

@@ -23,7 +23,14 @@ from autoglm_serve.control.reaper import collect_orphans, is_first
 from autoglm_serve.control.replica.effects import Effects
 from autoglm_serve.control.workers.control_channel import ControlPlaneEnd
 from autoglm_serve.control.workers.gateway_workers import Adopted, GatewayWorkers, worker_ids
-from autoglm_serve.core.control_messages import Joined, Leaving, Serving, WakeModel, WorkerMessage
+from autoglm_serve.core.control_messages import (
+    Joined,
+    Leaving,
+    RequestEnded,
+    Serving,
+    WakeModel,
+    WorkerMessage,
+)
 from autoglm_serve.core.errors import EngineFailed, ExitCode
 from autoglm_serve.core.plan import Deployment
 from autoglm_serve.core.replica import ReplicaState, ReplicaStatus
@@ -36,6 +43,7 @@ from autoglm_serve.launch.base import RunningProcess
 from autoglm_serve.launch.listeners import local_url
 from autoglm_serve.launch.local import LocalLauncher
 from autoglm_serve.launch.state_dir import CONTROL_SOCKET, DECIDED, StateDir
+from autoglm_serve.observe import request_lines
 from autoglm_serve.probe.memory import has_room_for
 from autoglm_serve.runtime.clock import RealClock
 from autoglm_serve.runtime.tasks import any_set
@@ -293,6 +301,8 @@ class Service:
                 self._workers.serves(pid)
             case Leaving(pid=pid):
                 self._workers.leaves(pid)
+            case RequestEnded(request=line):
+                request_lines.tell(line)
             case Joined(worker_id=worker_id, pid=pid):
                 log.debug("gateway worker %d (pid %d) is on the line", worker_id, pid)
 

@@ -10,6 +10,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
+from autoglm_serve.gateway.exchange.request_log import LoggedRequests
 from autoglm_serve.gateway.state import KeySettings, Settings
 from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
@@ -51,6 +52,7 @@ def worker_command(
         stall_s=options.stall_timeout_s,
         request_timeout_s=options.request_timeout_s,
         drain_timeout_s=options.drain_timeout_s,
+        log_requests=LoggedRequests(options.log_requests),
     )
     return Command(
         argv=(

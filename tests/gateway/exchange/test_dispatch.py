@@ -12,6 +12,7 @@ from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.relay import Relay
+from autoglm_serve.gateway.exchange.request_log import LoggedRequests, RequestLog
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
@@ -130,6 +131,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         life_signs=LifeSigns(),
         time_limit=TimeLimit(TIMEOUT_S),
         grants=Grants(state_dir, 0, 1),
+        requests=RequestLog(LoggedRequests.ALL, lambda line: None),
     )
 
 

@@ -30,7 +30,7 @@ class Account:
 
     __slots__ = (
         *("_counters", "_closed", "attempts", "first_byte_s", "model", "outcome", "path", "resumptions"),
-        *("started_s", "usage"),
+        *("reason", "replica", "started_s", "usage"),
     )
 
     def __init__(self, counters: CounterFile, path: str, started_s: float) -> None:
@@ -45,6 +45,10 @@ class Account:
         self.resumptions = 0
         """Attempts that went on with a stream which another replica had begun."""
         self.usage = NO_USAGE
+        self.reason = ""
+        """Why it was refused."""
+        self.replica = ""
+        """The id of the one that was asked last."""
 
     def resumed(self, way: str) -> None:
         """A stream goes on elsewhere."""

@@ -56,6 +56,7 @@ async def _serve(exchange: Exchange) -> Outcome:
             break
         with reservation:
             account.attempts += 1
+            account.replica = reservation.replica.id
             question = _question(exchange, reservation)
             match await next_step(exchange, reservation.replica) if delivery.begun else None:
                 case Resumption() as step:

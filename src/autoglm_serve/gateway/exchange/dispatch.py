@@ -55,6 +55,7 @@ async def dispatch(client: Asker, request: Request, worker: Worker) -> None:
         account.outcome = await serve(exchange)
     except Refusal as refusal:
         account.outcome = Outcome.REFUSED if refusal.status < 500 else Outcome.NO_REPLICA
+        account.reason = refusal.code
         _give_up(exchange, client, refusal)
     except asyncio.CancelledError:
         if limit.has_ended(task):  # the answer's last byte may have gone out in the same turn of the loop
@@ -75,6 +76,8 @@ async def dispatch(client: Asker, request: Request, worker: Worker) -> None:
         account.close(exchange.now_s)
         if exchange.grant is not None:
             book(exchange, exchange.grant)
+        if worker.requests.wants(account.outcome):
+            worker.requests.tell(exchange.line())
 
 
 def _who_asks(exchange: Exchange) -> None:

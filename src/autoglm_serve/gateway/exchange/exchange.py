@@ -6,6 +6,7 @@ Owned by the task that serves it. Filters fill in what they find out; attempts c
 import time
 from functools import lru_cache
 
+from autoglm_serve.core.request_line import RequestLine
 from autoglm_serve.gateway.access.grants import Grant
 from autoglm_serve.gateway.access.identity import Identity
 from autoglm_serve.gateway.admission.admit import Call
@@ -13,6 +14,7 @@ from autoglm_serve.gateway.admission.endpoints import ENDPOINTS, RESPONSES
 from autoglm_serve.gateway.exchange.account import Account
 from autoglm_serve.gateway.exchange.delivery import Caller, Delivery
 from autoglm_serve.gateway.exchange.relay import Ending, Result
+from autoglm_serve.gateway.exchange.request_log import NO_ERRORS
 from autoglm_serve.gateway.exchange.response_events import ResponseFiller
 from autoglm_serve.gateway.recovery.answer import Expected
 from autoglm_serve.gateway.recovery.fingerprint import Fingerprint
@@ -23,6 +25,8 @@ from autoglm_serve.gateway.wire.http import Headers, Request
 from autoglm_serve.route.scheduler import RoutingRequest
 
 _NOBODY_ASKED = Ending(result=Result.LOST, reason="no replica could be asked")
+
+_LONGEST_REASON = 200
 
 
 class Exchange:
@@ -89,6 +93,29 @@ class Exchange:
     def admitted(self, call: Call) -> None:
         self.call = call
         self.account.model = call.model.name
+
+    def line(self) -> RequestLine:
+        """What is told of it now that it has its outcome. Never content, never a key."""
+        account, identity = self.account, getattr(self, "identity", None)
+        key = identity.key if identity is not None else None
+        reason = account.reason or (self.ending.reason if account.attempts else "")
+        first_s, failed = account.first_byte_s, account.outcome not in NO_ERRORS
+        return RequestLine(
+            id=self.id,
+            client=key.id if key is not None else self.request.peer,
+            model=account.model,
+            path=account.path,
+            outcome=account.outcome,
+            failed=failed,
+            reason=reason[:_LONGEST_REASON] if failed else "",
+            replica=account.replica,
+            attempts=account.attempts,
+            recoveries=account.resumptions,
+            seconds=round(self.now_s - account.started_s, 4),
+            first_s=None if first_s is None else round(first_s - account.started_s, 4),
+            prompt_tokens=account.usage.prompt_tokens or 0,
+            output_tokens=account.usage.completion_tokens or 0,
+        )
 
     def begin(self) -> None:
         """All filters are passed: from here on replicas are asked."""

@@ -20,8 +20,8 @@ from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.admission.media import media_type_of
 from autoglm_serve.gateway.admission.parts import written
 from autoglm_serve.gateway.exchange.exchange import Exchange
-from autoglm_serve.gateway.wire.addresses import Address, is_allowed, may_connect, parse
-from autoglm_serve.gateway.wire.download import Download, NotFetched, get
+from autoglm_serve.gateway.wire.addresses import MediaAddress, is_allowed, may_connect, parse
+from autoglm_serve.gateway.wire.download import MediaDownload, NotFetched, get
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
 from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.splice import Path, edited
@@ -84,7 +84,7 @@ async def _fetched(url: str, hosts: Sequence[str], most_bytes: int, where: str) 
     return _refuse("leads from address to address without end", where)
 
 
-async def _asked(address: Address, hosts: Sequence[str], most_bytes: int, where: str) -> Download:
+async def _asked(address: MediaAddress, hosts: Sequence[str], most_bytes: int, where: str) -> MediaDownload:
     try:
         async with asyncio.timeout(_EACH_S):
             ip = await _looked_up(address, hosts)
@@ -93,7 +93,7 @@ async def _asked(address: Address, hosts: Sequence[str], most_bytes: int, where:
         _refuse(f"could not be fetched: {error}", where)
 
 
-def _allowed(url: str, hosts: Sequence[str], where: str) -> Address:
+def _allowed(url: str, hosts: Sequence[str], where: str) -> MediaAddress:
     try:
         address = parse(url)
     except ValueError as error:
@@ -107,7 +107,7 @@ def _allowed(url: str, hosts: Sequence[str], where: str) -> Address:
     return address
 
 
-async def _looked_up(address: Address, hosts: Sequence[str]) -> str:
+async def _looked_up(address: MediaAddress, hosts: Sequence[str]) -> str:
     """The one address that is then asked: it is not looked up a second time."""
     loop = asyncio.get_running_loop()
     try:

@@ -15,6 +15,7 @@ from autoglm_serve.core import control_messages
 from autoglm_serve.core.control_messages import (
     Joined,
     Leaving,
+    RequestEnded,
     Serving,
     StatusAnswer,
     StatusQuestion,
@@ -22,6 +23,7 @@ from autoglm_serve.core.control_messages import (
     WorkerMessage,
 )
 from autoglm_serve.core.fleet import FleetChange, FleetView
+from autoglm_serve.core.request_line import RequestLine
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.launch import unix_socket
 from autoglm_serve.runtime.observable import Observable
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
 _LINE_LIMIT_BYTES = 1 << 22
+_MOST_UNREAD_BYTES = 1 << 20
+"""Lines about requests that the control plane has not read; what comes then is left out."""
 
 
 class WorkerEnd:
@@ -69,6 +73,11 @@ class WorkerEnd:
         """No more of them are taken; what is carried is finished."""
         self._now = Leaving(pid=os.getpid())
         self._say(self._now)
+
+    def request_over(self, line: RequestLine) -> None:
+        """Tell of a request. Left out while the line is down, or the control plane falls behind."""
+        if self._writer is not None and self._writer.transport.get_write_buffer_size() < _MOST_UNREAD_BYTES:
+            self._say(RequestEnded(request=line))
 
     async def status(self, timeout_s: float) -> ServiceStatus | None:
         """How the service is; None while the control plane is away, or answers too late."""

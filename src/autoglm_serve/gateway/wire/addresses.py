@@ -22,7 +22,7 @@ Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class MediaAddress:
     """One http or https URL, taken apart once: what is checked is what is asked."""
 
     secure: bool
@@ -39,7 +39,7 @@ class Address:
         return host if self.port == usual else f"{host}:{self.port}"
 
 
-def parse(url: str) -> Address:
+def parse(url: str) -> MediaAddress:
     """Raises ValueError for what two parsers could read differently, and for what is no http address."""
     if len(url) > LONGEST or not _TARGET.fullmatch(url) or "\\" in url:
         raise ValueError("it has characters that an address has not, or is too long")
@@ -50,7 +50,7 @@ def parse(url: str) -> Address:
     if not _is_ip(host) and (not _NAME.fullmatch(host) or _could_be_numbers(host)):
         raise ValueError("it names no host")
     target = parts.path or "/"
-    return Address(
+    return MediaAddress(
         secure=parts.scheme == "https",
         host=host,
         port=port,
@@ -58,13 +58,13 @@ def parse(url: str) -> Address:
     )
 
 
-def is_allowed(address: Address, hosts: Sequence[str]) -> bool:
+def is_allowed(address: MediaAddress, hosts: Sequence[str]) -> bool:
     """Whether the operator has let this host be fetched from: HOST, *.DOMAIN, or *, each with :PORT or for
     the usual ports alone."""
     return any(_matches(address, host.lower()) for host in hosts)
 
 
-def may_connect(ip: str, address: Address, hosts: Sequence[str]) -> bool:
+def may_connect(ip: str, address: MediaAddress, hosts: Sequence[str]) -> bool:
     """Whether what the host's name leads to may be connected to: the public network, or an address that the
     operator has written down himself."""
     found = ipaddress.ip_address(ip.partition("%")[0])
@@ -79,7 +79,7 @@ def _is_public(ip: Ip) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _matches(address: Address, allowed: str) -> bool:
+def _matches(address: MediaAddress, allowed: str) -> bool:
     host = _host_of(allowed)
     port = allowed.removeprefix(f"[{host}]").removeprefix(host).removeprefix(":")
     if address.port != int(port) if port.isdigit() else address.port not in _PORTS.values():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
-from autoglm_serve.gateway.wire.addresses import Address
+from autoglm_serve.gateway.wire.addresses import MediaAddress
 
 _MOST_HEAD_BYTES = 32 * 1024
 _READ_BYTES = 64 * 1024
@@ -23,7 +23,7 @@ class NotFetched(Exception):
 
 
 @dataclass(slots=True)
-class Download:
+class MediaDownload:
     """What was answered, as the parser tells it."""
 
     most_bytes: int
@@ -70,7 +70,7 @@ class Download:
         return f"it is larger than {self.most_bytes >> 20} MiB"
 
 
-async def get(address: Address, ip: str, *, most_bytes: int) -> Download:
+async def get(address: MediaAddress, ip: str, *, most_bytes: int) -> MediaDownload:
     """Ask this IP address and no other. Raises NotFetched; the caller sets the time."""
     tls = ssl.create_default_context() if address.secure else None
     try:
@@ -88,12 +88,12 @@ async def get(address: Address, ip: str, *, most_bytes: int) -> Download:
         raise NotFetched("its server takes no connection") from error
     try:
         writer.write(_request(address))
-        return await _answer(reader, Download(most_bytes))
+        return await _answer(reader, MediaDownload(most_bytes))
     finally:
         writer.transport.abort()
 
 
-def _request(address: Address) -> bytes:
+def _request(address: MediaAddress) -> bytes:
     lines = (
         f"GET {address.target} HTTP/1.1",
         f"Host: {address.authority}",
@@ -105,7 +105,7 @@ def _request(address: Address) -> bytes:
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
 
 
-async def _answer(reader: asyncio.StreamReader, found: Download) -> Download:
+async def _answer(reader: asyncio.StreamReader, found: MediaDownload) -> MediaDownload:
     parser = httptools.HttpResponseParser(found)
     head_bytes = 0
     try:

@@ -1,0 +1,34 @@
+"""Which requests are told of when they are over, to whoever runs the service."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from autoglm_serve.core.request_line import RequestLine
+from autoglm_serve.gateway.exchange.account import Outcome
+
+
+class LoggedRequests(StrEnum):
+    """Which requests are told of."""
+
+    ALL = "all"
+    ERRORS = "errors"  # those that had no answer, unless their client left
+    OFF = "off"
+
+
+NO_ERRORS = frozenset({Outcome.OK, Outcome.CANCELLED})
+
+
+class RequestLog:
+    """Tells of requests that are over."""
+
+    def __init__(self, which: LoggedRequests, tell: Callable[[RequestLine], None]) -> None:
+        self.tell = tell
+        self._left_out = {
+            LoggedRequests.ALL: frozenset[Outcome](),
+            LoggedRequests.ERRORS: NO_ERRORS,
+            LoggedRequests.OFF: frozenset(Outcome),
+        }[which]
+
+    def wants(self, outcome: Outcome) -> bool:
+        """Whether a line is to be made of a request that ended so."""
+        return outcome not in self._left_out
