@@ -29,6 +29,9 @@ from autoglm_serve.gateway.wire.request_reader import RequestReader
 from autoglm_serve.gateway.wire.unread import Unread
 
 _LINGER_S = 1.0
+_TURN_BYTES = 16 * 1024
+"""Read of one client in a turn of the loop: some hundred requests, or chunks of a byte, take milliseconds. A
+body that says how long it is is read as it comes, which takes next to nothing."""
 _CLOSE = b"connection: close\r\n"
 _KEEP_ALIVE = b"connection: keep-alive\r\n"
 _MOST_BEING_REFUSED = 32
@@ -92,6 +95,8 @@ class ClientConnection(asyncio.Protocol):
         """For whom the bytes of its requests are held, once it is known."""
         self._quantum_bytes = 0
         """Where the time of the body that arrives begins anew."""
+        self._left: memoryview | None = None
+        """What has come and is read in the next turn of the loop; nothing more is taken meanwhile."""
 
     # asyncio.Protocol
 
@@ -122,10 +127,41 @@ class ClientConnection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         # Whom they hold holds us: the whole answer would stay in memory until the collector comes by.
-        self._task = self.on_pause = self.on_resume = None
+        self._task = self.on_pause = self.on_resume = self._left = None
         self._reader.let_go()
 
     def data_received(self, data: bytes) -> None:
+        if len(data) <= _TURN_BYTES:
+            self._read(data)
+        else:
+            self._read_in_turns(memoryview(data))
+
+    def _read_in_turns(self, data: memoryview) -> None:
+        """As much as takes no time; the rest when others have had a turn, and what waits is answered."""
+        if not self._reader.expects(len(data)):
+            self._read(data[:_TURN_BYTES])
+            data = data[_TURN_BYTES:]
+        if not self._open or self._last_word is not None:
+            return
+        if self._reader.expects(len(data)):
+            self._read(data)
+            return
+        self._left = data
+        self._reading(False)
+        if not self._waiting:
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """With what is left, or with what comes next."""
+        left, self._left = self._left, None
+        if left is not None and len(left) > _TURN_BYTES:
+            self._read_in_turns(left)
+        elif left is not None:
+            self._read(left)
+        if self._left is None and not self._waiting and self._open:
+            self._reading(True)
+
+    def _read(self, data: bytes | memoryview) -> None:
         if self._last_word is not None:
             return
         reader = self._reader
@@ -251,8 +287,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._waiting:
             request = self._waiting.popleft()
-            if not self._waiting:
+            if not self._waiting and self._left is None:
                 self._reading(True)
+            elif not self._waiting:
+                self._loop.call_soon(self._read_on)
             self._begin(request)
         elif self._last_word is not None:
             self._say_last(self._last_word)

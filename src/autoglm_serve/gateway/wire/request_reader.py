@@ -70,6 +70,8 @@ class RequestReader:
         self._body: bytes | Pieces = b""
         self.body_bytes = 0
         """Of the body so far."""
+        self.expected_bytes = 0
+        """Of the body, where its head says it."""
         self.held_bytes = 0
         """What is held for it."""
         self.in_body = False
@@ -87,7 +89,11 @@ class RequestReader:
     def let_go(self) -> None:
         del self._parser  # it holds us as we hold it
 
-    def feed(self, data: bytes) -> None:
+    def expects(self, size_bytes: int) -> bool:
+        """So many bytes would all be of the body that arrives."""
+        return self.body_bytes + size_bytes <= self.expected_bytes
+
+    def feed(self, data: bytes | memoryview) -> None:
         """Read on. Raises Refusal, after which nothing more can be read."""
         self._moved = False
         try:
@@ -102,7 +108,7 @@ class RequestReader:
         if self._dry_bytes > self._limits.max_head_bytes:
             raise head_too_large(self._limits)
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         for _ in range(_MOST_OFFERS):
             try:
                 self._parser.feed_data(data)
@@ -112,7 +118,7 @@ class RequestReader:
                 return
         raise _bad_http("it offers to upgrade again and again")
 
-    def _without_upgrade(self, rest: bytes) -> bytes:
+    def _without_upgrade(self, rest: bytes | memoryview) -> bytes:
         """Pass over an offer to upgrade, as RFC 9110 allows: Java's client offers h2c with its first POST.
 
         llhttp takes what follows the head for another protocol, so the head is read again without the offer.
@@ -122,7 +128,7 @@ class RequestReader:
         lines += [b"%b: %b" % line for line in self._lines() if line[0] != b"upgrade"]
         self._reset()
         self._parser = httptools.HttpRequestParser(self)
-        return b"\r\n".join(lines) + b"\r\n\r\n" + rest
+        return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(rest)
 
     def _lines(self) -> "zip[tuple[bytes, bytes]]":
         return zip(self._fields[::2], self._fields[1::2], strict=True)
@@ -152,7 +158,7 @@ class RequestReader:
         headers = self._headers = dict(self._lines())
         if 2 * len(headers) < len(self._fields):
             _refuse_repeated(self._fields[::2])
-        length = self._expect_body(headers)
+        length = self.expected_bytes = self._expect_body(headers)
         self._arrivals.on_head(headers)
         if length:
             self.hold(length)
