@@ -20,7 +20,7 @@ GIB = 2**30
 WELL = HostFacts(
     gpus=Snapshot(driver=Driver.OK, driver_version="580.1", cuda_version="13.0"),
     hardware=hardware_table.hardware("h100:2"),
-    packages={"vllm": "0.26.0", "torch": "2.9.0+cu130", "transformers": "5.1.0"},
+    packages={"vllm": "0.28.0", "torch": "2.9.0+cu130", "transformers": "5.1.0"},
     cores=16,
     memory_bytes=64 * GIB,
     memory_free_bytes=50 * GIB,
@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[Callable[[], Facts], Severity, str]] = {
     ),
     "old vLLM": (lambda: host(packages={"vllm": "0.12.0"}), Severity.ERROR, "0.12.0"),
     "old transformers": (
-        lambda: host(packages={"vllm": "0.26.0", "transformers": "4.57.1"}), Severity.WARNING, "wrong taps",
+        lambda: host(packages={"vllm": "0.28.0", "transformers": "4.57.1"}), Severity.WARNING, "wrong taps",
     ),
     "no P2P": (lambda: host(hardware=hardware_table.hardware("rtx4090:2")), Severity.NOTE, "main memory"),
     "small /dev/shm": (lambda: host(shm_bytes=64 * 2**20), Severity.WARNING, "64 MiB"),
