@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autoglm_serve.cli.config import as_json, as_table, reference
+from autoglm_serve.cli.config import RunningSettings, as_json, as_table, reference
 from autoglm_serve.cli.main import main
 from autoglm_serve.config.options import Options, declared
 from autoglm_serve.config.sources import Provenance, load
@@ -38,6 +38,23 @@ def test_the_json_has_values_as_they_are(tmp_path: Path) -> None:
     assert shown["options"]["port"] == {"value": 9000, "source": "flag", "where": "--port"}
     assert shown["options"]["replicas"] == {"value": 3, "source": "file", "where": "autoglm.toml:2"}
     assert shown["options"]["model"] == {"value": None, "source": "default", "where": "default"}
+
+
+def test_what_a_running_service_goes_by_is_shown_with_what_would_hold_here(tmp_path: Path) -> None:
+    options, provenance = loaded(tmp_path)
+    values = json.loads(
+        json.dumps({each.name: getattr(options, each.name) for each in declared()}, default=str)
+    )
+    running = RunningSettings(url="http://x", values={**values, "replicas": 5, "upstream": ["a", "b"]})
+    table = [" ".join(line.split()) for line in as_table(options, provenance, running).splitlines()]
+    assert "replicas 5 its own flags, variables or file; here 3 (autoglm.toml:2)" in table
+    assert "port 9000 --port" in table
+    assert any(line.startswith("upstream a,b its own") for line in table)
+    assert table[-2] == "in force: at http://x, which runs"
+    shown = json.loads(as_json(options, provenance, running))
+    assert shown["running"] == "http://x"
+    assert shown["options"]["replicas"] == {"value": 5, "source": "running", "where": "http://x"}
+    assert shown["options"]["speech"] == {"value": False, "source": "file", "where": "autoglm.toml:3"}
 
 
 def test_the_reference_has_every_option_once() -> None:

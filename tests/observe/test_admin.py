@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ class Busy:
     """An operator that does nothing now."""
 
     undertaking = Undertaking()
+    settings: Mapping[str, object] = {"port": 8000, "state_dir": Path("/x"), "upstream": ("a", "b")}
 
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
         return "Another restart is under way."
@@ -87,3 +88,8 @@ def test_connections_that_nobody_uses_leave_descriptors_to_the_service(tmp_path:
         return status
 
     assert asyncio.run(story()) == 200
+
+
+def test_the_settings_in_force_are_told_as_json_has_them() -> None:
+    told = asyncio.run(_ask("GET", "/admin/settings", ""))
+    assert told == (200, {"port": 8000, "state_dir": "/x", "upstream": ["a", "b"]})

@@ -1,15 +1,30 @@
-"""`autoglm config`: the effective options with their origins, and the reference that docs/ carries."""
+"""`autoglm config`: the options in force with their origins, and the reference that docs/ carries.
+
+In force is what a running service goes by, where one runs; else what it would go by if it were started here.
+"""
 
 import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autoglm_serve.cli.parser import add_flags, default_text, value_text
+from autoglm_serve.cli.running_service import ADDRESS, RunningService
 from autoglm_serve.cli.table import table
 from autoglm_serve.config.options import Option, Options, Section, declared
-from autoglm_serve.config.sources import CLIENT_VARIABLES, CONFIG_FILE, CONFIG_VARIABLE, Provenance, load
+from autoglm_serve.config.sources import (
+    CLIENT_VARIABLES,
+    CONFIG_FILE,
+    CONFIG_VARIABLE,
+    Provenance,
+    Source,
+    load,
+)
+from autoglm_serve.core.errors import Unreachable
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,7 +38,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=("show", "reference"),
         default="show",
         metavar="show | reference",
-        help="show: every effective value and where it came from (the default). "
+        help="show: every value in force and where it came from (the default): of the service that runs at "
+        "this address, or, with other flags or without one, of a service that would be started here. "
         "reference: every option explained, as Markdown.",
     )
     parser.add_argument("--json", action="store_true", help="show: print JSON.")
@@ -35,30 +51,82 @@ def run(args: Namespace) -> int:
         sys.stdout.write(reference())
         return 0
     options, provenance = load(vars(args), os.environ, Path.cwd())
-    print(as_json(options, provenance) if args.json else as_table(options, provenance))
+    running = _running(options, provenance)
+    print((as_json if args.json else as_table)(options, provenance, running))
     return 0
 
 
-def as_table(options: Options, provenance: Provenance) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSettings:
+    """What a running service goes by."""
+
+    url: str
+    values: Mapping[str, Any]
+    """By option; as JSON has them."""
+
+
+def _running(options: Options, provenance: Provenance) -> RunningSettings | None:
+    """Of the service at this address, unless flags ask what a service with them would go by."""
+    flags = {name for name, origin in provenance.origins.items() if origin.source is Source.FLAG}
+    if flags - ADDRESS.keys():
+        return None
+    service = RunningService.of(options)
+    try:
+        return RunningSettings(url=service.url, values=service.ask("GET", SETTINGS, timeout_s=_TIMEOUT_S))
+    except Unreachable:
+        return None
+
+
+SETTINGS = "/admin/settings"
+_TIMEOUT_S = 3.0
+
+
+def as_table(options: Options, provenance: Provenance, running: RunningSettings | None = None) -> str:
     """One line an option: its name, its value, and where that came from."""
-    rows = [
-        (option.name, _value(option, options), provenance.origins[option.name].where) for option in declared()
-    ]
+    rows = [(option.name, *_shown(option, options, provenance, running)) for option in declared()]
     file = provenance.config_file or f"none ({CONFIG_FILE} was not found)"
-    return f"{table(('option', 'value', 'from'), rows)}\n\nfile: {file}"
+    in_force = f"in force: at {running.url}, which runs\n" if running else ""
+    return f"{table(('option', 'value', 'from'), rows)}\n\n{in_force}file: {file}"
 
 
-def as_json(options: Options, provenance: Provenance) -> str:
-    """{"config_file": …, "options": {name: {value, source, where}}}"""
+def _shown(
+    option: Option, options: Options, provenance: Provenance, running: RunningSettings | None
+) -> tuple[str, str]:
+    """The value and where it came from; of a service that goes by another, what would hold here."""
+    here, where = _value(option, options), provenance.origins[option.name].where
+    if running is None or _is_the_same(option, options, running):
+        return here, where
+    value = running.values[option.name]
+    text = ",".join(map(str, value)) if isinstance(value, list) else json.dumps(value).strip('"')
+    return text, f"its own flags, variables or file; here {here} ({where})"
+
+
+def _is_the_same(option: Option, options: Options, running: RunningSettings) -> bool:
+    if option.name not in running.values:
+        return True
+    here = json.loads(json.dumps(getattr(options, option.name), default=str))
+    return bool(running.values[option.name] == here)
+
+
+def as_json(options: Options, provenance: Provenance, running: RunningSettings | None = None) -> str:
+    """{"config_file": …, "running": URL or null, "options": {name: {value, source, where}}}"""
+
+    def value(option: Option) -> object:
+        here: object = getattr(options, option.name)
+        return here if running is None else running.values.get(option.name, here)
+
+    def origin(option: Option) -> tuple[str, str]:
+        if running is not None and not _is_the_same(option, options, running):
+            return "running", running.url
+        origin = provenance.origins[option.name]
+        return origin.source, origin.where
+
     shown = {
-        option.name: {
-            "value": getattr(options, option.name),
-            "source": provenance.origins[option.name].source,
-            "where": provenance.origins[option.name].where,
-        }
+        option.name: {"value": value(option), **dict(zip(("source", "where"), origin(option), strict=True))}
         for option in declared()
     }
-    return json.dumps({"config_file": provenance.config_file, "options": shown}, indent=2, default=str)
+    told = {"config_file": provenance.config_file, "running": running.url if running else None}
+    return json.dumps({**told, "options": shown}, indent=2, default=str)
 
 
 def _value(option: Option, options: Options) -> str:
@@ -103,7 +171,8 @@ The config file is TOML. It is the first of these that applies, and no other is 
 Relative paths are relative to the folder in which the service is started. A list is written `a,b` in a flag
 or a variable and `["a", "b"]` in the file. An empty variable counts as not set.
 
-`autoglm config show` prints every effective value and where it came from. A name that does not exist and a
+`autoglm config show` prints every value in force and where it came from: of the service that runs at the
+address, where one does and no other flags are given. A name that does not exist and a
 value that does not fit stop the start with exit status 3; the message names the flag, the variable, or the
 file and line.
 

@@ -6,7 +6,7 @@ decided by the gateway (`pages`) and by the rights of the socket's folder.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +42,11 @@ class AdminOperator(Protocol):
     @property
     def undertaking(self) -> ToldUndertaking:
         """That goes on, or the last one."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Every option by its name, as it holds now."""
         ...
 
     def restart(self, replicas: Sequence[str] | None, *, workers: bool) -> str:
@@ -82,6 +87,9 @@ def application(shown: Callable[[], ServiceStatus], operator: AdminOperator) -> 
         problem = operator.leave(successor, until_s)
         return Response(problem, 409 if problem else 202)
 
+    async def settings(request: Request) -> Response:
+        return _json(operator.settings)
+
     async def told(request: Request) -> Response:
         seen = request.query_params.get("after", "0")
         undertaking = operator.undertaking
@@ -91,6 +99,7 @@ def application(shown: Callable[[], ServiceStatus], operator: AdminOperator) -> 
     return Starlette(
         routes=[
             Route("/admin/status", status),
+            Route("/admin/settings", settings),
             Route("/admin/restart", restart, methods=["POST"]),
             Route("/admin/steps", told),
             Route(takeover.PATH, leave, methods=["POST"]),

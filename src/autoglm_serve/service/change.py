@@ -7,10 +7,10 @@ replicas are touched is decided in `control.fleet.rolling`; what the settings am
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from autoglm_serve.config.options import Options
+from autoglm_serve.config.options import Options, declared
 from autoglm_serve.control.fleet.desired import DesiredState
 from autoglm_serve.control.fleet.rolling import Rolling
 from autoglm_serve.control.fleet.undertaking import Tell, Undertaking
@@ -57,6 +57,11 @@ class Operator:
         self.asked_to_leave: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """The process that takes over, once it has asked."""
         self._stopping = False
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Every option by its name, as it holds now."""
+        return {option.name: getattr(self._in_force.options, option.name) for option in declared()}
 
     def stop(self) -> None:
         """The service is being stopped: whatever goes on is given up, nothing new is begun."""
