@@ -129,3 +129,30 @@ for number in range(40):
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(told) == 1
+
+
+DECISIONS = ("点击它。", "屏幕上没有，向上滑动。", "tap it.", "not in view, swipe up.")
+
+
+def test_a_thought_names_what_is_looked_for_before_it_says_whether_it_is_there() -> None:
+    """A small model cannot look for what it has not named."""
+    looking = [step for errand in all_errands() for step in way(errand) if step.seen and step.sought]
+    named = [step for step in looking if actions.parse(step.action).name in ("Tap", "Swipe")]
+    assert len(named) > MANY
+    for step in named:
+        assert step.sought is not None
+        decision = next(each for each in DECISIONS if step.thought.endswith(each))
+        before = step.thought.removesuffix(decision)
+        assert before.rstrip('”，": ').endswith((step.sought.zh, step.sought.en)), step.thought
+
+
+def test_what_lies_further_down_is_scrolled_to_after_typing_too() -> None:
+    errands_made = [errands.imagine_errand(random.Random(f"far:{n}"), far_share=1.0) for n in range(MANY)]
+    found = 0
+    for errand in errands_made:
+        phone = errand.start
+        for step in way(errand):
+            filled = any(element.value for element in view(phone).elements)
+            found += filled and actions.parse(step.action).name == "Swipe"
+            phone = errands.carry_out(phone, step)
+    assert found > MANY / 10

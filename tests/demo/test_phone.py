@@ -193,3 +193,11 @@ def test_an_errand_is_done_through_the_adb_on_the_path(tmp_path: Path) -> None:
             process.terminate()
             process.wait(timeout=30)
     assert not (tmp_path / "adb").exists()
+
+
+def test_a_task_is_one_with_an_app_that_agents_launch_by_its_name_there() -> None:
+    for seed in range(12):
+        for language in ("zh", "en"):
+            errand = phone.errand_of(seed, language)
+            assert errand.language == errand.start.world.language == language
+            assert errand.app.text(language) in adb.BY_NAME
