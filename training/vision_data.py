@@ -353,7 +353,8 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
         errand = errand_on(screen, rng)
         mentions = _mentions_of(errand)
         task, marks = self._marked(errand.said, mentions)
-        more = self._ids("\n\n" + facts.facts()) if rng.random() < 0.6 else []
+        named = "** Screen Info **\n\n" if rng.random() < 0.3 else ""
+        more = self._ids("\n\n" + named + facts.facts()) if rng.random() < 0.6 else []
         begin = self._ids(newline)
         right = decide(errand, screen)
         reply = self._tokenizer.encode(right.reply)
@@ -464,13 +465,15 @@ class Screens(IterableDataset[dict[str, torch.Tensor]]):
     def _turns(self, journey: Journey, rng: random.Random) -> list[_Turn]:
         mentions = _mentions_of(journey.errand)
         as_cut, facts, titled = rng.random() < 0.5, rng.random() < 0.75, rng.random() < 0.85
+        titled_first = rng.random() < 0.3
         newline = "\n" if rng.random() < 0.4 else ""
         writer = prompts.Writer(rng, journey.errand.language)
         turns = []
         for number, moment in enumerate(journey.moments):
             said = journey.errand.said if number == 0 else ""
             task, marks = self._marked(said, mentions) if said else ([], [])
-            more = ("** Screen Info **\n\n" if titled and number else "") + writer.facts() if facts else ""
+            named = titled and (number or titled_first)
+            more = ("** Screen Info **\n\n" if named else "") + writer.facts() if facts else ""
             if said and more:
                 more = "\n\n" + more
             extra = self._ids(more)
