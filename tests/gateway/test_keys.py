@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autoglm_serve.core.model import Capability
-from autoglm_serve.gateway.state import KeySettings
+from autoglm_serve.gateway.settings import KeySettings
 from autoglm_serve.keys import keys_file
 from autoglm_serve.keys.key import Key, Limits, Scope, digest
 from autoglm_serve.usage.daybook import Daybooks

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from autoglm_serve.gateway.exchange.account import Outcome
-from autoglm_serve.gateway.exchange.request_log import LoggedRequests, RequestLog
+from autoglm_serve.gateway.exchange.request_log import RequestLog
+from autoglm_serve.gateway.settings import LoggedRequests
 from tests.fakes.engine_process import running_engine
 from tests.gateway.gateway_process import GatewayProcess, running_gateway
 

@@ -16,7 +16,7 @@ import pytest
 from autoglm_serve.core.control_messages import encode_news
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
-from autoglm_serve.gateway.state import Settings
+from autoglm_serve.gateway.settings import Settings
 from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.launch.handover import HURRY
 from autoglm_serve.observe import counter_file

@@ -44,7 +44,8 @@ from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
-from autoglm_serve.gateway.state import Settings, Worker
+from autoglm_serve.gateway.settings import Settings
+from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.connections import Connections
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping

@@ -13,7 +13,6 @@ from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.routing.load import LOAD_FILE
 from autoglm_serve.launch import admin_token
 from autoglm_serve.launch.state_dir import ADMIN_SOCKET, CONTROL_SOCKET, StateDir
-from autoglm_serve.observe import admin
 from autoglm_serve.runtime.clock import Clock
 from autoglm_serve.runtime.tasks import first_of, running
 from autoglm_serve.service.change import Operator
@@ -42,6 +41,8 @@ class ControlSockets:
 
     async def answer(self) -> int:
         """Workers and persons, until another control plane is to: its pid."""
+        from autoglm_serve.observe import admin  # here: web code is read while engines start, not before
+
         asked_to_leave = self._operator.asked_to_leave
         while not asked_to_leave.done():
             try:

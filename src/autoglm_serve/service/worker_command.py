@@ -10,8 +10,7 @@ from autoglm_serve.engines.base import Command
 from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
-from autoglm_serve.gateway.exchange.request_log import LoggedRequests
-from autoglm_serve.gateway.state import KeySettings, Settings
+from autoglm_serve.gateway.settings import KeySettings, LoggedRequests, Settings
 from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
 from autoglm_serve.service.guard import key_files

@@ -12,7 +12,7 @@ from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.relay import Relay
-from autoglm_serve.gateway.exchange.request_log import LoggedRequests, RequestLog
+from autoglm_serve.gateway.exchange.request_log import RequestLog
 from autoglm_serve.gateway.exchange.stream_watch import StreamWatch
 from autoglm_serve.gateway.exchange.time_limit import TimeLimit
 from autoglm_serve.gateway.recovery.habits import Habits
@@ -21,7 +21,8 @@ from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
-from autoglm_serve.gateway.state import Settings, Worker
+from autoglm_serve.gateway.settings import LoggedRequests, Settings
+from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.connections import Connections
 from autoglm_serve.gateway.wire.limits import ConnectionLimits

@@ -1,19 +1,10 @@
 """Which requests are told of when they are over, to whoever runs the service."""
 
 from collections.abc import Callable
-from enum import StrEnum
 
 from autoglm_serve.core.request_line import RequestLine
 from autoglm_serve.gateway.exchange.account import Outcome
-
-
-class LoggedRequests(StrEnum):
-    """Which requests are told of."""
-
-    ALL = "all"
-    ERRORS = "errors"  # those that had no answer, unless their client left
-    OFF = "off"
-
+from autoglm_serve.gateway.settings import LoggedRequests
 
 NO_ERRORS = frozenset({Outcome.OK, Outcome.CANCELLED})
 
