@@ -251,17 +251,19 @@ class Requests:
         self, client: ClientConnection, request: Request, status: ServiceStatus | None = None
     ) -> bool:
         """False leaves the request to `dispatch`. Health checks and scrapes are no business to count."""
-        account = Account(self._worker.counters, "other", request.started_s)
+        outcome = Outcome.REFUSED
         try:
             self._doors.check(request)
             return pages.answer(client, request, self._worker, status)
         except Refusal as refusal:
-            account.outcome = Outcome.REFUSED
             client.refuse(refusal)
         except Exception:
+            outcome = Outcome.INTERNAL
             id = request.id.decode("latin-1")
             log.exception("a bug in the gateway ended request %s to %s", id, request.path)
             client.refuse(internal_error())
+        account = Account(self._worker.counters, "other", request.started_s)
+        account.outcome = outcome
         account.close(self._worker.loop.time())
         return True
 

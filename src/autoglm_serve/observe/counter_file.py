@@ -27,18 +27,30 @@ class CounterFile:
         self._map = open_mapped(path, _SIZE_BYTES)
         self._words = memoryview(self._map).cast("q")
         self._index = {key: position for key, position, _ in _records(self._map)}
+        self._buckets: dict[tuple[Key, int], tuple[int, int]] = {}
+        """Of what is observed, where a bucket and the sum stand."""
 
     def add(self, key: Key, amount: int = 1) -> None:
-        position = self._index.get(key)
-        if position is None:
-            position = self._append(key)
+        position = self._position(key)
         if position:
             self._words[position] += amount
 
     def observe(self, key: Key, value_s: float, buckets: Sequence[float]) -> None:
         """Count `value_s` in its bucket, and add it to the sum (kept in whole microseconds)."""
-        self.add((*key, str(bisect.bisect_left(buckets, value_s))))
-        self.add((*key, "sum"), round(value_s * 1e6))
+        bucket = bisect.bisect_left(buckets, value_s)
+        known = self._buckets.get((key, bucket))
+        if known is None:
+            known = self._position((*key, str(bucket))), self._position((*key, "sum"))
+            self._buckets[key, bucket] = known
+        counted, total = known
+        if counted and total:
+            self._words[counted] += 1
+            self._words[total] += round(value_s * 1e6)
+
+    def _position(self, key: Key) -> int:
+        """Where the value of a key stands; 0 for a new one when the file is full."""
+        position = self._index.get(key)
+        return self._append(key) if position is None else position
 
     def _append(self, key: Key) -> int:
         text = "\0".join(key).encode()

@@ -137,7 +137,7 @@ def test_the_number_of_an_error_follows_those_that_were_sent() -> None:
     complete = b'event: a\ndata: {"type":"a","sequence_number":4,"response":%b}\n\n' % response
     for event, number in ((complete, 5), (b'event: a\ndata: {"type":"a"}\n\n', 1)):
         delivery, client, _, _ = stream("/v1/responses")
-        delivery.head(200, STREAM)
+        delivery.head(200, STREAM, is_stream=True)
         delivery.events(event)
         delivery.refuse(Refusal(503, "replica_lost", "gone"))
         error = orjson.loads(client.got.rpartition(b"data: ")[2])
@@ -146,7 +146,7 @@ def test_the_number_of_an_error_follows_those_that_were_sent() -> None:
 
 def test_a_proxy_is_told_not_to_hold_a_stream_back_and_the_engines_own_word_is_kept() -> None:
     delivery, client, _, _ = stream()
-    delivery.head(200, STREAM)
+    delivery.head(200, STREAM, is_stream=True)
     delivery.events(PIECE)
     assert client.head is not None
     assert client.head[1] == (*STREAM, (b"x-accel-buffering", b"no"))

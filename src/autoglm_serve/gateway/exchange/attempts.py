@@ -124,7 +124,7 @@ def _question(exchange: Exchange, reservation: Reservation) -> Question:
         ahead_tokens=reservation.carried_tokens,
         may_go=partial(router.another_for, routing, reservation.replica),
         impatient=exchange.account.attempts <= _IMPATIENT_ATTEMPTS,
-        patience=min(2.0**routing.losses, _MOST_PATIENCE),
+        patience=min(2.0**routing.losses, _MOST_PATIENCE) if routing.tried else 1.0,
         whole=not exchange.call.stream,
     )
 
@@ -178,8 +178,9 @@ async def _heed(exchange: Exchange, replica: ReplicaView) -> bool:
 
 def _tell_of(replica: ReplicaView, ending: Ending, worker: Worker) -> None:
     """What an attempt showed of its replica, to those who remember it."""
-    if ending.health is not None:
-        worker.router.report(replica.base_url, good=ending.health)
+    health = ending.health
+    if health is not None:
+        worker.router.report(replica.base_url, good=health)
     if ending.leaving:
         worker.router.leaves(replica)
     if ending.refused:

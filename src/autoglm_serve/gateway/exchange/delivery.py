@@ -113,12 +113,9 @@ class Delivery:
         """Events go out as they came in and need no look; the first, with the head, has."""
         return self.started and self._rewrite is None and self.journal.choices == 1
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, headers: Headers, *, is_stream: bool = False) -> None:
         """The head to start with, once there is something to send."""
         if not self.started:
-            is_stream = any(
-                name == b"content-type" and value.startswith(STREAM_TYPE) for name, value in headers
-            )
             self._head = (status, headers + _unbuffered(headers) if is_stream else headers)
 
     def events(self, events: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.exchange import reasoning
 from autoglm_serve.gateway.exchange.complaint import complaint, no_answer, no_call
-from autoglm_serve.gateway.exchange.delivery import Delivery, LoopTime
+from autoglm_serve.gateway.exchange.delivery import STREAM_TYPE, Delivery, LoopTime
 from autoglm_serve.gateway.exchange.question import Question
 from autoglm_serve.gateway.exchange.stream_times import StreamTimes
 from autoglm_serve.gateway.recovery.answer import (
@@ -36,7 +36,7 @@ from autoglm_serve.gateway.recovery.journal import (
     before_garbage,
     is_believable,
     is_json,
-    usage_of,
+    usage_in,
 )
 from autoglm_serve.gateway.recovery.seam import Diverged
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE
@@ -108,9 +108,11 @@ class Ending(NamedTuple):
     @property
     def health(self) -> bool | None:
         """What it says of the replica: well or not; nothing, where the request may be the matter."""
+        if self.result is Result.DONE:
+            return True
         if self.answered or (self.result is Result.REFUSED and 400 <= self.status < 500):
             return None
-        return self.result is Result.DONE
+        return False
 
 
 class Relay:
@@ -163,14 +165,15 @@ class Relay:
 
     def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
-        self._headers = tuple(header for header in headers if header[0] in _PASSED_ON) + self._extra
+        self._headers = (*[header for header in headers if header[0] in _PASSED_ON], *self._extra)
         said = dict(headers)
         content_type = said.get(b"content-type", b"").lower()
         self._encoded = said.get(b"content-encoding", b"identity").lower() != b"identity"
         readable = status == 200 and not self._encoded
-        self._streaming = readable and content_type.startswith(b"text/event-stream")
-        self._may_be_cut = readable and content_type.startswith(JSON_TYPE) and ends_with_connection(headers)
-        self._delivery.head(status, self._headers)
+        is_stream = content_type.startswith(STREAM_TYPE)
+        self._streaming = readable and is_stream
+        self._may_be_cut = readable and content_type.startswith(JSON_TYPE) and ends_with_connection(said)
+        self._delivery.head(status, self._headers, is_stream=is_stream)
 
     def on_body(self, data: bytes) -> None:
         # Nearly always it is one whole event like those before it. What is done here is the cost of a stream.
@@ -437,7 +440,7 @@ class Relay:
 
     def _hand_over(self, body: bytes, said: Mapping[str, object] = NOTHING) -> None:
         self._delivery.whole(self._status, self._headers, body)
-        self._settle(Result.DONE, usage=usage_of(body) or NO_USAGE, finish_seen=says_how_it_ended(said))
+        self._settle(Result.DONE, usage=usage_in(said), finish_seen=says_how_it_ended(said))
 
     def _refused(self, why: str, refusal: Refusal | None = None) -> None:
         self._settle(Result.REFUSED, why, refusal=refusal or no_answer(why))

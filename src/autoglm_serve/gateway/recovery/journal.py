@@ -5,7 +5,7 @@ find its token counts; and when a replica dies, by whoever has to go on from her
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -161,11 +161,18 @@ def usage_of(body: bytes) -> Usage | None:
     """
     at = body.rfind(_USAGE)
     usage = _object_at(body, at + len(_USAGE)) if at >= 0 else None
-    if usage is None:
-        return None
+    return None if usage is None else _counts(usage)
+
+
+def usage_in(said: Mapping[str, object]) -> Usage:
+    """The token counts of a reply that was parsed."""
+    usage = said.get("usage")
+    return _counts(usage) if isinstance(usage, dict) else NO_USAGE
+
+
+def _counts(usage: dict[str, object]) -> Usage:
     return Usage(
-        prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
-        completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        _count(usage, "prompt_tokens", "input_tokens"), _count(usage, "completion_tokens", "output_tokens")
     )
 
 
@@ -184,5 +191,8 @@ def _object_at(body: bytes, start: int) -> dict[str, object] | None:
 
 
 def _count(usage: dict[str, object], *names: str) -> int:
-    values = (usage.get(name) for name in names)
-    return next((value for value in values if type(value) is int and 0 <= value <= _MOST_TOKENS), 0)
+    for name in names:
+        value = usage.get(name)
+        if type(value) is int and 0 <= value <= _MOST_TOKENS:
+            return value
+    return 0

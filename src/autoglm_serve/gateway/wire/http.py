@@ -1,6 +1,6 @@
 """HTTP/1.1 messages as this gateway holds them, and the bytes of the heads that it writes."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from http import HTTPStatus
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -14,12 +14,12 @@ _STATUS_LINES = {
 def is_event_stream(headers: Headers) -> bool:
     """Of events, or of lines of JSON."""
     kinds = (b"text/event-stream", b"application/x-ndjson")
-    return any(name == b"content-type" and value.lower().startswith(kinds) for name, value in headers)
+    return dict(headers).get(b"content-type", b"").lower().startswith(kinds)
 
 
-def ends_with_connection(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def ends_with_connection(headers: Mapping[bytes, bytes]) -> bool:
     """A reply without a length ends when the connection does."""
-    return not any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+    return b"content-length" not in headers and b"transfer-encoding" not in headers
 
 
 class Pieces:

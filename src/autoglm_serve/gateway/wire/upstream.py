@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         reading = self._reading
         if reading is None:
             self._move(ConnectionEvent.GONE)
-        elif exc is None and reading.in_body and ends_with_connection(reading.headers):
+        elif exc is None and reading.in_body and ends_with_connection(dict(reading.headers)):
             self._move(ConnectionEvent.LAST)
         else:
             why = f"connection lost: {exc}" if exc else "connection closed before the end of the reply"
