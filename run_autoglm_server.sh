@@ -35,6 +35,6 @@ esac
 if [ -n "$extras" ]; then
     ensure_venv "$root" "$root/.venv" "$extras" # vLLM pins what it needs; our tested versions would fight with it
 else
-    ensure_venv "$root" "$root/.venv" "" "$root/constraints.txt"
+    ensure_venv "$root" "$root/.venv" "" "$root/requirements.lock"
 fi
 exec "$root/.venv/bin/autoglm" serve "$@"

@@ -44,7 +44,7 @@ ensure_libgomp() {
 
 # What an install was made of: where, which extras, and what pyproject.toml and the tested versions said.
 stamp() {
-    printf '%s [%s] ' "$1" "$2" && cat "$1/pyproject.toml" "$1/constraints.txt" | cksum
+    printf '%s [%s] ' "$1" "$2" && cat "$1/pyproject.toml" "$1/constraints.txt" "$1/requirements.lock" | cksum
 }
 
 # may_write ROOT FOLDER: the virtual environment can be made in FOLDER, of which nothing usable is there.
@@ -56,6 +56,7 @@ may_write() {
 }
 
 # ensure_venv ROOT FOLDER EXTRAS [CONSTRAINTS]: FOLDER has the project at ROOT installed with EXTRAS, editable.
+# CONSTRAINTS that end in .lock are all that is installed beside it, each file by its hash.
 ensure_venv() {
     root=$1 folder=$2 extras=$3 constraints=${4:-}
     have=$(cat "$folder/.installed" 2>/dev/null || true)
@@ -75,7 +76,17 @@ ensure_venv() {
     rm -f "$folder/.installed"
     quiet=yes
     [ "$extras" = vllm ] && quiet= # several GB: there the progress is worth seeing
-    "$folder/bin/python" -m pip install ${quiet:+--quiet} --disable-pip-version-check \
+    alone=
+    case $constraints in
+    *.lock) # every file by its hash, and nothing that the lock does not name
+        "$folder/bin/python" -m pip install ${quiet:+--quiet} --disable-pip-version-check \
+            --require-hashes --requirement "$constraints" ||
+            die "pip could not install what $constraints names, by its hashes; its own words are above." \
+                "Next: check the network or the mirror. \`pip install -e $root\` installs what fits instead."
+        constraints='' alone=yes
+        ;;
+    esac
+    "$folder/bin/python" -m pip install ${quiet:+--quiet} --disable-pip-version-check ${alone:+--no-deps} \
         ${constraints:+--constraint "$constraints"} --editable "$root${extras:+[$extras]}" ||
         die "pip could not install it; its own words are above." \
             "Next: check the network, or set PIP_INDEX_URL to a mirror that you can reach, and run this again."

@@ -4,8 +4,10 @@ The scripts really run, in a copy of the repository's top, with a Python that on
 """
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,7 @@ def checkout(tmp_path: Path) -> Checkout:
         "scripts/venv.sh",
         "pyproject.toml",
         "constraints.txt",
+        "requirements.lock",
     ):
         shutil.copy(ROOT / name, top / name)
     stubs = tmp_path / "stubs"
@@ -91,12 +94,15 @@ no_gpu_here = pytest.mark.skipif(Path("/proc/driver/nvidia/gpus").exists(), reas
 
 
 @no_gpu_here
-def test_without_a_gpu_the_tested_versions_are_installed_and_nothing_more(checkout: Checkout) -> None:
+def test_without_a_gpu_what_is_locked_is_installed_by_its_hashes_and_nothing_more(
+    checkout: Checkout,
+) -> None:
     done = checkout.serve("--port", "1")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "serve --port 1\n"
-    (install,) = checkout.installs
-    assert install.endswith(f"--constraint {checkout.top}/constraints.txt --editable {checkout.top}")
+    locked, own = checkout.installs
+    assert locked.endswith(f"--require-hashes --requirement {checkout.top}/requirements.lock")
+    assert own.endswith(f"--no-deps --editable {checkout.top}")
 
 
 def test_with_a_gpu_vllm_is_installed_and_pins_its_own(checkout: Checkout) -> None:
@@ -131,7 +137,7 @@ def test_the_second_start_installs_nothing_and_says_nothing(checkout: Checkout) 
     checkout.serve()
     again = checkout.serve()
     assert again.stderr == ""
-    assert len(checkout.installs) == 1
+    assert len(checkout.installs) == 2
 
 
 def test_what_is_installed_follows_pyproject(checkout: Checkout) -> None:
@@ -139,7 +145,7 @@ def test_what_is_installed_follows_pyproject(checkout: Checkout) -> None:
     with (checkout.top / "pyproject.toml").open("a", encoding="utf-8") as file:
         file.write("# one more dependency\n")
     checkout.serve()
-    assert len(checkout.installs) == 2
+    assert len(checkout.installs) == 4
 
 
 def test_an_install_with_vllm_is_enough_for_those_who_need_less(checkout: Checkout) -> None:
@@ -153,7 +159,7 @@ def test_an_install_that_failed_is_tried_again(checkout: Checkout) -> None:
     assert failed.returncode == 1
     assert "Next: check the network" in failed.stderr
     assert checkout.serve().returncode == 0
-    assert len(checkout.installs) == 2
+    assert len(checkout.installs) == 3  # what is locked twice, as it failed once, and then our own
 
 
 def test_without_a_python_it_says_what_to_install(checkout: Checkout) -> None:
@@ -193,3 +199,20 @@ def test_a_tier_that_is_not_there_says_so(checkout: Checkout, tier: str) -> None
 def test_the_scripts_parse_and_can_be_executed(script: str) -> None:
     assert subprocess.run(["sh", "-n", str(ROOT / script)], check=False).returncode == 0
     assert os.access(ROOT / script, os.X_OK) or script.startswith("scripts/")
+
+
+def test_the_lock_has_the_versions_that_were_tested_each_with_hashes() -> None:
+    tested = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    entries = re.findall(r"^([\w.-]+)==(\S+)([^\n]*\\\n(?:    --hash=sha256:[0-9a-f]{64}[ \\]*\n)+)",
+                         (ROOT / "requirements.lock").read_text(), re.MULTILINE)  # fmt: skip
+    locked = {name: version for name, version, _ in entries}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    needed = {re.split(r"[^\w-]", line)[0] for line in project}
+    normal = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in tested.items()}
+    assert needed <= locked.keys()
+    assert {name: version for name, version in locked.items() if normal.get(name, version) != version} == {}
+
+
+def test_what_builds_the_package_is_one_version() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", each) for each in build)

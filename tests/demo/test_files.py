@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import ImageFont
 
 from autoglm_serve import demo
 from autoglm_serve.demo import paint, words
+from autoglm_serve.deploy.embedded import require_as_shipped
 
 MODELS = (demo.demo_model(), demo.demo_speech())
 SHIPPED_AT_MOST_BYTES = 32_000_000
@@ -22,6 +24,22 @@ def test_no_shipped_file_is_damaged() -> None:
     recorded = json.loads((demo.FILES / "checksums.json").read_text(encoding="utf-8"))
     found = {name: hashlib.sha256((demo.FILES / name).read_bytes()).hexdigest() for name in recorded}
     assert found == recorded
+
+
+def test_a_file_that_was_changed_is_told_from_one_that_was_shipped(tmp_path: Path) -> None:
+    shutil.copytree(demo.FILES / "vision", tmp_path / "vision")
+    shutil.copy(demo.FILES / "checksums.json", tmp_path)
+    model, tower = tmp_path / "vision" / "model.gguf", tmp_path / "vision" / "mmproj.gguf"
+    assert demo.changed((model, tower), tmp_path) == ()
+    with model.open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"x")
+    assert demo.changed((model, tower), tmp_path) == (model,)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_served_is_what_was_shipped(model: demo.DemoModel) -> None:
+    require_as_shipped(model)
 
 
 def test_every_shipped_file_has_a_checksum() -> None:

@@ -11,7 +11,7 @@ from autoglm_serve.core.errors import ModelError, NoPlan
 from autoglm_serve.core.model import Capability, ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member
 from autoglm_serve.core.workload import Workload
-from autoglm_serve.demo import demo_model
+from autoglm_serve.demo import DemoModel, changed, demo_model
 from autoglm_serve.deploy.engine import choose_engine
 from autoglm_serve.deploy.own_memory import NOTHING, Own, main_bytes
 from autoglm_serve.engines import llama_cpp
@@ -138,6 +138,7 @@ def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:
     """The model's files, and the name it goes by."""
     if options.model is None:
         demo = demo_model()
+        require_as_shipped(demo)
         files = ModelFiles(reference=DEMO, format=ModelFormat.GGUF, path=demo.gguf, mmproj=demo.mmproj)
         return files, demo.name
     files = find_model(
@@ -148,6 +149,16 @@ def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:
         on_progress=on_download,
     )
     return files, _name(options.model)
+
+
+def require_as_shipped(demo: DemoModel) -> None:
+    """Raises ModelError where a bundled file is not the one that was shipped."""
+    for path in changed((demo.gguf, demo.mmproj)):
+        raise ModelError(
+            f"{path} is not the file that was shipped.",
+            why="Its SHA-256 is not the one in checksums.json: damaged, or changed by somebody.",
+            next_step="Install autoglm-serve again, or serve a model of your own with --model.",
+        )
 
 
 def _engines_own_tower(engine_args: Sequence[str]) -> Path | None:

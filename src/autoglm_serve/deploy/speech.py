@@ -7,6 +7,7 @@ from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.model import AudioSpan, Capability, ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.demo import demo_speech
+from autoglm_serve.deploy.embedded import require_as_shipped
 from autoglm_serve.engines import llama_cpp
 from autoglm_serve.engines.llama_cpp_speech import LlamaCppSpeech
 from autoglm_serve.probe.packages import installed
@@ -29,6 +30,7 @@ def bundled_speech(options: Options, chat: Member) -> tuple[Member, ...]:
         log.warning("speech is left out: audio is decoded by %s; pip install it", AUDIO_DECODER)
         return ()
     speech = demo_speech()
+    require_as_shipped(speech)
     assert speech.min_audio_s is not None
     assert speech.max_audio_s is not None
     plan = Plan(
