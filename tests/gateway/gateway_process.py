@@ -167,6 +167,7 @@ def running_gateway(
     tls: TlsFiles | None = None,
     trusts: ssl.SSLContext | None = None,
     keys: KeySettings = KeySettings(),  # noqa: B008
+    trusted_proxies: tuple[str, ...] = (),
 ) -> Iterator[GatewayProcess]:
     """A worker that routes to `urls` when the block begins, and is gone when it ends."""
     settings = Settings(
@@ -177,6 +178,7 @@ def running_gateway(
         limits=limits,
         fields=FieldPolicy(),
         keys=keys,
+        trusted_proxies=trusted_proxies,
         media=MediaPolicy(hosts=media_hosts),
         wait_ready_s=wait_ready_s,
         wait_turn_s=wait_turn_s,

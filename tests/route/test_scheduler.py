@@ -528,6 +528,17 @@ def test_who_fills_the_queue_gives_way_to_who_has_nothing_in_it() -> None:
     assert desk.where(modest) == "http://0.0"
 
 
+def test_a_holder_has_no_more_places_than_its_share() -> None:
+    desk = Desk(replica(0, requests=1), waiting=100)
+    desk.ask(request("bounded"))
+    waiting = [desk.ask(request("bounded")._replace(most_waiting=3)) for _ in range(5)]
+    assert [desk.code(each) for each in waiting[3:]] == ["queue_full"] * 2
+    assert not set(waiting[:3]) & desk.outcomes.keys()
+    assert desk.ask(request("other")) not in desk.outcomes
+    desk.end(waiting[0])
+    assert desk.ask(request("bounded")._replace(most_waiting=3)) not in desk.outcomes
+
+
 def test_made_up_keys_take_no_place_from_another_address() -> None:
     desk = Desk(replica(0, requests=1), waiting=50)
     made_up = [desk.ask(request(f"key {each}", holder="greedy")) for each in range(60)]

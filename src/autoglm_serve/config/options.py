@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -101,6 +102,13 @@ def _upstream(url: str) -> str:
     return f"http://{parts.netloc}"
 
 
+def _network(said: str) -> str:
+    try:
+        return str(ip_network(said))
+    except ValueError as error:
+        raise ValueError(f"{said!r} is no address or network such as 10.0.0.0/8: {error}") from error
+
+
 def _expanded(path: Path | None) -> Path | None:
     try:
         return path and path.expanduser()
@@ -153,6 +161,11 @@ Names = Annotated[
 ]
 Addresses = Annotated[
     tuple[Annotated[str, AfterValidator(_upstream)], ...],
+    BeforeValidator(_split_commas),
+    AfterValidator(_distinct),
+]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
     BeforeValidator(_split_commas),
     AfterValidator(_distinct),
 ]
@@ -604,6 +617,25 @@ class Options:
         ),
     ] = None
 
+    trusted_proxy: Annotated[
+        Networks,
+        Doc(
+            Section.ACCESS,
+            "Proxies that may say for whom they ask, by X-Forwarded-For or PROXY protocol (1 and 2). Without "
+            "it all that comes through one is one client, where there are no keys.",
+            "NETWORK[,NETWORK]",
+            unset="none",
+        ),
+    ] = ()
+    max_client_connections: Annotated[
+        AutoWhole,
+        Doc(
+            Section.ACCESS,
+            "Connections of one address on another machine, in each gateway worker. Beyond it: 429.",
+            "N",
+            unset="half of all",
+        ),
+    ] = None
     usage_db: Annotated[
         Text | None,
         Doc(

@@ -37,7 +37,7 @@ def change_of(before: Options, after: Options) -> Change:
 
 _OF_WORKERS = frozenset({Section.GATEWAY, Section.ACCESS})
 _FIXED = frozenset({Section.ADDRESS, Section.STATE})
-_FIXED_OPTIONS = frozenset({"gateway_workers", "upstream"})
+_FIXED_OPTIONS = frozenset({"gateway_workers", "upstream", "usage_db"})
 _AMENDABLE = frozenset({"served_model_name", "engine_args"})
 """Options that change a replica on GPUs and not its plan: what runs there is not measured anew for them."""
 

@@ -67,6 +67,8 @@ class Settings:
     tls: TlsFiles | None = None
     """None: plain HTTP."""
     keys: KeySettings = field(default_factory=KeySettings)
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks that may say for whom they ask."""
     log_requests: LoggedRequests = LoggedRequests.ERRORS
 
     @property

@@ -29,6 +29,7 @@ from autoglm_serve.gateway.access.doors import Doors
 from autoglm_serve.gateway.access.grants import Grants
 from autoglm_serve.gateway.access.identity import RequestIds, holder
 from autoglm_serve.gateway.access.keyring import Keyring
+from autoglm_serve.gateway.access.proxies import Proxies
 from autoglm_serve.gateway.access.upstream_key import UpstreamKey
 from autoglm_serve.gateway.admission.plain import usual_path
 from autoglm_serve.gateway.exchange import dispatch
@@ -50,7 +51,9 @@ from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.connections import Connections
 from autoglm_serve.gateway.wire.envelope import internal_error, stopping
 from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.introduced import ProxiedConnection
 from autoglm_serve.gateway.wire.limits import ConnectionLimits
+from autoglm_serve.gateway.wire.peers import is_loopback
 from autoglm_serve.gateway.wire.tls import Certificate
 from autoglm_serve.gateway.wire.upstream import Pool
 from autoglm_serve.launch import descriptors
@@ -118,11 +121,15 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
         fleet.listen(lambda view: _send_elsewhere(connections, view))
 
-        def accepted() -> ClientConnection:
+        def accepted() -> asyncio.Protocol:
             connection = ClientConnection(requests, limits, loop, connections)
             if fleet.value.leaving:
                 connection.drain(patient=True)
-            return connection
+            if not proxies:
+                return connection
+            return ProxiedConnection(connection, proxies.trusts, loop, limits.header_timeout_s)
+
+        proxies = Proxies(settings.trusted_proxies if certificate is None else ())
 
         server = await loop.create_server(
             accepted,
@@ -203,10 +210,14 @@ class Requests:
         self._worker = worker
         self._ids = RequestIds()
         self._doors = Doors(worker.settings.doors)
+        self._proxies = Proxies(worker.settings.trusted_proxies)
         self._tasks: set[asyncio.Task[None]] = set()  # the loop keeps weak references only
 
     def holder(self, peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
         worker = self._worker
+        if self._proxies:
+            peer = self._proxies.client_of(peer, headers)
+            loopback = is_loopback(peer)
         try:
             return holder(peer, headers, worker.keyring, loopback=loopback)
         except Refusal:
@@ -217,6 +228,9 @@ class Requests:
     def handle(self, client: ClientConnection, request: Request) -> asyncio.Task[None] | None:
         request.id = self._ids.of(request)
         request.path = usual_path(request.path)
+        if self._proxies:
+            request.peer = self._proxies.client_of(request.peer, request.headers)
+            request.loopback = is_loopback(request.peer)
         if request.path == pages.METRICS:
             served = self._scraped(client, request)
         elif self._answered_here(client, request):

@@ -43,6 +43,10 @@ class Places:
             if not held.by_client:
                 del self._held[holder]
 
+    def of(self, holder: str) -> int:
+        """What a holder has of them."""
+        return self._held[holder].size if holder in self._held else 0
+
     def room_for(self, holder: str, client: str, size: int) -> list[int] | None:
         """The tickets that have to leave before somebody may take so much, mostly none; None: it may not.
 

@@ -77,6 +77,8 @@ class RoutingRequest(NamedTuple):
     """Whose turn it takes in the queue."""
     holder: str
     """Who is held to account for the client: has its places, and pays for its retries."""
+    most_waiting: int | None = None
+    """Requests that its holder may have waiting; None: as many as there is room for."""
     size_bytes: int = 0
     """Of the body that is kept while it waits."""
     tried: Mapping[str, Setback] = _NOTHING
@@ -551,6 +553,8 @@ class Scheduler:
         """Who has to leave before it may wait, mostly nobody; None: it may not. Bounded by count, and by the
         bytes that are kept."""
         who = request.holder, request.client
+        if request.most_waiting is not None and line.places.of(request.holder) >= request.most_waiting:
+            return None
         places = line.places.room_for(*who, 1)
         kept = self._waiting_bytes.room_for(*who, request.size_bytes)
         if places is None or kept is None:

@@ -30,6 +30,7 @@ def worker_command(
             header_timeout_s=options.header_timeout_s,
             body_timeout_s=options.body_timeout_s,
             max_held_bytes=options.max_held_mb << 20,
+            max_client_connections=options.max_client_connections,
             max_client_bytes=(options.max_client_mb or max(1, options.max_held_mb // 2)) << 20,
             keep_alive_s=options.keep_alive_s,
             allow_origin=options.allow_origin,
@@ -37,6 +38,7 @@ def worker_command(
         fields=FieldPolicy(allowed=options.allow_field, refuse_unknown=options.refuses_unknown_fields),
         doors=DoorPolicy(hosts=options.let_in_hosts, origins=options.allow_origin),
         tls=tls_files(options),
+        trusted_proxies=options.trusted_proxy,
         keys=KeySettings(
             files=key_files(options, state_dir), required=guarded, upstream=options.upstream_key_file
         ),

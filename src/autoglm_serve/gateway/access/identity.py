@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.access.keyring import Keyring
 from autoglm_serve.gateway.wire.http import Request
+from autoglm_serve.gateway.wire.peers import site_of
 from autoglm_serve.keys.key import Key, Scope
 
 REQUEST_ID = b"x-request-id"
@@ -37,7 +38,7 @@ def identify(request: Request, keyring: Keyring) -> Identity:
     key = keyring.of(request, Scope.INFERENCE)
     if key is None:
         name = request.peer + request.headers.get(b"authorization", b"").decode("latin-1")
-        return Identity(name, name if request.loopback else request.peer)
+        return Identity(name, name if request.loopback else site_of(request.peer))
     name = _NAMED + key.id
     return Identity(name, name, key)
 
@@ -53,14 +54,14 @@ def holder(peer: str, headers: Mapping[bytes, bytes], keyring: Keyring, *, loopb
         return _NAMED + keyring.find(headers).id
     except Refusal:
         if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
-            return peer
+            return site_of(peer)
         raise
 
 
 def _without_key(peer: str, headers: Mapping[bytes, bytes], *, loopback: bool) -> str:
     """From other machines it is the address alone, as what is sent for a key costs nothing to make up; who
     comes from this one may be a proxy for many."""
-    return peer + headers.get(b"authorization", b"").decode("latin-1") if loopback else peer
+    return peer + headers.get(b"authorization", b"").decode("latin-1") if loopback else site_of(peer)
 
 
 _NAMED = "key "

@@ -90,6 +90,10 @@ class Exchange:
         """What the client's key has left, for the head of its answer."""
         return self.grant.headers if self.grant is not None else ()
 
+    def _most_waiting(self) -> int | None:
+        share = self.identity.key.limits.queue_share if self.identity.key is not None else None
+        return None if share is None else max(1, self.worker.settings.max_waiting * share // 100)
+
     def admitted(self, call: Call) -> None:
         self.call = call
         self.account.model = call.model.name
@@ -140,6 +144,7 @@ class Exchange:
             cost_tokens=call.cost_tokens,
             client=self.identity.name,
             holder=self.identity.holder,
+            most_waiting=self._most_waiting(),
             size_bytes=len(call.body),
         )
 

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.gateway.wire.connections import Connections
-from autoglm_serve.gateway.wire.envelope import JSON_TYPE, refusal_body, too_many_connections
+from autoglm_serve.gateway.wire.envelope import JSON_TYPE, refusal_body, too_many_connections, too_many_of_one
 from autoglm_serve.gateway.wire.http import (
     LAST_CHUNK,
     Headers,
@@ -25,6 +25,7 @@ from autoglm_serve.gateway.wire.http import (
 )
 from autoglm_serve.gateway.wire.limits import ConnectionLimits, holds_too_much
 from autoglm_serve.gateway.wire.origins import origin_lines
+from autoglm_serve.gateway.wire.peers import is_loopback
 from autoglm_serve.gateway.wire.request_reader import RequestReader
 from autoglm_serve.gateway.wire.unread import Unread
 
@@ -57,6 +58,8 @@ class Handler(Protocol):
 class ClientConnection(asyncio.Protocol):
     """One client. Requests are answered in the order in which they came, one at a time."""
 
+    _site: str
+    """Whose connection it is, for the bound of one client; empty where nobody is bounded."""
     _reader: RequestReader
     """Of what arrives. From `connection_made` on."""
 
@@ -93,6 +96,10 @@ class ClientConnection(asyncio.Protocol):
         self._closing_deadline_s: float | None = None
         self._holder = ""
         """For whom the bytes of its requests are held, once it is known."""
+        self.introduced_as = ""
+        """The address of its client, where a proxy that is trusted has told it."""
+        self.for_many = False
+        """A proxy sends the requests of many clients on it, and each says whose it is."""
         self._quantum_bytes = 0
         """Where the time of the body that arrives begins anew."""
         self._left: memoryview | None = None
@@ -103,21 +110,25 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         peer = transport.get_extra_info("peername")
-        host = peer[0] if isinstance(peer, tuple) else ""
-        loopback = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
+        host = self.introduced_as or (peer[0] if isinstance(peer, tuple) else "")
+        loopback = is_loopback(host)
         self._reader = RequestReader(self._limits, self, host, loopback=loopback)
         self._everyone.enter(self)
+        self._site = "" if loopback or self.for_many else self._everyone.arrive(host)
         beyond = len(self._everyone) - self._limits.max_connections
         if beyond > _MOST_BEING_REFUSED:
             self.abort()
         elif beyond > 0 and not self._everyone.make_room():
             self._say_last(too_many_connections())
+        elif self._everyone.at(self._site) > self._limits.most_of_one_client:
+            self._say_last(too_many_of_one())
         else:
             self._wait_for("header", self._limits.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._everyone.leave(self)
+        self._everyone.depart(self._site)
         self._unread.end()
         for request in (*self._waiting, *((self._current,) if self._current else ())):
             self._let_go(request)
@@ -211,7 +222,9 @@ class ClientConnection(asyncio.Protocol):
 
     def on_head(self, headers: Mapping[bytes, bytes]) -> None:
         self._deadline_s = None
-        if not self._holder:  # for as long as the connection lives: what was taken is given back
+        if not self._holder or (
+            self.for_many and not self.busy and not self._unread.waits
+        ):  # for as long as the connection lives: what was taken is given back
             reader = self._reader
             self._holder = self._handler.holder(reader.peer, headers, loopback=reader.loopback)
 

@@ -58,6 +58,14 @@ def too_many_connections() -> Refusal:
     return Refusal(503, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
 
 
+def too_many_of_one() -> Refusal:
+    message = (
+        "This client has as many connections as one may have (--max-client-connections). Use them again "
+        "(keep-alive), or close some."
+    )
+    return Refusal(429, "too_many_connections", message, type=RefusalType.OVERLOADED, retry_after_s=1)
+
+
 def error_event(refusal: Refusal) -> bytes:
     """The end of a stream that cannot go on: an error event and the terminator, as vLLM writes them."""
     return b"data: " + refusal_body(refusal) + b"\n\ndata: [DONE]\n\n"

@@ -32,8 +32,14 @@ class ConnectionLimits:
     """Those of one client."""
     max_connections: int = 16_384
     """Open connections of one worker; one more is refused."""
+    max_client_connections: int | None = None
+    """Those of one address on another machine; None: half of all."""
     allow_origin: tuple[str, ...] = ("*",)
     """Web origins whose pages may read the answers (CORS); * is any, empty is none."""
+
+    @property
+    def most_of_one_client(self) -> int:
+        return self.max_client_connections or max(1, self.max_connections // 2)
 
 
 def holds_too_much(limits: ConnectionLimits) -> Refusal:
