@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from autoglm_serve.engines.base import Listen
 from autoglm_serve.engines.hosts.box import Sandbox, confine
+from autoglm_serve.engines.hosts.llama_server_flags import add_server_flags, set_server_flags
 from autoglm_serve.engines.llama_cpp import (
     DEFAULT_SLOTS,
     PROMPT_CACHE_MIB,
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="llama_cpp_host", description="Serves one GGUF.")
     add_flags(parser)
+    add_server_flags(parser)
     return parser.parse_args(argv)
 
 
@@ -128,6 +130,7 @@ def load(settings: argparse.Namespace, listen: Listen) -> Any:
     set_context(params, settings)
     set_server(params, listen)
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    set_server_flags(params, settings, xllamacpp)
     started_s = time.monotonic()
     try:
         server = xllamacpp.Server(params)
