@@ -10,6 +10,9 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$root/scripts/venv.sh"
 
+[ "$(uname -s)" = Linux ] || die "autoglm-serve runs on Linux, and this is $(uname -s)." \
+    "Next: on Windows run this in WSL2; on macOS in a Linux container or virtual machine."
+
 has_gpu() {
     nvidia-smi -L 2>/dev/null | grep -q '^GPU' || ls /proc/driver/nvidia/gpus/* >/dev/null 2>&1
 }

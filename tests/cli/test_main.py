@@ -173,3 +173,30 @@ def test_a_light_verb_imports_nothing_heavy() -> None:
     program = "import sys; from autoglm_serve.cli.main import main; main(['version']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"pydantic", "asyncio", "rich", "uvloop"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("platform", "verb", "runs"),
+    [
+        ("linux", "serve", True),
+        ("darwin", "serve", False),
+        ("darwin", "chat", True),
+        ("win32", "chat", False),
+        ("freebsd14", "status", False),
+    ],
+)
+def test_what_runs_on_other_systems_is_said_before_anything_is_imported(
+    platform: str, verb: str, runs: bool
+) -> None:
+    assert autoglm_serve.__main__.runs_here(platform, verb) is runs
+
+
+def test_another_system_gets_a_sentence_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "argv", ["autoglm", "serve"])
+    assert autoglm_serve.__main__.main() == ExitCode.CONFIG
+    told = capsys.readouterr().err
+    assert "this is Windows" in told
+    assert "WSL2" in told
