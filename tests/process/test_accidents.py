@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -217,3 +218,14 @@ def test_a_restart_survives_a_blow_at_every_step_and_the_next_one_goes_well(
         )
         assert again.returncode == ExitCode.OK, again.stdout + again.stderr
         assert {"r0", "r1"} == {name for name in service.records() if name in ("r0", "r1", "r2", "r3")}
+
+
+def test_it_serves_where_few_files_may_be_open(tmp_path: Path) -> None:
+    few = ("prlimit", "--nofile=64:64", "--")
+    if shutil.which("prlimit") is None:
+        pytest.skip("no prlimit here")
+    with running_service(*ONE, state_dir=tmp_path, inside=few) as service:
+        service.wait_for_replicas(all_ready)
+        os.kill(service.records()["r0"], signal.SIGKILL)
+        assert service.chat()[0] == 200
+        assert service.stop() == ExitCode.OK

@@ -159,8 +159,8 @@ def _pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def _high_copy(descriptor: int, until: ExitStack) -> int:
-    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 64)
+def _copy_above(least: int, descriptor: int, until: ExitStack) -> int:
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
     until.callback(os.close, copy)
     return copy
 
@@ -302,8 +302,10 @@ class LocalLauncher:
         begin = (LAST_FOR_MEMORY.format(score=_score()) if is_engine else "") + WAIT_AT_GATE
         environment = self._for_engines() if is_engine else self._environment
         with ExitStack() as copies:
-            # From high numbers, so that none is overwritten before it is copied.
-            high = {_high_copy(ours, copies): theirs for ours, theirs in inherited.items()}
+            # From above the child's numbers, so that none is overwritten before it is copied. No higher: the
+            # limit may be low.
+            least = max((2, *inherited.values())) + 1
+            high = {_copy_above(least, ours, copies): theirs for ours, theirs in inherited.items()}
             return os.posix_spawn(
                 SHELL,
                 (SHELL, "-c", begin, SHELL, *command.argv),

@@ -182,3 +182,33 @@ def test_what_a_client_that_is_gone_had_sent_is_not_read(loop: asyncio.AbstractE
     connection.connection_lost(None)
     loop.run_until_complete(asyncio.sleep(0))
     assert len(desk.bodies) == answered < 5_000
+
+
+def test_a_connection_that_was_just_made_may_bring_its_first_request_to_a_worker_that_leaves(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    desk, limits, wire = Desk(loop, later=False), ConnectionLimits(), Wire()
+    connection = ClientConnection(desk, limits, loop, Connections(limits))
+    connection.connection_made(wire)
+    connection.drain()
+    assert not wire.closing
+    connection.data_received(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"HTTP/1.1 200" in wire.written
+    assert b"connection: close" in wire.written
+    assert wire.closing
+
+
+def test_one_that_brings_nothing_or_has_had_its_answer_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    desk, limits, wire, other = Desk(loop, later=False), ConnectionLimits(), Wire(), Wire()
+    everyone = Connections(limits)
+    silent, answered = (ClientConnection(desk, limits, loop, everyone) for _ in range(2))
+    silent.connection_made(wire)
+    answered.connection_made(other)
+    answered.data_received(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    silent.drain()
+    answered.drain()
+    assert other.closing
+    silent.check_deadlines(loop.time() + 0.5)
+    assert not wire.closing
+    silent.check_deadlines(loop.time() + 1.5)
+    assert wire.closing

@@ -30,6 +30,8 @@ from autoglm_serve.gateway.wire.request_reader import RequestReader
 from autoglm_serve.gateway.wire.unread import Unread
 
 _LINGER_S = 1.0
+_FIRST_S = 1.0
+"""For the first request of a connection that was made just before its worker was told to leave."""
 _TURN_BYTES = 16 * 1024
 """Read of one client in a turn of the loop: some hundred requests, or chunks of a byte, take milliseconds. A
 body that says how long it is is read as it comes, which takes next to nothing."""
@@ -78,6 +80,8 @@ class ClientConnection(asyncio.Protocol):
         self._draining = False
         self._promised = False
         """The client was told with its last answer that the connection stays."""
+        self._fresh = True
+        """It has brought nothing yet: its first request may be on its way."""
         # what is being answered
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
@@ -216,6 +220,7 @@ class ClientConnection(asyncio.Protocol):
     # request_reader.Arrivals
 
     def on_begin(self) -> float:
+        self._fresh = False
         self._everyone.stir(self)
         self._deadline_s = None
         return self._loop.time()
@@ -463,7 +468,11 @@ class ClientConnection(asyncio.Protocol):
         """
         self._draining = True
         self._promised = self._promised and patient
-        if not patient and not self.busy and not self._reader.begun_s:
+        if patient or self.busy or self._reader.begun_s:
+            return
+        if self._fresh:
+            self._wait_for("header", _FIRST_S)
+        else:
             self.close()
 
     def end(self, refusal: Refusal) -> None:
