@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm_serve.core.codec import from_json, from_plain, to_json
@@ -61,6 +61,7 @@ TREES = st.builds(
 )
 
 
+@settings(deadline=None)  # how long a value takes is not what is asked here
 @given(TREES)
 def test_what_goes_through_json_comes_back(tree: Tree) -> None:
     line = to_json(tree)
