@@ -23,10 +23,11 @@ from typing import Any
 
 from autoglm_serve.core.codec import to_json
 from autoglm_serve.core.control_messages import StatusAnswer, encode_news
-from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView, ModelView, ReplicaView
+from autoglm_serve.core.fleet import Continuation, FleetView, ModelView, ReplicaView
 from autoglm_serve.core.model import Capability, VisionGeometry
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.core.status import ServiceStatus
+from autoglm_serve.engines.external import External
 from autoglm_serve.gateway.access.doors import DoorPolicy
 from autoglm_serve.gateway.admission.fields import FieldPolicy
 from autoglm_serve.gateway.admission.media_policy import MediaPolicy
@@ -35,6 +36,7 @@ from autoglm_serve.gateway.wire.limits import ConnectionLimits
 from autoglm_serve.gateway.wire.tls import TlsFiles
 from autoglm_serve.launch import admin_token
 
+KEPT_BY_OTHERS = External.name
 MODEL = ModelView(
     names=("demo", "alias"),
     capabilities=frozenset({Capability.CHAT, Capability.VISION}),
@@ -60,6 +62,7 @@ def fleet_of(
             model=models[0].name,
             engine=engine,
             takes_key=engine == KEPT_BY_OTHERS,
+            is_ours=engine != KEPT_BY_OTHERS,
             state=state,
             base_url=url,
             upstream_model=upstream_model,

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from autoglm_serve.core.fleet import KEPT_BY_OTHERS, Continuation, FleetView
+from autoglm_serve.core.fleet import Continuation, FleetView
 from autoglm_serve.core.replica import Loss, ReplicaState
 from autoglm_serve.gateway.wire import sse
 from tests.fakes.engine_process import EngineProcess, running_engine
-from tests.gateway.gateway_process import GatewayProcess, fleet_of, running_gateway
+from tests.gateway.gateway_process import KEPT_BY_OTHERS, GatewayProcess, fleet_of, running_gateway
 from tests.gateway.raw_http import chat, post, wire
 
 pytestmark = pytest.mark.process

@@ -55,6 +55,8 @@ class EngineTraits:
     fp8_tower: bool = True
     """Quantising while loading covers the vision tower's linears too."""
     max_pipeline: int = 8
+    pass_feeds_all: bool = False
+    """It refuses a pass that is too small for one token of every sequence."""
 
     def of(self, architecture: str, *, mixed: bool, quantized: bool) -> "EngineTraits":
         """The rules for a model, `mixed` where it has experts or recurrent layers."""

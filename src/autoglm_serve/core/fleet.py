@@ -10,8 +10,6 @@ from enum import StrEnum
 from autoglm_serve.core.model import Capability, Feature, VisionGeometry
 from autoglm_serve.core.replica import Loss, ReplicaState
 
-KEPT_BY_OTHERS = "external"
-"""The engine of an address that somebody else keeps alive."""
 MOST_REPLICAS = 1024
 """Of one service."""
 
@@ -40,7 +38,7 @@ class ReplicaView:
     """The name it knows the model by, where that is not the served name."""
     continuation: Continuation = Continuation.NONE
     is_ours: bool = True
-    """A process of this service, whose end is known; not an address that others keep."""
+    """A process of this service, whose end is known; others keep an address, known by what it answers."""
     takes_key: bool = False
     """A client's Authorization is meant for it."""
     gives_finish: bool = True
@@ -55,11 +53,6 @@ class ReplicaView:
     @property
     def routable(self) -> bool:
         return self.state is ReplicaState.READY
-
-    @property
-    def kept_by_others(self) -> bool:
-        """An address and no process of ours: what happens to it is known from what it answers alone."""
-        return self.engine == KEPT_BY_OTHERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

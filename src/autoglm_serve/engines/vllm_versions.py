@@ -176,6 +176,7 @@ def _traits(line: Release, runner: Runner, version: str, number: tuple[int, int]
     return EngineTraits(
         engine="vllm",
         version=version,
+        pass_feeds_all=True,
         profiles_encoder=runner.profiles_encoder,
         budgets_graphs=runner.budgets_graphs,
         sampler_bytes_per_logit=runner.sampler_bytes_per_logit,

@@ -471,7 +471,7 @@ def contradiction(
             f"{batched} token{'s' * (batched > 1)} a pass {'are' if batched > 1 else 'is'} too few to read "
             f"prompts of thousands; raise --max-num-batched-tokens to {LEAST_BATCHED_TOKENS} at least"
         )
-    if traits.engine == "vllm" and batched and pins.max_num_seqs and batched < pins.max_num_seqs:
+    if traits.pass_feeds_all and batched and pins.max_num_seqs and batched < pins.max_num_seqs:
         return (
             f"a pass of {batched:,} tokens cannot give each of {pins.max_num_seqs:,} sequences one; raise "
             "--max-num-batched-tokens or lower --max-num-seqs"

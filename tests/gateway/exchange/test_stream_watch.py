@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from autoglm_serve.core.fleet import KEPT_BY_OTHERS, FleetView, ReplicaView
+from autoglm_serve.core.fleet import FleetView, ReplicaView
 from autoglm_serve.core.refusal import Refusal
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.gateway.exchange.delivery import Delivery
@@ -249,10 +250,12 @@ def test_the_supervisors_word_ends_what_runs_there_and_forgets_its_pace(stage: S
 TWIN = "http://twin"
 
 
-def pair(state: ReplicaState = ReplicaState.READY, engine: str = "e") -> FleetView:
+def pair(state: ReplicaState = ReplicaState.READY, *, is_ours: bool = True) -> FleetView:
     """The replica in that state, and its twin."""
-    one = ReplicaView(id="r0", slot=0, model="m", engine=engine, state=state, base_url=URL)
-    twin = ReplicaView(id="r1", slot=1, model="m", engine=engine, state=ReplicaState.READY, base_url=TWIN)
+    ready = ReplicaView(
+        id="r1", slot=1, model="m", engine="e", state=ReplicaState.READY, base_url=TWIN, is_ours=is_ours
+    )
+    one, twin = replace(ready, id="r0", slot=0, state=state, base_url=URL), ready
     return FleetView(version=1, models=(), replicas=(one, twin))
 
 
@@ -292,8 +295,8 @@ def test_a_request_that_was_given_up_before_is_waited_for_longer(stage: Stage) -
 
 def test_two_bad_looks_at_an_address_of_others_cut_no_stream_that_flows(stage: Stage) -> None:
     relay, ending = stage.stream(may_go=True)
-    stage.watch.fleet_changed(pair(engine=KEPT_BY_OTHERS))
-    stage.watch.fleet_changed(pair(ReplicaState.STARTING, KEPT_BY_OTHERS))
+    stage.watch.fleet_changed(pair(is_ours=False))
+    stage.watch.fleet_changed(pair(ReplicaState.STARTING, is_ours=False))
     for _ in range(60):
         stage.play(relay, 1, every_s=0.4)
         stage.pass_time(0.1)
@@ -305,7 +308,7 @@ def test_two_bad_looks_at_an_address_of_others_cut_no_stream_that_flows(stage: S
 def test_what_waits_at_an_address_that_does_not_answer_goes_to_another_after_a_while(stage: Stage) -> None:
     _, ending = stage.stream(may_go=True)
     _, alone = stage.stream(may_go=False)
-    stage.watch.fleet_changed(pair(ReplicaState.STARTING, KEPT_BY_OTHERS))
+    stage.watch.fleet_changed(pair(ReplicaState.STARTING, is_ours=False))
     stage.pass_time(14.0)
     assert not ending.done()
     stage.pass_time(2.0)

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from autoglm_serve.core.fleet import KEPT_BY_OTHERS, FleetView
+from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.recovery.quarantine import Quarantine
 from autoglm_serve.gateway.recovery.suspects import Suspects
 from autoglm_serve.runtime.observable import Observable
 from tests.fakes.clock import settled
-from tests.gateway.gateway_process import fleet_of
+from tests.gateway.gateway_process import KEPT_BY_OTHERS, fleet_of
 from tests.gateway.recovery.test_quarantine import OTHER, POISON, ended_by_others
 
 A, B, C = "http://a", "http://b", "http://c"

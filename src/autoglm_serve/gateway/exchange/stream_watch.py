@@ -177,7 +177,7 @@ class StreamWatch:
         for url, replica in there.items():
             by_model[replica.model].append(url)
         self._twins = {url: tuple(urls) for urls in by_model.values() for url in urls}
-        serving = {url for url, each in there.items() if each.state in _SERVING or each.kept_by_others}
+        serving = {url for url, each in there.items() if each.state in _SERVING or not each.is_ours}
         self._doubted = frozenset(url for url in serving if there[url].state not in _SERVING)
         for base_url, address in tuple(self._addresses.items()):
             if base_url not in serving:

@@ -79,7 +79,7 @@ class Suspects:
 
     async def lost(self, asked: Fingerprint, replica: ReplicaView, client: str = "") -> bool:
         """A replica was lost under `asked`, which had brought nothing. True if that was one too many."""
-        if replica.kept_by_others and await self._takes_connections(replica.base_url):
+        if not replica.is_ours and await self._takes_connections(replica.base_url):
             return False  # a connection broke; the address is well
         self._quarantine.blame(asked, replica.base_url, self._now_s())
         return await self.condemns(asked, replica, client)
@@ -90,7 +90,7 @@ class Suspects:
         if not self._quarantine.condemns(asked, client, self._now_s()):
             return False
         await asyncio.sleep(_COMPANY_S)
-        if not replica.kept_by_others:
+        if replica.is_ours:
             await self._word_on(replica.base_url)
         for base_url in self._quarantine.unexplained(asked):
             if await self._takes_connections(base_url):
