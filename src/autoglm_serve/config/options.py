@@ -52,6 +52,8 @@ class Doc:
     """What holds while nobody sets it, where the default value does not say."""
     flag: bool = True
     """False where the command line has a form of its own."""
+    live: bool = True
+    """False where it cannot change while the service runs, though others of its section can."""
 
 
 # --- Types: what a person may write, and what it becomes ------------------------------------------------
@@ -291,6 +293,7 @@ class Options:
             "Addresses that already serve the model, one a replica, for --engine external.",
             "URL[,URL]",
             unset="none",
+            live=False,
         ),
     ] = ()
     replicas: Annotated[
@@ -433,6 +436,7 @@ class Options:
             "Gateway processes that share the port.",
             "N",
             unset="one for every 4 CPU cores, at least 1",
+            live=False,
         ),
     ] = None
     allow_origin: Annotated[
@@ -644,6 +648,7 @@ class Options:
             "password is best kept in a PGPASSFILE.",
             "FILE|URL",
             unset="usage.db in the state directory",
+            live=False,
         ),
     ] = None
 

@@ -24,7 +24,7 @@ class Change:
 def change_of(before: Options, after: Options) -> Change:
     """The difference between two sets of options, by what it takes to go over. Pure."""
     changed = [o for o in declared() if getattr(before, o.name) != getattr(after, o.name)]
-    fixed = [o.name for o in changed if o.doc.section in _FIXED or o.name in _FIXED_OPTIONS]
+    fixed = [o.name for o in changed if o.doc.section in _FIXED or not o.doc.live]
     live = [o for o in changed if o.name not in fixed]
     return Change(
         options=replace(after, **{name: getattr(before, name) for name in fixed}),
@@ -37,7 +37,6 @@ def change_of(before: Options, after: Options) -> Change:
 
 _OF_WORKERS = frozenset({Section.GATEWAY, Section.ACCESS})
 _FIXED = frozenset({Section.ADDRESS, Section.STATE})
-_FIXED_OPTIONS = frozenset({"gateway_workers", "upstream", "usage_db"})
 _AMENDABLE = frozenset({"served_model_name", "engine_args"})
 """Options that change a replica on GPUs and not its plan: what runs there is not measured anew for them."""
 
