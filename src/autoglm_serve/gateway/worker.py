@@ -298,6 +298,7 @@ async def _sweep(connections: Connections, worker: Worker) -> None:
         worker.life_signs.sweep(now_s)
         worker.time_limit.sweep(now_s)
         worker.keyring.look(worker.loop, worker.readers)
+        worker.grants.flush()
         worker.upstream_key.look()
         worker.router.tick()
 

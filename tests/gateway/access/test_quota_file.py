@@ -112,6 +112,16 @@ def test_a_worker_that_stops_with_a_row_in_its_hands_stops_nobody_elses_loop(tmp
     assert isinstance(file.take(asked, 1, NOW_S), Hold)
 
 
+def test_what_was_settled_counts_for_the_others_once_it_is_flushed(tmp_path: Path) -> None:
+    one, other, asked = QuotaFile(tmp_path, 0, 2), QuotaFile(tmp_path, 1, 2), key(tokens_per_minute=10)
+    hold = one.take(asked, 10, NOW_S)
+    assert isinstance(hold, Hold)
+    one.settle(asked, hold, 1)
+    assert isinstance(other.take(asked, 9, NOW_S), Denied)
+    one.flush()
+    assert isinstance(other.take(asked, 9, NOW_S), Hold)
+
+
 def test_a_file_for_fewer_workers_grows(tmp_path: Path) -> None:
     first = QuotaFile(tmp_path, 0, 1)
     last = QuotaFile(tmp_path, 7, 8)

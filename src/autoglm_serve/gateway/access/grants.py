@@ -14,7 +14,7 @@ from autoglm_serve.gateway.access.quota_file import Hold, NoRow, QuotaFile, RowB
 from autoglm_serve.gateway.access.rate_limit import beyond, told
 from autoglm_serve.gateway.wire.http import Headers
 from autoglm_serve.keys.key import Key
-from autoglm_serve.keys.quota import Denied
+from autoglm_serve.keys.quota import Denied, standing
 from autoglm_serve.keys.table import KeyTable
 from autoglm_serve.usage.daybook import DaybookWriter
 from autoglm_serve.usage.record import UsageRecord
@@ -41,7 +41,9 @@ class Grant:
 
     @property
     def headers(self) -> Headers:
-        return told(self.hold.standing) if self.hold is not None else ()
+        if self.hold is None:
+            return ()
+        return told(standing(self.key.limits, self.hold.charged, self.begun_s))
 
 
 class Grants:
@@ -65,7 +67,8 @@ class Grants:
         """It is over, and took so many."""
         self._live.discard(grant)
         self._daybook.write(record)
-        self._settle(grant, tokens)
+        if grant.hold is not None:
+            self._file().settle(grant.key, grant.hold, tokens)
 
     def keys_changed(self, table: KeyTable) -> None:
         """A key that opens nothing any more opens nothing that has begun either."""
@@ -98,13 +101,10 @@ class Grants:
                 raise beyond(held, tokens)
             return held
 
-    def _settle(self, grant: Grant, tokens: int) -> None:
-        if grant.hold is None:
-            return
-        try:
-            self._file().settle(grant.key, grant.hold, tokens)
-        except RowBusy:
-            asyncio.get_running_loop().call_later(_PAUSE_S, self._settle, grant, tokens)
+    def flush(self) -> None:
+        """Called now and then: what requests took in the end counts for the other workers too."""
+        if self._quotas is not None:
+            self._quotas.flush()
 
     def _file(self) -> QuotaFile:
         if self._quotas is None:

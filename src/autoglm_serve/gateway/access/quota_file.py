@@ -3,25 +3,31 @@
 A key has a row, found by the hash of its id. Whoever charges or settles holds that row's lock, one of the
 kernel's on a byte of the file, so that a limit is exact across workers; a process that dies lets go of it.
 How many requests of a key are in flight is kept apart, a column a worker, because it dies with the worker.
+
+What a request took in the end is written with the next one of its key, or a moment later (`flush`): until
+then it counts with what it was charged.
 """
 
 import fcntl
 import hashlib
 import mmap
 import os
+import struct
 import time
 from array import array
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from autoglm_serve.keys import quota
 from autoglm_serve.keys.key import Key
-from autoglm_serve.keys.quota import ROW, Charge, Denied, Standing
+from autoglm_serve.keys.quota import ROW, Charge, Denied
 
 QUOTA_FILE = "quotas"
 _ROWS = 1 << 17
 """Room for every key of a table, and for a third as many that were there before."""
-_ROW_BYTES = ROW * 8
+_ROW = struct.Struct(f"={ROW}q")
+_ROW_BYTES = _ROW.size
 _TRIES = 50
 _MOST_IN_FLIGHT = (1 << 16) - 1
 
@@ -34,13 +40,11 @@ class NoRow(Exception):
     """The file is full of keys."""
 
 
-@dataclass(slots=True)
-class Hold:
+class Hold(NamedTuple):
     """A request that was let in, until it is settled."""
 
     row: int
     charged: Charge
-    standing: tuple[Standing | None, Standing | None]
 
 
 class QuotaFile:
@@ -49,7 +53,10 @@ class QuotaFile:
     def __init__(self, state_dir: Path, worker_id: int, workers: int) -> None:
         """Raises OSError where the disk has no room for it."""
         self._descriptor = os.open(state_dir / QUOTA_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        self._cells = memoryview(_mapped(self._descriptor, _ROWS * _ROW_BYTES)).cast("q")
+        self._map = _mapped(self._descriptor, _ROWS * _ROW_BYTES)
+        self._cells = memoryview(self._map).cast("q")
+        self._owed: dict[int, list[tuple[Charge, int]]] = {}
+        """By row: what is not settled there yet."""
         self._flights = in_flight_columns(state_dir, workers)
         self._own = worker_id * _ROWS
         self._workers = workers
@@ -61,30 +68,41 @@ class QuotaFile:
         number = self._known.get(key.id)
         if number is None:
             number = self._known[key.id] = self._row_of(key.id)
-        limits = key.limits
+        bounded = key.limits.concurrency is not None
         self._lock(number)
         try:
-            row = self._cells[number * ROW : (number + 1) * ROW]
-            in_flight = self._in_flight(number) if limits.concurrency is not None else 0
-            charged = quota.charge(row, limits, now_s, tokens, in_flight)
+            row = list(_ROW.unpack_from(self._map, number * _ROW_BYTES))
+            self._pay(number, row)
+            in_flight = self._in_flight(number) if bounded else 0
+            charged = quota.charge(row, key.limits, now_s, tokens, in_flight)
+            _ROW.pack_into(self._map, number * _ROW_BYTES, *row)
             if isinstance(charged, Denied):
                 return charged
-            if limits.concurrency is not None:
+            if bounded:
                 self._count(number, 1)
-            return Hold(number, charged, quota.standing(row, limits, now_s))
+            return Hold(number, charged)
         finally:
             self._unlock(number)
 
     def settle(self, key: Key, hold: Hold, tokens: int) -> None:
-        """It is over, and took so many tokens. Raises RowBusy, and may be called again then."""
-        number = hold.row
-        self._lock(number)
-        try:
-            quota.settle(self._cells[number * ROW : (number + 1) * ROW], hold.charged, tokens)
-            if key.limits.concurrency is not None:
-                self._count(number, -1)
-        finally:
-            self._unlock(number)
+        """It is over, and took so many."""
+        self._owed.setdefault(hold.row, []).append((hold.charged, tokens))
+        if key.limits.concurrency is not None:
+            self._count(hold.row, -1)
+
+    def flush(self) -> None:
+        """Write what is not settled yet; a row that another worker holds is left for the next time."""
+        for number in tuple(self._owed):
+            with suppress(RowBusy):
+                self._lock(number)
+                row = list(_ROW.unpack_from(self._map, number * _ROW_BYTES))
+                self._pay(number, row)
+                _ROW.pack_into(self._map, number * _ROW_BYTES, *row)
+                self._unlock(number)
+
+    def _pay(self, number: int, row: list[int]) -> None:
+        for charged, tokens in self._owed.pop(number, ()):
+            quota.settle(row, charged, tokens)
 
     def _count(self, number: int, change: int) -> None:
         at = self._own + number

@@ -28,18 +28,19 @@ def beyond(denied: Denied, tokens: int) -> Refusal:
 
 def told(standing: tuple[Standing | None, Standing | None]) -> Headers:
     """What is left, beside an answer."""
+    requests, tokens = standing
     headers: Headers = ()
-    for names, each in zip(_NAMES, standing, strict=True):
-        if each is not None:
-            headers += (
-                (names[0], b"%d" % each.limit),
-                (names[1], b"%d" % each.left),
-                (names[2], b"%ds" % each.reset_s),
-            )
-    return headers
-
-
-_NAMES = tuple(
-    tuple(b"x-ratelimit-%b-%b" % (what, of) for what in (b"limit", b"remaining", b"reset"))
-    for of in (b"requests", b"tokens")
-)
+    if requests is not None:
+        headers = (
+            (b"x-ratelimit-limit-requests", b"%d" % requests.limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % requests.left),
+            (b"x-ratelimit-reset-requests", b"%ds" % requests.reset_s),
+        )
+    if tokens is None:
+        return headers
+    return (
+        *headers,
+        (b"x-ratelimit-limit-tokens", b"%d" % tokens.limit),
+        (b"x-ratelimit-remaining-tokens", b"%d" % tokens.left),
+        (b"x-ratelimit-reset-tokens", b"%ds" % tokens.reset_s),
+    )
