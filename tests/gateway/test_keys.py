@@ -1,5 +1,6 @@
 """Keys at the door of a real worker: what gets in, what does not, and what changes while it runs."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.model import Capability
+from autoglm_serve.deploy.attach import attach
 from autoglm_serve.gateway.settings import KeySettings
 from autoglm_serve.keys import keys_file
 from autoglm_serve.keys.key import Key, Limits, Scope, digest
@@ -279,3 +282,17 @@ def test_usage_is_noted_when_a_request_ends(tmp_path: Path, engine: EngineProces
         assert whole[1:5] == ("k-good", "ann", "demo", True)
         assert whole[5:] == (said["prompt_tokens"], said["completion_tokens"], False)
         assert (stream.completion_tokens > 0, stream.estimated) == (True, True)
+
+
+def test_a_service_attaches_to_another_by_its_key(tmp_path: Path, engine: EngineProcess) -> None:
+    with guarded(tmp_path, engine, key("good", models=("demo",))) as (gateway, _):
+        url = f"http://127.0.0.1:{gateway.port}"
+        (tmp_path / "key").write_text("good\n")
+        with pytest.raises(ConfigError, match="without a key") as refused:
+            asyncio.run(attach([url]))
+        assert "--upstream-key-file" in refused.value.next_step
+        for text in ("", "two\nlines", "\xff"):
+            (tmp_path / "other").write_bytes(text.encode("latin-1"))
+            with pytest.raises(ConfigError, match="holds no key"):
+                asyncio.run(attach([url], (), tmp_path / "other"))
+        assert asyncio.run(attach([url], ("demo",), tmp_path / "key")).upstream_model == "demo"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.core.model import Capability, ModelFiles, ModelFormat, VisionGeometry
@@ -15,14 +16,15 @@ CAPABILITIES = frozenset({Capability.CHAT, Capability.VISION, Capability.HEARING
 """What a request is let through for: the engine behind it knows best, and says no by itself."""
 
 
-async def attach(upstreams: Sequence[str], names: Sequence[str] = ()) -> Member:
+async def attach(upstreams: Sequence[str], names: Sequence[str] = (), key_file: Path | None = None) -> Member:
     """The member that serves what runs at these addresses.
 
     One address that answers is enough: the others are used as soon as they do. Raises Unreachable where none
     does, ConfigError where they do not serve one and the same model.
     """
+    key = _key_in(key_file)
     answers = await asyncio.gather(
-        *(models_at(url, timeout_s=ASK_TIMEOUT_S) for url in upstreams), return_exceptions=True
+        *(models_at(url, timeout_s=ASK_TIMEOUT_S, key=key) for url in upstreams), return_exceptions=True
     )
     told = [answer for answer in answers if not isinstance(answer, BaseException)]
     if not told:
@@ -39,6 +41,22 @@ async def attach(upstreams: Sequence[str], names: Sequence[str] = ()) -> Member:
     )
 
 
+def _key_in(file: Path | None) -> str:
+    """The key that this service has there. Raises ConfigError for a file that holds none."""
+    if file is None:
+        return ""
+    try:
+        key = file.read_text(encoding="ascii").strip()
+        why = "" if key.isprintable() and key else "it has to be one line of text"
+    except (OSError, UnicodeDecodeError) as problem:
+        key, why = "", str(problem)
+    if why:
+        raise ConfigError(
+            f"{file} holds no key for --upstream.", why=why, next_step="Correct --upstream-key-file."
+        )
+    return key
+
+
 def _common(answers: Sequence[Sequence[RemoteModel]], names: Sequence[str]) -> RemoteModel:
     """The one model that every address serves: the one that was asked for by name, or the only one."""
     lists = [answer for answer in answers if answer]
@@ -47,7 +65,7 @@ def _common(answers: Sequence[Sequence[RemoteModel]], names: Sequence[str]) -> R
             return RemoteModel(name=names[0], max_model_len=None)
         raise ConfigError(
             "The servers at --upstream do not tell what they serve without a key.",
-            next_step="Name the model with --served-model-name.",
+            next_step="Give it with --upstream-key-file, or name the model with --served-model-name.",
         )
     shared = [model for model in lists[0] if all(model.name in _names(other) for other in lists)]
     asked = [model for model in shared if model.name in names]

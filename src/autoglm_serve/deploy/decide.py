@@ -35,7 +35,7 @@ async def decide(options: Options, on_download: OnDownload, own: Own = NOTHING) 
     with readable():
         match choose_engine(options).place:
             case Place.ELSEWHERE:
-                member = await attach(options.upstream, options.served_model_name)
+                member = await attach(options.upstream, options.served_model_name, options.upstream_key_file)
             case Place.PROCESSOR:
                 member = await asyncio.to_thread(embedded, options, on_download, own)
                 for line in warnings(options, member):

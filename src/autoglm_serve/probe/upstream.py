@@ -22,11 +22,11 @@ class RemoteModel:
     """What it says of who owns the model: engines put their own name there."""
 
 
-async def models_at(base_url: str, *, timeout_s: float) -> tuple[RemoteModel, ...]:
+async def models_at(base_url: str, *, timeout_s: float, key: str = "") -> tuple[RemoteModel, ...]:
     """What it serves; empty where it wants a key before it tells. Raises Unreachable."""
     try:
         async with asyncio.timeout(timeout_s + 1):
-            status, body = await asyncio.to_thread(_get, base_url, "/v1/models", timeout_s)
+            status, body = await asyncio.to_thread(_get, base_url, "/v1/models", timeout_s, key)
         if status in (401, 403):
             return ()
         if status != 200:
@@ -40,7 +40,7 @@ async def models_at(base_url: str, *, timeout_s: float) -> tuple[RemoteModel, ..
         ) from problem
 
 
-def _get(base_url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+def _get(base_url: str, path: str, timeout_s: float, key: str) -> tuple[int, bytes]:
     url = urlsplit(base_url)
     connection = (
         http.client.HTTPSConnection(url.netloc, timeout=timeout_s, context=ssl.create_default_context())
@@ -48,7 +48,8 @@ def _get(base_url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
         else http.client.HTTPConnection(url.netloc, timeout=timeout_s)
     )
     try:
-        connection.request("GET", url.path.rstrip("/") + path)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        connection.request("GET", url.path.rstrip("/") + path, headers=headers)
         with connection.getresponse() as response:
             return response.status, response.read(MOST_BYTES)
     finally:
