@@ -12,6 +12,7 @@ from autoglm_serve.core.model import ModelFiles, ModelFormat
 from autoglm_serve.core.plan import Member, Placement, Plan
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts
 from autoglm_serve.engines import vllm_versions
+from autoglm_serve.engines.base import Listen
 from autoglm_serve.engines.vllm import Vllm
 from tests.fakes.addresses import at
 
@@ -51,6 +52,24 @@ def test_a_replica_listens_on_this_machine_alone() -> None:
     assert value(words, "--port") == "9001"
     assert value(words, "serve") == "zai-org/AutoGLM-Phone-9B"
     assert words[words.index("--served-model-name") + 1 :][:2] == ("autoglm-phone-9b", "phone")
+
+
+def test_on_a_socket_it_has_no_port() -> None:
+    command = ENGINE.command(member(PLAN), Placement(), Listen(path=Path("/run/r0.sock")))
+    assert value(command.argv, "--uds") == "/run/r0.sock"
+    assert "--port" not in command.argv
+
+
+def test_it_is_told_to_fetch_nothing() -> None:
+    assert value(argv(), "--allowed-media-domains") == "none.invalid"
+
+
+def test_a_revision_is_handed_on_where_vllm_downloads() -> None:
+    asked = member(PLAN)
+    pinned = replace(asked, files=replace(asked.files, revision="0123abc"))
+    words = ENGINE.command(pinned, Placement(), at(9001)).argv
+    assert value(words, "--revision") == value(words, "--tokenizer-revision") == "0123abc"
+    assert "--revision" not in argv()
 
 
 def test_limits_become_flags() -> None:

@@ -14,7 +14,7 @@ from autoglm_serve.core.model import ModelFormat
 from autoglm_serve.probe.hub import Download, HuggingFace, ModelScope, fetch
 from autoglm_serve.probe.model_files import find_model
 from tests.probe.gguf_bytes import TOWER, header, model_bytes
-from tests.probe.hub_server import HubServer, hub_server
+from tests.probe.hub_server import COMMIT, HubServer, hub_server
 
 BIG = model_bytes() + os.urandom(300_000)
 GGUF_REPOSITORY = {
@@ -50,6 +50,19 @@ def test_a_second_time_nothing_is_downloaded(server: HubServer, hub: HuggingFace
     server.asked.clear()
     assert fetch("org/m", hub=hub) == first
     assert server.downloads() == []
+
+
+def test_a_revision_is_what_is_asked_for_and_a_commit_is_found_again_offline(
+    server: HubServer, tmp_path: Path
+) -> None:
+    pinned = HuggingFace(endpoint=server.url, cache=tmp_path / "cache", revision=COMMIT)
+    first = fetch("org/m", hub=pinned)
+    assert any(path.split("?")[0].endswith(f"/revision/{COMMIT}") for _, path, _ in server.asked)
+    server.broken = True
+    assert fetch("org/m", hub=pinned).folder == first.folder
+    other = HuggingFace(endpoint=server.url, cache=tmp_path / "cache", revision="0" * 40)
+    with pytest.raises(ModelError, match="is not on this machine"):
+        fetch("org/m", hub=other)
 
 
 def test_a_quantisation_can_be_named(hub: HuggingFace) -> None:
@@ -177,7 +190,8 @@ class ModelScopeLibrary:
     def HubApi(self) -> "ModelScopeLibrary":  # noqa: N802
         return self
 
-    def get_model_files(self, repository: str, *, recursive: bool) -> list[dict[str, Any]]:
+    def get_model_files(self, repository: str, *, revision: str, recursive: bool) -> list[dict[str, Any]]:
+        assert revision == "master"
         if self.problem is not None:
             raise self.problem
         entries: list[dict[str, Any]] = [{"Path": n, "Size": len(d)} for n, d in self.files.items()]
@@ -219,7 +233,7 @@ def test_from_the_reference_to_the_files(
     server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = HuggingFace(endpoint=server.url, cache=tmp_path)
-    monkeypatch.setitem(find_model.__globals__["hubs"].HUBS, "huggingface", lambda: hub)
+    monkeypatch.setitem(find_model.__globals__["hubs"].HUBS, "huggingface", lambda revision: hub)
     files = find_model("org/m:Q8_0")
     assert files.format is ModelFormat.GGUF
     assert files.path is not None

@@ -68,7 +68,7 @@ ENGINES_OWN = frozenset(
     --trust-remote-code --chat-template --chat-template-content-format --enable-auto-tool-choice
     --tool-call-parser --reasoning-parser --enforce-eager --kv-cache-dtype --enable-prefix-caching
     --no-enable-prefix-caching --enable-chunked-prefill --block-size --swap-space --cpu-offload-gb
-    --load-format --download-dir --revision --tokenizer --tokenizer-mode --hf-overrides --enable-lora
+    --load-format --download-dir --tokenizer --tokenizer-mode --hf-overrides --enable-lora
     --lora-modules --max-loras --speculative-config --compilation-config --mm-processor-kwargs
     --mm-encoder-tp-mode --generation-config --seed --enable-expert-parallel
     --distributed-executor-backend --disable-log-stats

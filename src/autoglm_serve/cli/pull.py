@@ -14,7 +14,7 @@ _MIB = 2**20
 def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "autoglm pull MODEL [flags]"
     add_model(parser)
-    add_flags(parser, only={"hub", "model"})
+    add_flags(parser, only={"hub", "model", "revision"})
 
 
 def run(args: Namespace, options: Options) -> int:
@@ -25,7 +25,9 @@ def run(args: Namespace, options: Options) -> int:
             "No model is named.",
             next_step="autoglm pull org/name, or org/name:Q4_K_M for one GGUF of several",
         )
-    files = find_model(options.model, hub=options.hub, on_progress=_DownloadLine().tell)
+    files = find_model(
+        options.model, hub=options.hub, revision=options.revision, on_progress=_DownloadLine().tell
+    )
     print(files.path)
     print(f"Serve it with: autoglm serve {options.model}", file=sys.stderr)
     return ExitCode.OK

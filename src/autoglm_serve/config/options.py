@@ -276,6 +276,16 @@ class Options:
             unset="the one beside the model, or one folder up",
         ),
     ] = None
+    revision: Annotated[
+        Text | None,
+        Doc(
+            Section.MODEL,
+            "The commit, tag or branch of the repository. A commit stays what it is, whoever writes to the "
+            "repository later.",
+            "REVISION",
+            unset="the newest",
+        ),
+    ] = None
     hub: Annotated[Hub, Doc(Section.MODEL, "Where a repository is downloaded from.")] = "huggingface"
 
     engine: Annotated[

@@ -52,6 +52,8 @@ class ModelFiles:
     """The GGUF file, or the folder with config.json and safetensors."""
     mmproj: Path | None = None
     """llama.cpp keeps the vision (or audio) tower in a second GGUF."""
+    revision: str | None = None
+    """The commit, tag or branch of a repository that the engine downloads; None: the newest."""
 
 
 class ImageRule(StrEnum):

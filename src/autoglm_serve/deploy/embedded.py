@@ -144,6 +144,7 @@ def _files(options: Options, on_download: OnDownload) -> tuple[ModelFiles, str]:
     files = find_model(
         options.model,
         hub=options.hub,
+        revision=options.revision,
         wanted=ModelFormat.GGUF,
         mmproj=options.mmproj or _engines_own_tower(options.engine_args),
         on_progress=on_download,

@@ -49,7 +49,7 @@ def plan(
 
     Raises ConfigError, ModelError or NoPlan where there is nothing to decide about.
     """
-    facts = model(options.model or DEFAULT_MODEL, hub=options.hub)
+    facts = model(options.model or DEFAULT_MODEL, hub=options.hub, revision=options.revision)
     found = hardware_table.hardware(hardware) if hardware else probed(environ, own=own)
     traits = traits_of(options.engine, version)
     asked = request(options)
@@ -57,7 +57,7 @@ def plan(
     return decide(facts, found, asked, traits, constants(found, traits, facts, environ))
 
 
-def model(reference: str, *, hub: str = "huggingface") -> ModelFacts:
+def model(reference: str, *, hub: str = "huggingface", revision: str | None = None) -> ModelFacts:
     """Facts of a model: a folder, a profile that ships with this package, or a repository on the hub."""
     path = Path(reference).expanduser()
     if path.suffix == ".gguf":
@@ -74,7 +74,7 @@ def model(reference: str, *, hub: str = "huggingface") -> ModelFacts:
             why=f"{hub} gives no part of a file, so a model's tensors are only known once it is downloaded",
             next_step="download it, and give --model its folder",
         )
-    return known or model_facts.from_hub(reference)
+    return known or model_facts.from_hub(reference, revision=revision)
 
 
 def probed(environ: Mapping[str, str], own: Own = NOTHING) -> Hardware:
@@ -302,6 +302,7 @@ def member(decision: Decision, options: Options) -> Member:
         reference=facts.reference,
         format=ModelFormat.HUGGING_FACE,
         path=path if path.exists() else None,
+        revision=options.revision,
     )
     return Member(
         names=options.served_model_name or (path.name if path.exists() else facts.reference,),

@@ -39,6 +39,7 @@ class Sglang(Engine):
                 *(sys.executable, "-m", "sglang.launch_server", "--model-path", str(model)),
                 *listen.flags,
                 *("--served-model-name", member.name),
+                *(("--revision", member.files.revision) if member.files.revision else ()),
                 *flags(plan),
                 *plan.engine_args,
             ),

@@ -14,6 +14,7 @@ from autoglm_serve.core.engine_traits import EngineTraits
 from autoglm_serve.core.fleet import Continuation
 from autoglm_serve.core.hardware import GIB
 from autoglm_serve.core.ledger import MeasuredLedger
+from autoglm_serve.core.model import ModelFiles
 from autoglm_serve.core.plan import Member, Placement, ReplicaSpec
 from autoglm_serve.core.replica import Diagnosis, ExitCause, ExitFacts, Progress
 from autoglm_serve.engines import vllm_versions
@@ -41,6 +42,7 @@ class Vllm(Engine):
                 *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)),
                 *listen.flags,
                 *("--served-model-name", *member.names),
+                *_revision_flags(member.files),
                 *flags(plan),
                 *plan.engine_args,
             ),
@@ -110,6 +112,12 @@ def flags(plan: ReplicaSpec) -> tuple[str, ...]:
 
 _FETCHES_NOTHING = ("--allowed-media-domains", "none.invalid")
 """The gateway fetches what clients name; this is said to vLLM, too."""
+
+
+def _revision_flags(files: ModelFiles) -> tuple[str, ...]:
+    if files.revision is None or files.path is not None:
+        return ()
+    return ("--revision", files.revision, "--tokenizer-revision", files.revision)
 
 
 # Told to end by whoever it is, it finishes what it has begun and takes nothing new. Without this 0.26 drops

@@ -279,14 +279,20 @@ class HuggingFace:
     title = "Hugging Face"
     download_command = "hf download"
 
-    def __init__(self, *, endpoint: str | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, *, endpoint: str | None = None, cache: Path | None = None, revision: str | None = None
+    ) -> None:
+        """`revision` is a commit, tag or branch; None: the newest."""
         self._endpoint = endpoint
         self._cache = cache
+        self._revision = revision
 
     def listing(self, repository: str) -> Listing:
         library = import_module("huggingface_hub")
         with self._mapped(repository):
-            info = library.HfApi(endpoint=self._endpoint).model_info(repository, files_metadata=True)
+            info = library.HfApi(endpoint=self._endpoint).model_info(
+                repository, revision=self._revision, files_metadata=True
+            )
         files = (
             RemoteFile(name=s.rfilename, size_bytes=s.size, sha256=s.lfs.sha256 if s.lfs else None)
             for s in info.siblings
@@ -309,8 +315,11 @@ class HuggingFace:
     def snapshot(self, repository: str) -> Path | None:
         folder = self.folder(repository)
         try:
-            revision = (folder / "refs" / "main").read_text().strip()
+            revision = (folder / "refs" / (self._revision or "main")).read_text().strip()
         except FileNotFoundError:
+            if self._revision is not None:  # a commit has no name of its own there
+                pinned = folder / "snapshots" / self._revision
+                return pinned if pinned.is_dir() else None
             snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime)
             return snapshots[-1] if snapshots else None
         path = folder / "snapshots" / revision
@@ -362,19 +371,20 @@ class ModelScope:
     title = "ModelScope"
     download_command = "modelscope download --model"
 
-    def __init__(self, *, cache: Path | None = None) -> None:
+    def __init__(self, *, cache: Path | None = None, revision: str | None = None) -> None:
         self._cache = cache
+        self._revision = revision or "master"
 
     def listing(self, repository: str) -> Listing:
         api = self._library("modelscope.hub.api").HubApi()
         with self._mapped(repository):
-            entries = api.get_model_files(repository, recursive=True)
+            entries = api.get_model_files(repository, revision=self._revision, recursive=True)
         files = (
             RemoteFile(name=entry["Path"], size_bytes=entry.get("Size"), sha256=entry.get("Sha256") or None)
             for entry in entries
             if entry.get("Type") != "tree"
         )
-        return Listing(revision="master", files=tuple(files))
+        return Listing(revision=self._revision, files=tuple(files))
 
     def download(self, repository: str, revision: str, name: str) -> Path:
         library = self._library("modelscope.hub.file_download")
@@ -444,4 +454,4 @@ def _failed(title: str, repository: str, problem: Exception) -> ModelError | Not
     return NotReachable(f"{title} could not be reached: {failure.why}", failure.next_step)
 
 
-HUBS: dict[str, Callable[[], Hub]] = {"huggingface": HuggingFace, "modelscope": ModelScope}
+HUBS: dict[str, Callable[..., Hub]] = {"huggingface": HuggingFace, "modelscope": ModelScope}

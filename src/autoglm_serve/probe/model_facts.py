@@ -66,7 +66,13 @@ def from_folder(folder: Path, reference: str | None = None) -> ModelFacts:
     return from_config(name, config, preprocessor=preprocessor, tensors=read_headers(folder))
 
 
-def from_hub(reference: str, *, endpoint: str | None = None, cache: Path | None = None) -> ModelFacts:
+def from_hub(
+    reference: str,
+    *,
+    endpoint: str | None = None,
+    cache: Path | None = None,
+    revision: str | None = None,
+) -> ModelFacts:
     """Facts of a repository on the Hugging Face hub: two small files, and tensor headers by range requests.
 
     `endpoint` and `cache` are huggingface_hub's own where they are None. Raises ModelError where the hub
@@ -84,8 +90,10 @@ def from_hub(reference: str, *, endpoint: str | None = None, cache: Path | None 
             next_step="check the network, or give --model a local folder",
         )
     try:
-        config = _json(Path(api.hf_hub_download(reference, "config.json", cache_dir=cache)))
-        metadata = api.get_safetensors_metadata(reference)
+        config = _json(
+            Path(api.hf_hub_download(reference, "config.json", revision=revision, cache_dir=cache))
+        )
+        metadata = api.get_safetensors_metadata(reference, revision=revision)
     except (NotASafetensorsRepoError, SafetensorsParsingError) as error:
         raise ModelError(
             f"{reference} has no safetensors weights that can be read.",
@@ -105,9 +113,8 @@ def from_hub(reference: str, *, endpoint: str | None = None, cache: Path | None 
     ]
     preprocessor: Config = {}
     with suppress(OSError, hub.errors.EntryNotFoundError):  # text models have none
-        preprocessor = _json(
-            Path(api.hf_hub_download(reference, "preprocessor_config.json", cache_dir=cache))
-        )
+        name = "preprocessor_config.json"
+        preprocessor = _json(Path(api.hf_hub_download(reference, name, revision=revision, cache_dir=cache)))
     return from_config(reference, config, preprocessor=preprocessor, tensors=tensors)
 
 

@@ -30,16 +30,18 @@ def find_model(
     hub: str = "huggingface",
     wanted: ModelFormat | None = None,
     mmproj: Path | None = None,
+    revision: str | None = None,
     on_progress: hubs.OnProgress = lambda _: None,
 ) -> ModelFiles:
     """The model's files. `wanted` is the only format that the engine takes, `mmproj` the vision tower where
-    it is not the one that would be found. Raises ModelError.
+    it is not the one that would be found, `revision` the commit, tag or branch of a repository. Raises
+    ModelError.
     """
     path = Path(reference).expanduser()
     if path.exists():
         files = _in_folder(reference, path, wanted) if path.is_dir() else _one_file(reference, path)
     elif (found := REPOSITORY.fullmatch(reference)) and not _means_a_path(reference, path):
-        files = _from_hub(reference, found, hubs.HUBS[hub](), wanted, on_progress)
+        files = _from_hub(reference, found, hubs.HUBS[hub](revision=revision), wanted, on_progress)
     else:
         raise _missing(reference, path)
     if wanted is not None and files.format is not wanted:
