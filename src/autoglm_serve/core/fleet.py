@@ -87,10 +87,14 @@ class FleetView:
     """The service is going to stop: it still serves, and says to whoever asks that others should."""
 
     def model(self, name: str) -> ModelView | None:
-        return next((model for model in self.models if name in model.names), None)
+        for model in self.models:
+            if name in model.names:
+                return model
+        return None
 
     def replicas_of(self, model: ModelView) -> tuple[ReplicaView, ...]:
-        return tuple(replica for replica in self.replicas if replica.model == model.name)
+        name = model.name
+        return tuple([replica for replica in self.replicas if replica.model == name])
 
     @property
     def served_names(self) -> tuple[str, ...]:

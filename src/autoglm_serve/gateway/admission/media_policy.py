@@ -8,6 +8,7 @@ or decode gets past by another name.
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NoReturn
 
 from autoglm_serve.core.model import Feature
@@ -77,6 +78,10 @@ class Media:
     """Where pictures stand, once edited, that the engine would not read, or would see turned."""
 
 
+_NO_MEDIA = Media()
+"""Of a request that is nothing but text. Nobody changes it."""
+
+
 def read_media(
     body: Json,
     policy: MediaPolicy,
@@ -85,8 +90,12 @@ def read_media(
 ) -> Media:
     """Every picture, sound and address in the content; a Refusal for those that cannot be taken. `undone` is
     what the engine does not do."""
+    found = parts(body)
+    first = next(found, None)
+    if first is None:
+        return _NO_MEDIA
     media = Media()
-    for part in parts(body):
+    for part in chain((first,), found):
         kind = part.value.get("type")
         for key in _EMBEDDINGS & part.value.keys():
             _refuse(
