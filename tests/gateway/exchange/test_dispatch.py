@@ -89,7 +89,7 @@ class Engine:
         relay.on_end()
 
 
-def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
+def worker_on(loop: asyncio.AbstractEventLoop, state_dir: Path, view: FleetView) -> Worker:
     fleet, load, quarantine = Observable(FleetView()), LoadTable(state_dir / "load", 0), Quarantine()
     fleet.replace(dataclasses.replace(view, version=1))
     settings = Settings(
@@ -123,7 +123,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         control=WorkerEnd(settings.control_socket, 0, fleet),
         load=load,
         counters=CounterFile(state_dir / "counters-0"),
-        pool=cast("Pool", Engine(loop)),
+        pool=cast("Pool", Engine(cast("Loop", loop))),
         router=router,
         streams=StreamWatch(30),
         quarantine=quarantine,
@@ -132,7 +132,7 @@ def worker_on(loop: Loop, state_dir: Path, view: FleetView) -> Worker:
         life_signs=LifeSigns(),
         time_limit=TimeLimit(TIMEOUT_S),
         grants=Grants(state_dir, 0, 1),
-        requests=RequestLog(LoggedRequests.ALL, lambda line: None),
+        requests=RequestLog(LoggedRequests.ERRORS, lambda line: None),
     )
 
 

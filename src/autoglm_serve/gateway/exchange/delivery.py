@@ -195,8 +195,8 @@ def give_up(client: Client, path: str, refusal: Refusal, headers: Headers = (), 
 
 
 def _unbuffered(headers: Headers) -> Headers:
-    said = {name for name, _ in headers}
-    return tuple(header for header in _UNBUFFERED if header[0] not in said)
+    said = dict(headers)
+    return tuple([header for header in _UNBUFFERED if header[0] not in said])
 
 
 def _nobody_waits() -> None:

@@ -118,6 +118,9 @@ class Ending(NamedTuple):
 class Relay:
     """Takes an upstream's reply (`upstream.Reply`) and hands it to the delivery."""
 
+    _held: EventParts
+    """Of a stream: an event of which the end has not come."""
+
     def __init__(
         self,
         delivery: Delivery,
@@ -142,15 +145,13 @@ class Relay:
         self._streaming = False
         self._may_be_cut = False
         """It ends with the connection, which a death ends too."""
-        self._held = EventParts()
-        """An event of which the end has not come."""
         self._collected: list[bytes] = []
         self._collected_bytes = 0
         self._passing = False
         self.whole_s: float | None = None
         """How long the answer in one piece took."""
         self._finish_needed = finish_needed
-        self._over = self._leaving = False
+        self._over = self._leaving = self._finish_seen = False
         self._begins, self._ends = UNUSUAL
         """How its events begin and end, once they need not be looked at. What tells a tale does otherwise."""
         self._write = delivery.write
@@ -172,6 +173,8 @@ class Relay:
         readable = status == 200 and not self._encoded
         is_stream = content_type.startswith(STREAM_TYPE)
         self._streaming = readable and is_stream
+        if self._streaming:
+            self._held = EventParts()
         self._may_be_cut = readable and content_type.startswith(JSON_TYPE) and ends_with_connection(said)
         self._delivery.head(status, self._headers, is_stream=is_stream)
 
@@ -337,7 +340,8 @@ class Relay:
         before, done = before_done(events)
         if not done:
             return events, broken
-        if self._finish_needed and not self._delivery.journal.would_be_finished(before):
+        self._finish_seen = self._delivery.journal.would_be_finished(before)
+        if self._finish_needed and not self._finish_seen:
             return before, Failure(reason="the stream ended without a finish reason")
         self._over = True  # whatever follows is no part of an answer
         if lacks_call([*self._chunks, before], expected):
@@ -358,9 +362,10 @@ class Relay:
             self._begins, self._ends = usual_frame(sent) or (self._begins, self._ends)
 
     def _end_stream(self) -> None:
-        rest = self._held.take().rstrip(b"\r\n") + b"\n\n"
-        if not self._over and is_believable(rest):  # the last event with one line break, or none
-            self._send_events(rest)
+        if not self._over:
+            rest = self._held.take().rstrip(b"\r\n") + b"\n\n"
+            if is_believable(rest):  # the last event with one line break, or none
+                self._send_events(rest)
         if self.ending.done():
             return
         if self._over or self._delivery.complete:
@@ -378,7 +383,7 @@ class Relay:
             self._delivery.refuse(no_call())
         else:
             self._delivery.finish()
-        self._settle(Result.DONE, usage=journal.usage(), finish_seen=journal.finished)
+        self._settle(Result.DONE, usage=journal.usage(), finish_seen=self._finish_seen or journal.finished)
 
     def _give_up(self, result: Result, reason: str) -> None:
         connection = self.connection
@@ -458,7 +463,8 @@ class Relay:
         if not self.ending.done():
             if result is Result.DONE:
                 now_s = self._clock.time()
-                self.silent_s(now_s)  # the last look, for its pace
+                if self._streaming:
+                    self.silent_s(now_s)  # the last look, for its pace
                 if self.question.whole and self._status < _FAILURES:
                     self.whole_s = self._times.waiting_s(now_s)
             ending = Ending(

@@ -94,7 +94,7 @@ def _given_up_elsewhere(said: Json) -> str | None:
 
 def before_failure(events: bytes) -> tuple[bytes, Failure | None]:
     """`events` up to the first with which an engine gives a stream up, and what that says."""
-    if not (events.startswith(b"error:") or any(sign in events for sign in _SIGNS)):
+    if not _is_suspicious(events):
         return events, None
     start = 0
     for end in sse.event_ends(events):
@@ -103,6 +103,13 @@ def before_failure(events: bytes) -> tuple[bytes, Failure | None]:
             return events[:start], failure
         start = end
     return events, None
+
+
+def _is_suspicious(events: bytes) -> bool:
+    for sign in _SIGNS:
+        if sign in events:
+            return True
+    return events.startswith(b"error:")
 
 
 def _failure_of_event(event: bytes) -> Failure | None:

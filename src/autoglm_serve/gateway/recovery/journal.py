@@ -19,6 +19,7 @@ _LAST_TYPE = re.compile(
 )
 """Apart from the other: a pattern that begins with a word is sought as fast as the word."""
 _DONE = re.compile(rb"data:\s?\[DONE\]")
+_INDEX, _FIRST_INDEX = b'"index"', b'"index":0'
 _ANOTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
 _MOST_TOKENS = 1 << 32  # of one request; more is no count, and would not fit into a counter for long
 _USAGE = b'"usage"'
@@ -76,7 +77,7 @@ class Journal:
         tail = [*self.chunks[-_TAIL_CHUNKS:], more]
         if not any(_REASON.search(part) or _LAST_TYPE.search(part) for part in reversed(tail)):
             return False
-        if self.choices == 1 and not any(_ANOTHER_CHOICE.search(part) for part in tail):
+        if self.choices == 1 and not _has_another_choice(tail):
             return True
         self._look()
         ended = dict(self._ended)
@@ -95,6 +96,14 @@ class Journal:
 
     def _tail(self) -> Iterator[bytes]:
         return reversed(self.chunks[-_TAIL_CHUNKS:])
+
+
+def _has_another_choice(parts: list[bytes]) -> bool:
+    """Nearly every event has the index of the first one, as engines write it, and no other."""
+    for part in parts:
+        if part.count(_INDEX) != part.count(_FIRST_INDEX) and _ANOTHER_CHOICE.search(part):
+            return True
+    return False
 
 
 def _note_ends(chunk: bytes, ended: dict[str, bool]) -> None:
