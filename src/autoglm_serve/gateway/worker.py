@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 import uvloop
 
@@ -99,15 +100,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         worker.habits.fleet_changed,
         worker.streams.fleet_changed,
     )
-    stop, hurry, retire = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    def told_to_hurry() -> None:
-        stop.set()
-        hurry.set()
-
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(HURRY, told_to_hurry)
-    loop.add_signal_handler(signal.SIGQUIT, retire.set)
+    told = WorkerSignals(loop)
     giver = Giver(settings.handover_socket, listener)
     giver.watch(loop.add_reader, loop.remove_reader)
     certificate = Certificate(settings.tls) if settings.tls else None
@@ -120,40 +113,61 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         await fleet.until(lambda view: view.version > 0)  # until then connections wait in the socket's queue
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)  # they inherit it
         fleet.listen(lambda view: _send_elsewhere(connections, view))
-
-        def accepted() -> asyncio.Protocol:
-            connection = ClientConnection(requests, limits, loop, connections)
-            if fleet.value.leaving:
-                connection.drain(patient=True)
-            if not proxies:
-                return connection
-            return ProxiedConnection(connection, proxies.trusts, loop, limits.header_timeout_s)
-
         proxies = Proxies(settings.trusted_proxies if certificate is None else ())
-
         server = await loop.create_server(
-            accepted,
+            partial(_accepted, worker, requests, limits, connections, proxies),
             sock=listener,
             backlog=BACKLOG,
             ssl=certificate.context if certificate else None,
             ssl_handshake_timeout=settings.limits.header_timeout_s if certificate else None,
         )
         link.serving()
-        await any_set(stop, retire)
+        await any_set(told.stop, told.retire)
         link.leaving()
         keeping.cancel()
         giver.close()
         server.close()
         await asyncio.sleep(_SETTLE_S)  # connections that the loop has taken, and that are not known yet
-        if not stop.is_set():
-            await _retire(connections, stop)
-        await _drain(connections, settings.drain_timeout_s, hurry)
+        if not told.stop.is_set():
+            await _retire(connections, told.stop)
+        await _drain(connections, settings.drain_timeout_s, told.hurry)
         if connections:
             await _cut(connections, requests)
         for task in tasks:
             task.cancel()
     worker.pool.close()
     await worker.pictures.close()
+
+
+class WorkerSignals:
+    """What a worker is told: to end within its time (`stop`), at once (`hurry`), or when what it carries has
+    ended (`retire`)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stop, self.hurry, self.retire = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, self.stop.set)
+        loop.add_signal_handler(HURRY, self._told_to_hurry)
+        loop.add_signal_handler(signal.SIGQUIT, self.retire.set)
+
+    def _told_to_hurry(self) -> None:
+        self.stop.set()
+        self.hurry.set()
+
+
+def _accepted(
+    worker: Worker,
+    requests: "Requests",
+    limits: ConnectionLimits,
+    connections: Connections,
+    proxies: Proxies,
+) -> asyncio.Protocol:
+    """Whatever reads a connection that has just been made."""
+    connection = ClientConnection(requests, limits, worker.loop, connections)
+    if worker.fleet.value.leaving:
+        connection.drain(patient=True)
+    if not proxies:
+        return connection
+    return ProxiedConnection(connection, proxies.trusts, worker.loop, limits.header_timeout_s)
 
 
 def affordable(limits: ConnectionLimits, most_open: int) -> ConnectionLimits:
