@@ -3,8 +3,7 @@
 #
 # Runs the linter, the formatter, the type checker, the import layers and the tests. It needs no GPU, no
 # network once it is installed, and leaves nothing behind but .venv-dev. `--vllm` runs real vLLM on the CPU instead,
-# `--clients` a dozen client libraries against it, `--fuzz` the parsers (--fuzz --minutes 60), `--audit` what is
-# installed against the holes that are published,
+# `--clients` a dozen client libraries against it, `--proxies` nginx and HAProxy in front of it,
 # `--soak` ten minutes of random faults (--soak --minutes 60 --seed 7; see docs/reliability.md).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -38,17 +37,13 @@ if [ "${1:-}" = --clients ]; then
     exec "$bin/python" -m pytest tests/clients "$@"
 fi
 
-# The tier --audit: published holes of what is locked, as PyPI tells of them. Needs a network.
-if [ "${1:-}" = --audit ]; then
-    [ -x "$root/.venv-audit/bin/pip-audit" ] || { "$bin/python" -m venv "$root/.venv-audit" &&
-        "$root/.venv-audit/bin/python" -m pip install --quiet pip-audit; } || die "pip-audit could not be installed."
-    exec "$root/.venv-audit/bin/pip-audit" --requirement "$root/requirements.lock" --require-hashes --disable-pip
-fi
-
-# The tier --fuzz: every parser against what nobody would write, --minutes long; what it found is kept.
-if [ "${1:-}" = --fuzz ]; then
+# The tier --proxies: nginx and HAProxy in front of the gateway. Needs both, or root on Debian to install them.
+if [ "${1:-}" = --proxies ]; then
     shift
-    exec "$bin/python" -m tests.fuzz "$@"
+    command -v nginx >/dev/null || need nginx-light "the tier --proxies puts it in front."
+    command -v haproxy >/dev/null || need haproxy "the tier --proxies puts it in front."
+    export AUTOGLM_TEST_PROXIES=yes
+    exec "$bin/python" -m pytest tests/clients/test_proxies.py "$@"
 fi
 
 # The tier --soak: random faults for minutes, from a schedule that --seed gives.

@@ -194,11 +194,15 @@ def _require_room(repository: str, hub: Hub, choice: Choice) -> None:
     free_bytes = shutil.disk_usage(disk).free
     if needed_bytes > free_bytes:
         raise ModelError(
-            f"There is no room for {repository}: {needed_bytes / 1e9:.2f} GB are still to come, "
-            f"{free_bytes / 1e9:.2f} GB are free in {disk}.",
+            f"There is no room for {repository}: {_sized(needed_bytes)} are still to come, "
+            f"{_sized(free_bytes)} are free in {disk}.",
             why="The download would fill the disk and fail.",
             next_step="Make room there, or move the cache: HF_HOME=/other/folder (or MODELSCOPE_CACHE).",
         )
+
+
+def _sized(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _check(repository: str, hub: Hub, file: RemoteFile, path: Path, *, fresh: bool) -> None:
