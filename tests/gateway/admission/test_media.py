@@ -150,11 +150,18 @@ def test_a_jpeg_that_its_exif_data_turns_is_known_from_its_header(order: bytes, 
             assert opened.getexif().get(0x0112) == orientation
 
 
+def test_a_png_that_its_exif_data_turns_is_known_too() -> None:
+    for orientation in (1, 6):
+        data = picture((9, 7), format="PNG", exif=exif(orientation))
+        assert picture_in(data_url(data))[0].turned == (orientation == 6)
+
+
 @given(st.binary(max_size=300))
 def test_damaged_exif_data_turns_nothing_or_is_read(rest: bytes) -> None:
     size = (len(rest) + 8).to_bytes(2, "big")
     is_turned(b"\xff\xd8\xff\xe1" + size + b"Exif\0\0" + rest + b"\xff\xda")
     is_turned(b"\xff\xd8" + rest)
+    is_turned(b"\x89PNG\r\n\x1a\n" + rest)
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,9 @@ def picture_in_base64(text: str, at: int = 0) -> Picture:
             _check_end(text, size - at)
             if picture.format == "jpeg":
                 _check_jpeg_end(text, at)
-                return replace(picture, turned=True) if is_turned(data) else picture
-            return _with_frames(picture, text, at)
+            if picture.format == "gif":
+                return _with_frames(picture, text, at)
+            return replace(picture, turned=True) if is_turned(data) else picture
         if at + look >= size or look >= _LONGEST_LOOK or not data.startswith(b"\xff\xd8"):
             raise _unread(data)
         look *= 8
@@ -145,7 +146,9 @@ def is_picture(text: str) -> bool:
 
 
 def is_turned(data: bytes) -> bool:
-    """The Exif data in the head of a JPEG turns or mirrors it. Source: Exif 2.32, 4.6.4, tag 0x0112."""
+    """The Exif data in its head turns or mirrors a JPEG or PNG. Source: Exif 2.32, 4.6.4, tag 0x0112."""
+    if data.startswith(b"\x89PNG"):
+        return _orientation(_png_exif(data)) in range(2, 9)
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -156,6 +159,17 @@ def is_turned(data: bytes) -> bool:
         else:
             at += 2 + size
     return False
+
+
+def _png_exif(data: bytes) -> bytes:
+    """The chunk eXIf, if it stands in front of the pixels. Source: PNG, third edition, 11.3.4.5."""
+    at = 8
+    while at + 8 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
+        size = int.from_bytes(data[at : at + 4], "big")
+        if kind == b"eXIf":
+            return data[at + 8 : at + 8 + size]
+        at += 12 + size
+    return b""
 
 
 def _orientation(tiff: bytes) -> int:
@@ -267,8 +281,6 @@ _CUT_OFF = "is cut off: its end is missing"
 
 def _with_frames(picture: Picture, text: str, at: int) -> Picture:
     """A GIF's frames may be many, and larger than the screen that its header speaks of."""
-    if picture.format != "gif":
-        return picture
     whole = text.beginning(text.end) if isinstance(text, LongText) else text
     width_px, height_px, frames = _gif_frames(_decoded(whole[at:]))
     return Picture(

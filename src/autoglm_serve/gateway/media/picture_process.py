@@ -50,7 +50,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 def readable(data: bytes) -> tuple[bytes, bytes]:
     """The media type and the bytes of the same picture, upright, as PNG or JPEG; of an animation the first
     frame. Raises what Pillow raises."""
-    with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG")) as opened:
+    with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG", "PNG")) as opened:
         was_jpeg = opened.format == "JPEG"
         picture = _plain(ImageOps.exif_transpose(opened))
     if not was_jpeg:
