@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from benchmarks.planner.points import Compared, figures, outcome, read, speeds
+from benchmarks.planner.points import Compared, answer, figures, outcome, read, speeds
 
 
 def main() -> None:
@@ -20,10 +20,13 @@ def main() -> None:
     memory = read("memory")
     compared = [each for point in memory for each in figures(point)]
     timed = [each for point in read("speed") for each in speeds(point)]
+    alone = [answer(point) for point in read("answer")]
     show = _markdown if markdown else _plain
-    show(("point", "figure", "predicted", "said", "off"), [_row(each) for each in (*compared, *timed)])
+    show(
+        ("point", "figure", "predicted", "said", "off"), [_row(each) for each in (*compared, *timed, *alone)]
+    )
     print()
-    show(("kind", "points", "median", "worst"), list(_summary(compared, timed)))
+    show(("kind", "points", "median", "worst"), list(_summary(compared, timed, alone)))
     print()
     show(("point", "planned", "said"), [_outcome(point["id"], *outcome(point)) for point in memory])
 
@@ -39,7 +42,9 @@ def _row(each: Compared) -> tuple[str, ...]:
     )
 
 
-def _summary(memory: Sequence[Compared], speed: Sequence[Compared]) -> Iterable[tuple[str, ...]]:
+def _summary(
+    memory: Sequence[Compared], speed: Sequence[Compared], alone: Sequence[Compared]
+) -> Iterable[tuple[str, ...]]:
     memory = [each for each in memory if not each.old]
     kinds = {
         "weights": [each for each in memory if each.figure == "weights"],
@@ -55,6 +60,10 @@ def _summary(memory: Sequence[Compared], speed: Sequence[Compared]) -> Iterable[
             for kind in ("alone", "under load")
         },
     }
+    for name, words in (("int4", ("AWQ", "Int4")), ("int8", ("Int8",)), ("bf16", ("BF16",))):
+        kinds[f"tokens/s of one answer, {name}"] = [
+            each for each in alone if any(word in each.id for word in words)
+        ]
     for kind, found in kinds.items():
         if found:
             offs = [abs(each.off) for each in found]

@@ -226,3 +226,44 @@ def speeds(point: Mapping[str, Any]) -> Iterator[Compared]:
         said = next((theirs[key] for key in keys if key in theirs), None)
         if said is not None:
             yield Compared(id=name, figure=figure, predicted=predicted, said=said, gpus=2)
+
+
+# --- one answer alone, by how the weights are stored -----------------------------------------------------
+
+OLD_HOST_S = 2.2e-3
+"""Of a step in vLLM's V0 engine, which waited for its scheduler between steps: what the table's BF16 rows
+take beyond the plan. Later engines do both at once."""
+STORED: Mapping[str, Mapping[str, object]] = {
+    "AWQ": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"},
+    "GPTQ-Int4": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True},
+    "GPTQ-Int8": {"quant_method": "gptq", "bits": 8, "group_size": 128, "desc_act": False, "sym": True},
+}
+
+
+def answer(point: Mapping[str, Any]) -> Compared:
+    """Tokens a second of one answer, its prompt included, with nobody else on the GPUs."""
+    config = json.loads((FOLDER / "models.json").read_text(encoding="utf-8"))[point["model"]]["config"]
+    stored = STORED.get(point["weights"])
+    facts = model_facts.from_config(
+        point["model"], {**config, "quantization_config": stored} if stored else config
+    )
+    found = hardware_table.hardware(f"{point['gpu']}:{point['gpus']}")
+    link = found.weakest_link(tuple(gpu.index for gpu in found.gpus))
+    shape, constants = Shape(tensor_parallel=point["gpus"]), constants_for(point["gpu"], None, ())
+    limits = EngineLimits(max_model_len=32_768, max_num_seqs=256, max_num_batched_tokens=8192)
+    spec, traits = found.gpus[0].spec, vllm_versions.traits("0.27.1")
+    ledger = fit(facts, found.gpus[0], shape, limits, traits, constants, link).ledger
+    work = Workload(
+        sessions=1, images=0, shared_tokens=0, fresh_tokens=point["prompt_tokens"],
+        output_tokens=point["output_tokens"],
+    )  # fmt: skip
+    alone = predict(facts, spec, link, shape, limits, 1, ledger, work, constants)
+    tokens = point["output_tokens"]
+    seconds = alone.single_ttft_s + (tokens - 1) * (alone.single_tpot_s + OLD_HOST_S)
+    return Compared(
+        id=f"{point['model']} {point['weights']} {point['prompt_tokens']} in",
+        figure="tokens/s, one answer",
+        predicted=tokens / seconds,
+        said=point["theirs"]["output_tok_s"],
+        gpus=point["gpus"],
+    )

@@ -180,6 +180,12 @@ def weights_read(facts: ModelFacts, batch: int) -> float:
     return total - routed * asleep
 
 
+def _reading_efficiency(facts: ModelFacts, limits: EngineLimits, constants: Constants) -> float:
+    """Of the decoder's linears against 16-bit ones: four bits are unpacked on the way."""
+    stored = facts.stored if limits.quantization is None else None
+    return constants.packed_efficiency if stored is not None and stored.bits <= 4 else 1.0
+
+
 def _bytes_per_weight(facts: ModelFacts, quantization: str | None) -> float:
     """Of the decoder's linears, their scales included."""
     if quantization:
@@ -220,7 +226,8 @@ def replica_of(
     at_once = max(1, min(limits.max_num_seqs, requests_at_once(facts, shape, limits, ledger, load)))
     batch = min(load.sessions, at_once)
     head_bytes = text.vocab * text.hidden * 2
-    weights = weights_read(facts, batch) * _bytes_per_weight(facts, limits.quantization) + head_bytes
+    weights = weights_read(facts, batch) * _bytes_per_weight(facts, limits.quantization)
+    weights = weights / _reading_efficiency(facts, limits, constants) + head_bytes
     token_s = 2 * active_linears(facts) / rate.linear_flops / ways
     token_s += reduces * prompt_wire.byte_s(ways) * text.hidden * 2
     image_s = encoder_s(facts, shape, load.image_tokens, rate, prompt_wire)
