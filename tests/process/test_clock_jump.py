@@ -1,4 +1,5 @@
-"""The wall clock may jump by years: nothing here decides by it."""
+"""The wall clock may jump by years: nothing here decides by it but what is of a day by its nature: when a key
+expires, which day a quota or a bill is of."""
 
 import ast
 import json
@@ -20,6 +21,15 @@ _MODULES = frozenset({"time", "datetime", "date"})
 ALLOWED = {
     ("run.py", "time.time"),  # what /v1/models tells as the time of creation
     ("exchange.py", "time.time"),  # and what the events of /v1/responses tell
+    ("serve.py", "datetime.now"),  # and what Ollama's answers tell
+    *(
+        ("keys.py", read) for read in ("time.time", "datetime.now")
+    ),  # when a key was made, until when it is good
+    ("keyring.py", "time.time"),  # whether it still is
+    ("grants.py", "time.time"),  # the day of a quota
+    ("daybook.py", "time.time_ns"),  # the day of a bill
+    ("usage.py", "datetime.now"),  # the days that a person asks for
+    ("look.py", "time.time"),  # another machine's clock against ours
     *(("logs.py", f"time.{zone}time") for zone in ("local", "gm")),  # when a line was written
 }
 
