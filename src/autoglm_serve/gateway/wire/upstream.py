@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _MAX_HEAD_BYTES = 64 * 1024
 _LAST_STATUS = 599
 _IDLE_LIMIT = 128  # per address
+_SEEN_OURS_S = 0.5
+"""For which a listener that was ours is taken to be: its port is free for others once it has died."""
 _IDLE_S = 4.0  # below uvicorn's and cpp-httplib's keep-alive of 5 s, so that we close first
 _CONNECT_TIMEOUT_S = 5.0
 _FULL_QUEUE_LOOK_S = 0.005
@@ -256,6 +258,8 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._idle: dict[str, list[Connection]] = {}
+        self._seen_ours_s: dict[str, float] = {}
+        """When it was last looked up that a process of this account listens there."""
 
     def idle(self, base_url: str) -> Connection | None:
         """An open connection to `base_url` that carries nothing, if there is one."""
@@ -307,10 +311,20 @@ class Pool:
             else:
                 tls, host, port = split_base_url(base_url)
                 _, protocol = await self._loop.create_connection(make, host, port, ssl=tls or None)
-                if ours and host == LOOPBACK and not tcp_sockets.is_ours(port):
+                if ours and host == LOOPBACK and not self._is_ours(base_url, port):
                     protocol.close()
                     raise ConnectionRefusedError("another account listens at its port")
         return protocol
+
+    def _is_ours(self, base_url: str, port: int) -> bool:
+        """Looking takes a millisecond, which a burst of connections should not pay each."""
+        now_s = self._loop.time()
+        if now_s - self._seen_ours_s.get(base_url, -_SEEN_OURS_S) < _SEEN_OURS_S:
+            return True
+        if not tcp_sockets.is_ours(port):
+            return False
+        self._seen_ours_s[base_url] = now_s
+        return True
 
     async def _over_unix(self, make: Callable[[], Connection], path: str) -> Connection:
         """Where the queue of who listens is full, TCP waits for room; a unix socket says so at once, and
@@ -331,6 +345,7 @@ class Pool:
 
     def forget(self, base_url: str) -> None:
         """Close what is idle to an address that is no longer there."""
+        self._seen_ours_s.pop(base_url, None)
         for connection in self._idle.pop(base_url, ()):
             connection.close()
 
