@@ -3,7 +3,8 @@
 #
 # Runs the linter, the formatter, the type checker, the import layers and the tests. It needs no GPU, no
 # network once it is installed, and leaves nothing behind but .venv-dev. `--vllm` runs real vLLM on the CPU instead,
-# `--clients` a dozen client libraries against it, `--proxies` nginx and HAProxy in front of it,
+# `--clients` a dozen client libraries against it, `--proxies` nginx and HAProxy in front of it, `--fuzz` the parsers
+# (--fuzz --minutes 60), `--audit` what is installed against the holes that are published,
 # `--soak` ten minutes of random faults (--soak --minutes 60 --seed 7; see docs/reliability.md).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -44,6 +45,19 @@ if [ "${1:-}" = --proxies ]; then
     command -v haproxy >/dev/null || need haproxy "the tier --proxies puts it in front."
     export AUTOGLM_TEST_PROXIES=yes
     exec "$bin/python" -m pytest tests/clients/test_proxies.py "$@"
+fi
+
+# The tier --audit: published holes of what is locked, as PyPI tells of them. Needs a network.
+if [ "${1:-}" = --audit ]; then
+    [ -x "$root/.venv-audit/bin/pip-audit" ] || { "$bin/python" -m venv "$root/.venv-audit" &&
+        "$root/.venv-audit/bin/python" -m pip install --quiet pip-audit; } || die "pip-audit could not be installed."
+    exec "$root/.venv-audit/bin/pip-audit" --requirement "$root/requirements.lock" --require-hashes --disable-pip
+fi
+
+# The tier --fuzz: every parser against what nobody would write, --minutes long; what it found is kept.
+if [ "${1:-}" = --fuzz ]; then
+    shift
+    exec "$bin/python" -m tests.fuzz "$@"
 fi
 
 # The tier --soak: random faults for minutes, from a schedule that --seed gives.
