@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from autoglm_serve.cli.main import main
 from autoglm_serve.cli.running_service import RunningService
 from autoglm_serve.config.options import Options
 from autoglm_serve.core.errors import Unreachable
@@ -109,3 +110,22 @@ def test_who_does_not_say_what_it_serves_is_asked_for_by_name(body: bytes) -> No
     with answering(Reply(body=body)) as (url, _), pytest.raises(Unreachable) as failed:
         RunningService(url).first_model()
     assert failed.value.next_step == "Name one with --model."
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("chat", "hello"),
+        ("verify",),
+        ("doctor",),
+        ("bench", "--model", "m"),
+        ("bench",),
+    ],
+)
+@pytest.mark.parametrize("port", ["99999", "abc"])
+def test_a_port_that_is_none_is_told_without_a_traceback(
+    verb: tuple[str, ...], port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb[0], "--url", f"http://127.0.0.1:{port}", *verb[1:]]) != 0
+    told = capsys.readouterr()
+    assert f"127.0.0.1:{port}" in told.out + told.err

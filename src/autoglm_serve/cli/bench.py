@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from autoglm_serve.bench.figures import Figures, Objectives
 from autoglm_serve.bench.load import LoadPlan, LoadRun
@@ -72,6 +73,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C keeps what there is
+    for url in filter(None, (args.url, args.compare)):
+        _require_port(url)
     name = args.model or RunningService(args.url, args.api_key).first_model()
     workload = _workload(args, name)
     plan = LoadPlan(
@@ -91,6 +94,15 @@ def run(args: Namespace) -> int:
     _report(args, name, rows)
     worst = max((row.figures.error_share for row in rows), default=1.0)
     return ExitCode.OK if rows and worst <= args.max_errors else ExitCode.FAILED
+
+
+def _require_port(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ConfigError(
+            f"{url} is no address.", why=str(error), next_step="Write it as http://HOST:PORT."
+        ) from error
 
 
 def _workload(args: Namespace, name: str) -> Sessions:

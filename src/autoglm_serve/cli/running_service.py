@@ -7,9 +7,8 @@ Whatever goes wrong is Unreachable, with the words of who was asked where it gav
 import http.client
 import json
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +22,7 @@ from autoglm_serve.launch import admin_token, unix_socket
 from autoglm_serve.launch.handover import is_door
 from autoglm_serve.launch.listeners import local_url
 from autoglm_serve.launch.state_dir import ADMIN_SOCKET
+from autoglm_serve.probe.http_client import connection, root_of
 from autoglm_serve.probe.ports import unix_sockets_beside
 
 ADDRESS = {
@@ -48,7 +48,7 @@ class RunningService:
     ) -> None:
         """`state_dir` leads to its admin API; `named_by` are the flags by which a person names another."""
         self._state_dir = state_dir
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = root_of(url)
         self._named_by = named_by
         self._headers = {"content-type": "application/json"}
         if key is not None:
@@ -111,25 +111,18 @@ class RunningService:
     ) -> Iterator[http.client.HTTPResponse]:
         """The reply, to be read within the block."""
         state_dir = self._state_dir if path.startswith(ADMIN) else None
-        connection = _by_socket(state_dir, timeout_s) or self._by_address(timeout_s)
         token = admin_token.read(state_dir) if state_dir is not None else ""
         headers = self._headers | ({"authorization": f"Bearer {token}"} if token else {})
         try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, urlsplit(self.url).path + path, body=data, headers=headers)
-            with connection.getresponse() as reply:
-                if reply.status >= 300:
-                    raise self._refused(_message(reply.read()), _next_step(path, reply.status))
-                yield reply
+            with closing(_by_socket(state_dir, timeout_s) or connection(self.url, timeout_s)) as line:
+                data = None if body is None else json.dumps(body)
+                line.request(method, urlsplit(self.url).path + path, body=data, headers=headers)
+                with line.getresponse() as reply:
+                    if reply.status >= 300:
+                        raise self._refused(_message(reply.read()), _next_step(path, reply.status))
+                    yield reply
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._no_service(error) from error
-        finally:
-            connection.close()
-
-    def _by_address(self, timeout_s: float) -> http.client.HTTPConnection:
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=timeout_s)
 
     def _no_service(self, error: Exception) -> Unreachable:
         return Unreachable(
@@ -162,28 +155,14 @@ def state_dir_at(port: int) -> Path | None:
     return None
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(unix_socket.address(self._path))
-
-
 def _by_socket(state_dir: Path | None, timeout_s: float) -> http.client.HTTPConnection | None:
     """A connection to the control plane; None where nobody is there, and the gateway may say why."""
     if state_dir is None:
         return None
-    connection = _UnixConnection(state_dir / ADMIN_SOCKET, timeout_s)
     try:
-        connection.connect()
+        return unix_socket.http_connection(state_dir / ADMIN_SOCKET, timeout_s=timeout_s)
     except OSError:
-        connection.close()
         return None
-    return connection
 
 
 def _message(body: bytes) -> str:

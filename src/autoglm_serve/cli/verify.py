@@ -6,11 +6,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from autoglm_serve.core.errors import ConfigError, ExitCode, Unreachable
+from autoglm_serve.probe.upstream import RemoteModel
 from autoglm_serve.verify.finding import CheckOutcome, Finding
 from autoglm_serve.verify.report import as_json, as_junit, line, summary
 from autoglm_serve.verify.run import CHECKS, verify
 from autoglm_serve.verify.served_model import ServedModel
-from autoglm_serve.verify.server import AskedServer, NotAnswered, Served
+from autoglm_serve.verify.server import AskedServer, NotAnswered
 
 _LONG_TOKENS = 6000
 
@@ -55,7 +56,7 @@ def run(args: Namespace) -> int:
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _served(address: AskedServer) -> tuple[Served, ...]:
+def _served(address: AskedServer) -> tuple[RemoteModel, ...]:
     try:
         served = address.served()
     except NotAnswered as error:

@@ -8,10 +8,9 @@ import resource
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -21,9 +20,11 @@ from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.doctor.facts import Folder, HostFacts, HubFacts, ServiceFacts, StreamTiming
 from autoglm_serve.engines.catalog import BY_OPTION
 from autoglm_serve.probe import gpus, hub
+from autoglm_serve.probe.http_client import asked, root_of
 from autoglm_serve.probe.model_files import REPOSITORY, find_model
 from autoglm_serve.probe.packages import installed
 from autoglm_serve.probe.ports import holder_of
+from autoglm_serve.probe.upstream import listed
 
 _SHM = Path("/dev/shm")
 _PACKAGES = ("torch", "transformers")
@@ -97,9 +98,10 @@ def _asked(asked: hub.Hub, repository: str) -> tuple[HubFacts, ServeError | None
 def service(url: str, key: str, status: ServiceStatus | None) -> ServiceFacts:
     """What an address says from outside, with a short stream of its first model."""
     try:
-        listed, date = _get(url, "/v1/models", key)
-        models = tuple(str(one["id"]) for one in listed["data"])
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        with asked(root_of(url), "GET", "/v1/models", key=key, timeout_s=_TIMEOUT_S) as reply:
+            models = tuple(model.name for model in listed(json.loads(_good(reply).read())))
+            date = reply.headers.get("date", "")
+    except _NO_ANSWER as error:
         return ServiceFacts(url=url, unreachable=str(error) or type(error).__name__, status=status)
     timing, problem = _stream(url, key, models[0]) if models else (None, "it serves no model")
     ahead_s = None
@@ -111,43 +113,29 @@ def service(url: str, key: str, status: ServiceStatus | None) -> ServiceFacts:
     )
 
 
-def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    prefix = parts.path.rstrip("/").removesuffix("/v1")
-    return kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S), prefix
-
-
-def _get(url: str, path: str, key: str) -> tuple[dict[str, list[dict[str, object]]], str]:
-    connection, prefix = _connection(url)
-    with closing(connection):
-        connection.request("GET", prefix + path, headers={"authorization": f"Bearer {key}"})
-        reply = connection.getresponse()
-        body = reply.read()
-        if reply.status != 200:
-            raise ValueError(f"{reply.status}: {body[:200].decode('utf-8', 'replace')}")
-        return json.loads(body), reply.headers.get("date", "")
-
-
 def _stream(url: str, key: str, model: str) -> tuple[StreamTiming | None, str]:
     """When each piece of an answer to a short question comes."""
     body = {"model": model, "stream": True, "max_tokens": _PIECES, "temperature": 0,
             "messages": [{"role": "user", "content": _QUESTION}]}  # fmt: skip
-    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
-    connection, prefix = _connection(url)
+    chat = "/v1/chat/completions"
     began_s = time.monotonic()
-    pieces_s: list[float] = []
     try:
-        with closing(connection):
-            connection.request("POST", f"{prefix}/v1/chat/completions", json.dumps(body), headers)
-            reply = connection.getresponse()
-            if reply.status != 200:
-                return None, f"{reply.status}: {reply.read(200).decode('utf-8', 'replace')}"
-            pieces_s.extend(
+        with asked(root_of(url), "POST", chat, body, key=key, timeout_s=_TIMEOUT_S) as reply:
+            pieces_s = tuple(
                 time.monotonic() - began_s
-                for line in reply
+                for line in _good(reply)
                 if line.startswith(b"data:") and b"[DONE]" not in line
             )
-    except (OSError, http.client.HTTPException) as error:
+    except _NO_ANSWER as error:
         return None, str(error) or type(error).__name__
-    return (StreamTiming(pieces_s=tuple(pieces_s)), "") if pieces_s else (None, "the stream was empty")
+    return (StreamTiming(pieces_s=pieces_s), "") if pieces_s else (None, "the stream was empty")
+
+
+def _good(reply: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    """Raises ValueError with its words where it is a refusal."""
+    if reply.status != 200:
+        raise ValueError(f"{reply.status}: {reply.read(200).decode('utf-8', 'replace')}")
+    return reply
+
+
+_NO_ANSWER = (OSError, http.client.HTTPException, ValueError, LookupError, TypeError)

@@ -3,11 +3,11 @@
 import asyncio
 import http.client
 import json
-import ssl
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Any
 
 from autoglm_serve.core.errors import Unreachable
+from autoglm_serve.probe.http_client import asked
 
 MOST_BYTES = 1024 * 1024
 
@@ -31,7 +31,7 @@ async def models_at(base_url: str, *, timeout_s: float, key: str = "") -> tuple[
             return ()
         if status != 200:
             raise ValueError(f"/v1/models answered {status}")
-        return tuple(_model(card) for card in json.loads(body)["data"])
+        return listed(json.loads(body))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
         raise Unreachable(
             f"{base_url} is not an OpenAI-compatible server, or does not answer.",
@@ -41,19 +41,13 @@ async def models_at(base_url: str, *, timeout_s: float, key: str = "") -> tuple[
 
 
 def _get(base_url: str, path: str, timeout_s: float, key: str) -> tuple[int, bytes]:
-    url = urlsplit(base_url)
-    connection = (
-        http.client.HTTPSConnection(url.netloc, timeout=timeout_s, context=ssl.create_default_context())
-        if url.scheme == "https"
-        else http.client.HTTPConnection(url.netloc, timeout=timeout_s)
-    )
-    try:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        connection.request("GET", url.path.rstrip("/") + path, headers=headers)
-        with connection.getresponse() as response:
-            return response.status, response.read(MOST_BYTES)
-    finally:
-        connection.close()
+    with asked(base_url, "GET", path, key=key, timeout_s=timeout_s) as reply:
+        return reply.status, reply.read(MOST_BYTES)
+
+
+def listed(said: dict[str, Any]) -> tuple[RemoteModel, ...]:
+    """The models in an answer of /v1/models. Raises KeyError or TypeError where it is of another shape."""
+    return tuple(map(_model, said["data"]))
 
 
 def _model(card: dict[str, object]) -> RemoteModel:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from autoglm_serve.probe.upstream import RemoteModel
+
 from .golden import GoldenScreen, golden_screens
-from .server import AskedServer, Completion, Content, Message, Served
+from .server import AskedServer, Completion, Content, Message
 
 GREEDY: dict[str, Any] = {"temperature": 0, "seed": 0}
 """Sampling under which the same question has the same answer, or nearly, on a busy GPU."""
@@ -18,14 +20,14 @@ class ServedModel:
     """A model at an address. What several checks need is asked once."""
 
     address: AskedServer
-    served: tuple[Served, ...]
+    served: tuple[RemoteModel, ...]
     name: str
     long_tokens: int
     """How long a prompt the check of the context sends."""
 
     @property
     def context_tokens(self) -> int | None:
-        return next((one.context_tokens for one in self.served if one.name == self.name), None)
+        return next((one.max_model_len for one in self.served if one.name == self.name), None)
 
     def body(self, content: Content, *, max_tokens: int = MOST_TOKENS, **more: Any) -> dict[str, Any]:
         return self.talk([{"role": "user", "content": content}], max_tokens=max_tokens, **more)

@@ -6,10 +6,12 @@ Nothing is smoothed over: a stream is kept event by event, since what is wrong w
 import http.client
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+
+from autoglm_serve.probe.http_client import asked, root_of
+from autoglm_serve.probe.upstream import RemoteModel, listed
 
 Message: TypeAlias = dict[str, object]
 Content: TypeAlias = str | list[dict[str, object]]
@@ -48,14 +50,6 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A model that an address lists."""
-
-    name: str
-    context_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AskedServer:
     """An address, and how long it may take to answer."""
 
@@ -63,11 +57,11 @@ class AskedServer:
     key: str = "EMPTY"
     timeout_s: float = 300.0
 
-    def served(self) -> tuple[Served, ...]:
+    def served(self) -> tuple[RemoteModel, ...]:
         """The models it lists. Raises NotAnswered."""
-        listed = self._json("GET", "/v1/models", None).get("data") or ()
+        said = self._json("GET", "/v1/models", None)
         try:
-            return tuple(Served(name=str(one["id"]), context_tokens=_context(one)) for one in listed)
+            return listed(said)
         except (TypeError, LookupError, AttributeError) as error:
             raise NotAnswered("the list of models has none of the shape that OpenAI's has") from error
 
@@ -125,21 +119,15 @@ class AskedServer:
     @contextmanager
     def _reply(self, method: str, path: str, body: object) -> Iterator[http.client.HTTPResponse]:
         """The reply to one request on a connection of its own. Raises NotAnswered where it is an error."""
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        headers = {"content-type": "application/json", "authorization": f"Bearer {self.key}"}
-        with closing(kind(parts.hostname or "", parts.port, timeout=self.timeout_s)) as connection:
-            where = parts.path.rstrip("/").removesuffix("/v1") + path
-            try:
-                connection.request(method, where, None if body is None else json.dumps(body), headers)
-                reply = connection.getresponse()
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                raise NotAnswered(f"nothing answers ({_words(error)})") from error
-            with closing(reply):
+        url, key, timeout_s = root_of(self.url), self.key, self.timeout_s
+        try:
+            with asked(url, method, path, body, key=key, timeout_s=timeout_s) as reply:
                 if reply.status >= 300:
                     said = reply.read(2000).decode("utf-8", "replace")
                     raise NotAnswered(f"{reply.status}: {said[:200]}", status=reply.status)
                 yield reply
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise NotAnswered(f"nothing answers ({_words(error)})") from error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,12 +178,6 @@ class _StreamedCompletion:
 
 def _thought(message: dict[str, Any]) -> str:
     return str(message.get("reasoning") or message.get("reasoning_content") or "")
-
-
-def _context(listed: dict[str, Any]) -> int | None:
-    """The context that vLLM, SGLang (`max_model_len`) or llama.cpp (`meta.n_ctx`) lists with a model."""
-    found = listed.get("max_model_len") or (listed.get("meta") or {}).get("n_ctx")
-    return found if isinstance(found, int) else None
 
 
 def _words(error: Exception) -> str:
