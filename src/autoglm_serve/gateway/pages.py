@@ -10,7 +10,6 @@ from autoglm_serve.core.refusal import Refusal, RefusalType
 from autoglm_serve.core.replica import ReplicaState
 from autoglm_serve.core.status import ServiceStatus
 from autoglm_serve.gateway.access.credentials import presented
-from autoglm_serve.gateway.access.permission import visible_to
 from autoglm_serve.gateway.admission.endpoints import ENDPOINTS
 from autoglm_serve.gateway.exchange.account import LATENCY_BUCKETS_S
 from autoglm_serve.gateway.exchange.delivery import Client
@@ -110,13 +109,13 @@ def _version(request: Request, worker: Worker) -> _Page:
 
 
 def _models(request: Request, worker: Worker) -> _Page:
-    view = _visible(request, worker)
+    view = worker.seen_by(request)
     data = [_card(name, model) for model in view.models for name in model.names]
     return 200, _JSON, orjson.dumps({"object": "list", "data": data})
 
 
 def _one_model(request: Request, worker: Worker) -> _Page:
-    view = _visible(request, worker)
+    view = worker.seen_by(request)
     name = request.path.removeprefix("/v1/models/")
     model = view.model(name)
     if model is None:
@@ -172,10 +171,6 @@ _PAGES: dict[str, Callable[[Request, Worker], _Page]] = {
     "/version": _version,
     "/v1/models": _models,
 }
-
-
-def _visible(request: Request, worker: Worker) -> FleetView:
-    return visible_to(worker.keyring.of(request, Scope.INFERENCE), worker.fleet.value)
 
 
 def fleet_states(view: FleetView) -> dict[str, ReplicaState]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.gateway.access.grants import Grants
 from autoglm_serve.gateway.access.keyring import Keyring
+from autoglm_serve.gateway.access.permission import visible_to
 from autoglm_serve.gateway.access.upstream_key import UpstreamKey
 from autoglm_serve.gateway.exchange.life_signs import LifeSigns
 from autoglm_serve.gateway.exchange.request_log import RequestLog
@@ -20,7 +21,9 @@ from autoglm_serve.gateway.routing.fleet_link import WorkerEnd
 from autoglm_serve.gateway.routing.load import LoadTable
 from autoglm_serve.gateway.routing.router import Router
 from autoglm_serve.gateway.settings import Settings
+from autoglm_serve.gateway.wire.http import Request
 from autoglm_serve.gateway.wire.upstream import Pool
+from autoglm_serve.keys.key import Scope
 from autoglm_serve.observe.counter_file import CounterFile
 from autoglm_serve.runtime.observable import Observable
 
@@ -58,3 +61,7 @@ class Worker:
     """Where requests are read that would hold up the loop."""
     menders: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "mender"))
     """Where it is worked out how a stream goes on that has lost its replica: not behind what is read."""
+
+    def seen_by(self, request: Request) -> FleetView:
+        """The fleet as who sends this may know it. Raises Refusal where a key is needed that did not come."""
+        return visible_to(self.keyring.of(request, Scope.INFERENCE), self.fleet.value)

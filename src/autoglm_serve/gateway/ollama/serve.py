@@ -7,7 +7,6 @@ import orjson
 
 from autoglm_serve.core.fleet import FleetView
 from autoglm_serve.core.refusal import Refusal, RefusalType
-from autoglm_serve.gateway.access.permission import visible_to
 from autoglm_serve.gateway.admission.admit import is_light
 from autoglm_serve.gateway.admission.document import Json, parse_object
 from autoglm_serve.gateway.admission.plain import plain_json, without_half_pairs
@@ -21,7 +20,6 @@ from autoglm_serve.gateway.state import Worker
 from autoglm_serve.gateway.wire.client_connection import ClientConnection
 from autoglm_serve.gateway.wire.envelope import JSON_TYPE, OLLAMA
 from autoglm_serve.gateway.wire.http import Headers, Request
-from autoglm_serve.keys.key import Scope
 
 PREFIX = OLLAMA
 _JSON: Headers = ((b"content-type", JSON_TYPE),)
@@ -47,7 +45,7 @@ async def serve(client: ClientConnection, request: Request, worker: Worker) -> N
 
 
 async def _infer(client: ClientConnection, request: Request, worker: Worker) -> None:
-    view = _view(request, worker)
+    view = worker.seen_by(request)
     asked, written = await _read(request, worker, view)
     telling = Telling(
         question=asked, begun_s=request.started_s, clock=worker.loop.time, wall=lambda: datetime.now(UTC)
@@ -99,24 +97,20 @@ async def _tell(client: ClientConnection, request: Request, worker: Worker) -> N
             client.respond(200, _JSON, orjson.dumps(pages.version(worker.settings.version)))
         case "tags":
             _require(request, b"GET", b"HEAD")
-            client.respond(200, _JSON, orjson.dumps(pages.tags(_view(request, worker))))
+            client.respond(200, _JSON, orjson.dumps(pages.tags(worker.seen_by(request))))
         case "ps":
             _require(request, b"GET", b"HEAD")
-            client.respond(200, _JSON, orjson.dumps(pages.ps(_view(request, worker))))
+            client.respond(200, _JSON, orjson.dumps(pages.ps(worker.seen_by(request))))
         case "show":
             _require(request, b"POST")
-            client.respond(200, _JSON, orjson.dumps(pages.show(_body(request), _view(request, worker))))
+            client.respond(200, _JSON, orjson.dumps(pages.show(_body(request), worker.seen_by(request))))
         case "pull":
             _require(request, b"POST")
             body = _body(request)
             kind = _JSON if body.get("stream") is False else _LINES
-            client.respond(200, kind, pages.pull(body, _view(request, worker)))
+            client.respond(200, kind, pages.pull(body, worker.seen_by(request)))
         case _:
             raise _nothing_here(request)
-
-
-def _view(request: Request, worker: Worker) -> FleetView:
-    return visible_to(worker.keyring.of(request, Scope.INFERENCE), worker.fleet.value)
 
 
 def _require(request: Request, *methods: bytes) -> None:
