@@ -5,8 +5,9 @@ done in a thread of its own, so that nobody else waits for it.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar, cast
 
 from autoglm_serve.core.fleet import Continuation, ReplicaView
 from autoglm_serve.gateway.admission.admit import Call
@@ -19,7 +20,7 @@ from autoglm_serve.gateway.wire.splice import slot
 
 log = logging.getLogger(__name__)
 
-
+T = TypeVar("T", Sent, typed_resume.Told)
 Step = Resumption | Finish | Hopeless
 
 
@@ -53,11 +54,11 @@ def _step(exchange: Exchange, continuation: Continuation) -> tuple[Step, int]:
     if not chunks:
         return Hopeless(reason="an answer in one piece cannot be gone on with"), 0
     if call.endpoint.ends_with_done:
-        sent = _sent(exchange)
+        sent = _once(exchange, read_sent)
         step = recover.resume(call.body, sent, continuation, may_replay=may_replay)
         return _with_slot(step, call), sent.tokens
     if call.endpoint.typed_events:
-        told, path = _told(exchange), call.endpoint.path
+        told, path = _once(exchange, typed_resume.read_told), call.endpoint.path
         step = typed_resume.resume(path, call.body, told, continuation, may_replay=may_replay)
         return _with_slot(step, call), told.tokens
     return Hopeless(reason=f"streams of {call.endpoint.path} cannot be gone on with"), 0
@@ -71,24 +72,12 @@ def _with_slot(step: Step, call: Call) -> Step:
     return replace(step, model_slot=call.model_slot if same else slot(step.body, "model"))
 
 
-def _sent(exchange: Exchange) -> Sent:
+def _once(exchange: Exchange, read: Callable[[Sequence[bytes]], T]) -> T:
+    """What was sent as `read` takes it, read again only where more was sent since."""
     chunks = exchange.delivery.journal.chunks
-    match exchange.sent:
-        case (at, Sent() as sent) if at == len(chunks):
-            return sent
-    sent = read_sent(chunks)
-    exchange.sent = (len(chunks), sent)
-    return sent
-
-
-def _told(exchange: Exchange) -> typed_resume.Told:
-    chunks = exchange.delivery.journal.chunks
-    match exchange.sent:
-        case (at, typed_resume.Told() as told) if at == len(chunks):
-            return told
-    told = typed_resume.read_told(chunks)
-    exchange.sent = (len(chunks), told)
-    return told
+    if exchange.sent is None or exchange.sent[0] != len(chunks):
+        exchange.sent = (len(chunks), read(chunks))
+    return cast("T", exchange.sent[1])  # all streams of one path are read in one way
 
 
 def _said(step: Step, tokens: int) -> str:
