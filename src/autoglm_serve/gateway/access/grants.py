@@ -84,12 +84,13 @@ class Grants:
                 grant.task.cancel()
 
     async def _hold(self, key: Key, tokens: int, now_s: float) -> Hold:
-        until_s = now_s + _PATIENCE_S
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _PATIENCE_S
         while True:
             try:
                 held = self._file().take(key, tokens, now_s)
             except RowBusy:
-                if time.time() > until_s:
+                if loop.time() > until_s:
                     raise _unavailable("another worker does not let go of what is counted") from None
                 await asyncio.sleep(_PAUSE_S)
                 continue
