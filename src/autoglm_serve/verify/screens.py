@@ -81,7 +81,7 @@ def _where(points: list[tuple[GoldenScreen, Point | None]]) -> str:
 def picture_seen(subject: ServedModel) -> str:
     """The answer hangs on the picture, and the picture is counted."""
     screen, seen = subject.golden[0]
-    blind = subject.whole([{"type": "text", "text": screen.task}])
+    blind = subject.golden_blind
     tokens = seen.prompt_tokens - blind.prompt_tokens
     next_step = (
         "Look at what drops pictures: a model without its mmproj or processor, a proxy, a wrong template."
@@ -100,7 +100,7 @@ def picture_seen(subject: ServedModel) -> str:
 def picture_tokens(subject: ServedModel) -> str:
     """A picture is as many tokens as its family makes of it."""
     screen, seen = subject.golden[0]
-    tokens = seen.prompt_tokens - subject.whole([{"type": "text", "text": screen.task}]).prompt_tokens
+    tokens = seen.prompt_tokens - subject.golden_blind.prompt_tokens
     if not re.search(r"autoglm-phone-9b|glm-4\.[156]v|qwen[23](\.5)?-vl", subject.name, re.IGNORECASE):
         raise skipped(f"{tokens} tokens; the family of {subject.name} is not told by its name")
     expected = ceil(screen.width_px / 28) * ceil(screen.height_px / 28)

@@ -44,5 +44,10 @@ class ServedModel:
         return tuple((screen, self.whole(screen.content())) for screen in golden_screens())
 
     @cached_property
+    def golden_blind(self) -> Completion:
+        """What is answered to the first golden screen's task without its picture."""
+        return self.whole([{"type": "text", "text": golden_screens()[0].task}])
+
+    @cached_property
     def golden_streamed(self) -> Completion:
         return self.address.stream(self.body(golden_screens()[0].content()))
