@@ -17,6 +17,7 @@ from autoglm_serve.deploy.attach import attach
 from autoglm_serve.gateway.settings import KeySettings
 from autoglm_serve.keys import keys_file
 from autoglm_serve.keys.key import Key, Limits, Scope, digest
+from autoglm_serve.runtime.private_file import replace_whole
 from autoglm_serve.usage.daybook import Daybooks
 from tests.fakes.engine_process import EngineProcess
 from tests.gateway.gateway_process import MODEL, GatewayProcess, fleet_of, running_gateway
@@ -165,7 +166,7 @@ def test_keys_come_go_and_change_while_it_serves(tmp_path: Path, engine: EngineP
         keys_file.change(path, "k-first", lambda each: replace(each, revoked_s=1))
         until(lambda: asked(gateway, "first")[0] == 401)
         path.write_text("{")
-        keys_file.replace(tmp_path / "moved", path.read_bytes())
+        replace_whole(tmp_path / "moved", path.read_bytes())
         path.unlink()
         assert asked(gateway, "second")[0] == 200
         assert asked(gateway, "EMPTY")[0] == 401

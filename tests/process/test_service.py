@@ -249,7 +249,7 @@ def test_a_model_that_is_none_leaves_nothing_running(tmp_path: Path) -> None:
     assert not list((tmp_path / "state" / "replicas").glob("*.json"))
 
 
-@pytest.mark.parametrize("in_the_way", ["deployment.tmp", "loads"])
+@pytest.mark.parametrize("in_the_way", [".deployment.json.tmp", "loads"])
 def test_a_state_directory_that_cannot_be_written_is_named(tmp_path: Path, in_the_way: str) -> None:
     (tmp_path / in_the_way).mkdir()
     done = serve("--port", "0", "--state-dir", str(tmp_path))

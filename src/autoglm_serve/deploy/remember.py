@@ -7,15 +7,12 @@ from pathlib import Path
 from autoglm_serve.config.options import Options, Section, declared
 from autoglm_serve.core.codec import from_json, to_json
 from autoglm_serve.core.plan import Deployment
-from autoglm_serve.launch.private_file import private
+from autoglm_serve.runtime.private_file import replace_whole
 
 
 def remember(path: Path, options: Options, deployment: Deployment) -> None:
     """Write down what was decided, for the control plane that comes after this one. Raises OSError."""
-    draft = path.with_suffix(".tmp")
-    with open(draft, "wb", opener=private) as file:
-        file.write(to_json(_Decided(asked=_asked(options), deployment=deployment)))
-    draft.replace(path)
+    replace_whole(path, to_json(_Decided(asked=_asked(options), deployment=deployment)))
 
 
 def recall(path: Path, options: Options | None) -> Deployment | None:

@@ -11,6 +11,7 @@ import orjson
 from autoglm_serve.core.errors import ConfigError
 from autoglm_serve.keys.key import Key, KeysError, plain
 from autoglm_serve.keys.table import KeyTable, key_in, read_table
+from autoglm_serve.runtime.private_file import replace_whole
 
 KEYS_FILE = "keys.jsonl"
 """In the state directory, where no other file is named."""
@@ -50,22 +51,6 @@ def change(path: Path, id: str, changed: Callable[[Key], Key]) -> Key:
         raise ConfigError(f"There is no key {id} in {path}.", next_step="`autoglm keys list` names them.")
 
 
-def replace(path: Path, text: bytes) -> None:
-    """Put this in place of what is there; whoever reads sees one or the other. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with open(descriptor, "wb") as new:
-            new.write(text)
-            new.flush()
-            os.fsync(descriptor)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 @contextmanager
 def _changing(path: Path) -> Iterator[list[bytes]]:
     """The lines of the file, to be changed by nobody else meanwhile; written back if they are right."""
@@ -79,7 +64,7 @@ def _changing(path: Path) -> Iterator[list[bytes]]:
             yield lines
             text = b"".join(line.rstrip() + b"\n" for line in lines)
             read_table([(text, str(path))])
-            replace(real, text)
+            replace_whole(real, text)
         finally:
             os.close(lock)
     except KeysError as problem:

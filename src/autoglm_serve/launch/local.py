@@ -29,10 +29,10 @@ from autoglm_serve.launch.log_tail import LogTail
 from autoglm_serve.launch.oom import oom_kills
 from autoglm_serve.launch.orphans import end_orphans, find_orphans
 from autoglm_serve.launch.ports import LOOPBACK, PortLease
-from autoglm_serve.launch.private_file import private
 from autoglm_serve.launch.process import MARK, ProcessIdentity, end_session, gone, kill_session
 from autoglm_serve.launch.records import Records, ReplicaRecord
 from autoglm_serve.launch.state_dir import LOGS
+from autoglm_serve.runtime.private_file import private
 
 log = logging.getLogger(__name__)
 

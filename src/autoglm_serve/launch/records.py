@@ -3,7 +3,6 @@
 `<state_dir>/replicas/<id>.json` is written whole or not at all and is on the disk before the process may run.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 from autoglm_serve.core.codec import from_json, to_json
 from autoglm_serve.engines.base import Command, Listen
 from autoglm_serve.launch.ports import LOOPBACK
-from autoglm_serve.launch.private_file import private
 from autoglm_serve.launch.process import ProcessIdentity
+from autoglm_serve.runtime.private_file import replace_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +53,7 @@ class Records:
 
     def write(self, record: ReplicaRecord) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._path(record.id)
-        draft = path.with_suffix(".tmp")
-        try:
-            with open(draft, "wb", opener=private) as file:
-                file.write(to_json(record))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        replace_whole(self._path(record.id), to_json(record))
 
     def has(self, replica_id: str) -> bool:
         return self._path(replica_id).exists()

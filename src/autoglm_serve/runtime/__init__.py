@@ -1,1 +1,1 @@
-"""What asyncio code of every room shares: time passed in, tasks that end, a value that is waited for."""
+"""What every room shares: time passed in, tasks that end, a value that is waited for, files of our own."""

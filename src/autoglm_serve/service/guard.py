@@ -11,6 +11,7 @@ from autoglm_serve.keys import keys_file
 from autoglm_serve.keys.key import KeysError
 from autoglm_serve.keys.table import KeyTable, read_table
 from autoglm_serve.launch import admin_token
+from autoglm_serve.runtime.private_file import replace_whole
 from autoglm_serve.usage.books import BOOKS_FILE, Books
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def _keep_variable(said: str, file: Path) -> None:
         table = read_table([(text.encode(), KEYS_VARIABLE)])
     except KeysError as problem:
         raise _wrong(problem) from None
-    keys_file.replace(file, b"".join(keys_file.line_of(key) for key in table))
+    replace_whole(file, b"".join(keys_file.line_of(key) for key in table))
 
 
 def _read(files: tuple[Path, ...]) -> KeyTable:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoglm_serve.launch.private_file import private
+from autoglm_serve.runtime.private_file import private
 from autoglm_serve.usage.record import UsageRecord, line_of, records_in
 
 log = logging.getLogger(__name__)
